@@ -1,0 +1,58 @@
+# `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check lock clean
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# Written into the lock's making, so that two people get the same lock.
+UV_VERSION := 0.13.9
+export SALLYPORT_PYTHON
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(INSTALLED) ## start the proxy with config/default.yaml (Ctrl-C stops it)
+	@exec $(BIN)/sallyport --config config/default.yaml serve
+
+demo: $(INSTALLED) ## show in a minute, without internet, what passes and what is blocked
+	@exec $(BIN)/python scripts/demo.py
+
+test: $(INSTALLED) ## run the test suite (ARGS="tests/config -x": a part of it)
+	@scripts/test-packages
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(INSTALLED) ## lint, format, types, and which package may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: ## resolve requirements.lock anew (UPGRADE=1: to the newest versions)
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && trap 'exit 1' HUP INT TERM && \
+	python=$$(scripts/find-python) && "$$python" -m venv "$$scratch/uv" && \
+	"$$scratch/uv/bin/python" -m pip install -qq --disable-pip-version-check "uv==$(UV_VERSION)" && \
+	cp requirements.lock "$$scratch/requirements.lock" && \
+	"$$scratch/uv/bin/uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	    --python-version 3.12 --extra dev $(if $(UPGRADE),--upgrade) pyproject.toml -o "$$scratch/requirements.lock" && \
+	if grep -n -e '://' -e '^-' -e ' @ ' "$$scratch/requirements.lock"; then \
+	    echo "lock: a place crept into the lock; it was left as it is" >&2; exit 1; \
+	fi && cp "$$scratch/requirements.lock" requirements.lock
+
+clean: ## remove .venv, caches and builds (never var/: it holds CA keys)
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Only where the lock or the project's own metadata is newer than the last complete installation. A .venv whose Python
+# went away or is of another version is made anew.
+$(INSTALLED): requirements.lock pyproject.toml
+	@python=$$(scripts/find-python) && \
+	if ! $(BIN)/python -c 'import sys; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then \
+	    echo "Making .venv with $$python" && "$$python" -m venv --clear .venv; \
+	fi
+	@echo "Installing requirements.lock into .venv (half a minute)"
+	@$(PIP) install -qq --require-hashes --no-deps --only-binary :all: -r requirements.lock
+	@$(PIP) install -qq --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,308 @@
+"""The explicit checks of a path: each a small function that yields findings, none of which relies on another.
+
+:data:`CHECKS` is all of them. What a check cannot read it passes over, where another check reports just that.
+Positions count from the server's certificate (0) upwards; "issuers" are all above it, the anchor included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID
+
+from certs import constraints
+from certs.authority import key_problem, signature_problem
+from certs.facts import ANY_PURPOSE, SERVER_AUTH, Facts
+from certs.names import Host, host_in_certificate
+from certs.paths import Path
+from certs.verdict import Defect, Finding
+
+LONGEST_SERIAL = 160
+"""Bits: 20 octets, also for those who count them without the sign."""
+
+UNDERSTOOD = frozenset(
+    {
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.NAME_CONSTRAINTS,
+        # Nobody here relies on a policy: the initial policy set is any-policy (RFC 5280 6.1.1 c), which these narrow.
+        ExtensionOID.CERTIFICATE_POLICIES,
+        ExtensionOID.POLICY_MAPPINGS,
+        ExtensionOID.POLICY_CONSTRAINTS,
+        ExtensionOID.INHIBIT_ANY_POLICY,
+        # Says where a CRL is, and for what; whether one is asked for is decided elsewhere.
+        ExtensionOID.CRL_DISTRIBUTION_POINTS,
+    }
+)
+"""Extensions that may be critical, as they are processed here or have nothing to say here."""
+
+_SHOWN = 3  # findings of one kind in one certificate: more tell nobody more
+_ASK = "ask the server's operator for a certificate that is in order"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is judged: a path, under a name, at a time."""
+
+    path: Path
+    host: Host
+    now: datetime
+    presented: Sequence[Facts] = ()
+    own_keys: frozenset[bytes] = frozenset()
+
+    def below_the_anchor(self) -> Iterator[tuple[int, Facts]]:
+        """Those whose signature and serial number count: not an anchor's, nor those of its own issuer."""
+        last = len(self.path.line) - 1
+        for place, facts in enumerate(self.path.line):
+            if place < last or (self.path.anchor is None and not facts.own_issuer):
+                yield place, facts
+
+    def issuers(self) -> Iterator[tuple[int, Facts]]:
+        return islice(enumerate(self.path.line), 1, None)
+
+    def who(self, place: int) -> str:
+        """The certificate in words."""
+        if place == 0:
+            return "the server's certificate"
+        anchor = self.path.anchor is not None and place == len(self.path.line) - 1
+        return f'the {"trusted" if anchor else "issuing"} certificate "{self.path.line[place].title}"'
+
+    def finding(self, defect: Defect, place: int, what: str, clause: str, remedy: str = _ASK) -> Finding:
+        return Finding(defect, f"{self.who(place)} {what}", clause, place, remedy)
+
+
+Check = Callable[[Case], Iterator[Finding]]
+
+
+def extensions_can_be_read(case: Case) -> Iterator[Finding]:
+    for place, facts in enumerate(case.path.line):
+        if facts.extensions_error:
+            what = f"has an extension that cannot be read, or one twice: {facts.extensions_error}"
+            yield case.finding(Defect.MALFORMED, place, what, "RFC 5280 4.2")
+
+
+def version_fits_extensions(case: Case) -> Iterator[Finding]:
+    for place, facts in enumerate(case.path.line):
+        if facts.certificate.version is not x509.Version.v3 and (facts.extensions_error or len(facts.extensions)):
+            yield case.finding(Defect.MALFORMED, place, "has extensions without being version 3", "RFC 5280 4.1.2.1")
+
+
+def critical_extensions_are_understood(case: Case) -> Iterator[Finding]:
+    for place, facts in enumerate(case.path.line):
+        for extension in facts.extensions:
+            if extension.critical and extension.oid not in UNDERSTOOD:
+                what = f"has a critical extension that is not understood here ({extension.oid.dotted_string})"
+                yield case.finding(Defect.MALFORMED, place, what, "RFC 5280 4.2")
+
+
+def serial_number_is_in_order(case: Case) -> Iterator[Finding]:
+    """Below the anchor only: roots with the serial number 0 are in every common store."""
+    for place, facts in case.below_the_anchor():
+        if facts.serial <= 0:
+            yield case.finding(Defect.MALFORMED, place, "has a serial number below one", "RFC 5280 4.1.2.2")
+        elif facts.serial.bit_length() > LONGEST_SERIAL:
+            yield case.finding(Defect.MALFORMED, place, "has a serial number over 20 octets", "RFC 5280 4.1.2.2")
+
+
+def signature_algorithms_agree(case: Case) -> Iterator[Finding]:
+    for place, facts in enumerate(case.path.line):
+        if not facts.algorithms_agree:
+            what = "names one signature algorithm inside the signed part and another outside of it"
+            yield case.finding(Defect.MALFORMED, place, what, "RFC 5280 4.1.1.2")
+
+
+def keys_can_be_read(case: Case) -> Iterator[Finding]:
+    for place, facts in enumerate(case.path.line):
+        if facts.key is None and not facts.key_unknown:
+            what = f"has a public key that cannot be read: {facts.key_error}"
+            yield case.finding(Defect.MALFORMED, place, what, "RFC 5280 4.1.2.7")
+
+
+def signatures_verify(case: Case) -> Iterator[Finding]:
+    for place in sorted(case.path.broken):
+        what = "carries a signature that its issuer's key does not verify: it was changed or forged"
+        yield case.finding(Defect.BAD_SIGNATURE, place, what, "RFC 5280 6.1.3 (a)(1)")
+
+
+def no_key_of_our_own(case: Case) -> Iterator[Finding]:
+    for facts in dict.fromkeys((*case.path.line, *case.presented)):
+        if facts.spki is not None and facts.spki in case.own_keys:
+            place = case.path.line.index(facts) if facts in case.path.line else None
+            what = f'the chain holds "{facts.title}", whose key a signing CA of this installation issues leaves with'
+            clause = "no server may be vouched for by the interceptor's own key"
+            remedy = "look for a proxy behind this proxy, and for a misuse of the signing CA"
+            yield Finding(Defect.OWN_CA, what, clause, place, remedy)
+
+
+def keys_are_strong(case: Case) -> Iterator[Finding]:
+    for place, facts in enumerate(case.path.line):
+        problem = facts.key_error if facts.key_unknown else key_problem(facts.key) if facts.key is not None else None
+        if problem is not None:
+            yield case.finding(Defect.WEAK_KEY, place, f"has a weak key: {problem}", "NIST SP 800-57 part 1, 5.6.1")
+
+
+def signatures_are_strong(case: Case) -> Iterator[Finding]:
+    """Below the anchor only: the signature on an anchor proves nothing to anybody."""
+    for place, facts in case.below_the_anchor():
+        if (problem := signature_problem(facts.certificate)) is not None:
+            yield case.finding(Defect.WEAK_SIGNATURE, place, f"is {problem}", "RFC 9155 2")
+
+
+def issuers_are_authorities(case: Case) -> Iterator[Finding]:
+    for place, facts in case.issuers():
+        if not facts.ca:
+            what = "issued a certificate without being a CA (basicConstraints)"
+            yield case.finding(Defect.CONSTRAINT_VIOLATION, place, what, "RFC 5280 6.1.4 (k)")
+
+
+def issuers_may_sign_certificates(case: Case) -> Iterator[Finding]:
+    for place, facts in case.issuers():
+        if facts.key_usage is not None and not facts.key_usage.key_cert_sign:
+            what = "issued a certificate, which its keyUsage does not allow (keyCertSign)"
+            yield case.finding(Defect.CONSTRAINT_VIOLATION, place, what, "RFC 5280 6.1.4 (n)")
+
+
+def path_lengths_are_kept(case: Case) -> Iterator[Finding]:
+    between = 0
+    for place, facts in case.issuers():
+        limits = facts.extension(x509.BasicConstraints)
+        if limits is not None and limits.path_length is not None and between > limits.path_length:
+            what = f"allows {limits.path_length} CAs below it, and there are {between}"
+            yield case.finding(Defect.CONSTRAINT_VIOLATION, place, what, "RFC 5280 6.1.4 (l), (m)")
+        # A self-issued CA certificate (a key rolled over) does not count.
+        between += not facts.self_issued
+
+
+def names_are_within_constraints(case: Case) -> Iterator[Finding]:
+    for above, issuer in case.issuers():
+        limits = issuer.extension(x509.NameConstraints)
+        if limits is None:
+            continue
+        for place, facts in enumerate(case.path.line[:above]):
+            if place and facts.self_issued:
+                continue  # RFC 5280 6.1.3 (b), (c): unless it is the last, the server's
+            for what in islice(constraints.forbidden(limits, constraints.names_of(facts)), _SHOWN):
+                text = f"has a name that {case.who(above)} does not allow: {what}"
+                yield case.finding(Defect.CONSTRAINT_VIOLATION, place, text, "RFC 5280 6.1.3 (b), (c)")
+
+
+def constraints_are_sound(case: Case) -> Iterator[Finding]:
+    for place, facts in enumerate(case.path.line):
+        for what in islice(constraints.unsound(facts), _SHOWN):
+            text = f"has name constraints that cannot be applied: {what}"
+            yield case.finding(Defect.CONSTRAINT_VIOLATION, place, text, constraints.CLAUSE)
+
+
+def server_sets_no_constraints(case: Case) -> Iterator[Finding]:
+    if case.path.leaf.extension(x509.NameConstraints) is not None:
+        what = "has name constraints, which only a CA can set"
+        yield case.finding(Defect.CONSTRAINT_VIOLATION, 0, what, constraints.CLAUSE)
+
+
+def purpose_is_server(case: Case) -> Iterator[Finding]:
+    if not case.path.leaf.allows(SERVER_AUTH):
+        what = "is not for TLS servers (extendedKeyUsage without serverAuth)"
+        yield case.finding(Defect.WRONG_PURPOSE, 0, what, "RFC 5280 4.2.1.12")
+
+
+def issuers_purpose_covers_servers(case: Case) -> Iterator[Finding]:
+    for place, facts in case.issuers():
+        if not facts.allows(SERVER_AUTH, ANY_PURPOSE):
+            what = "is not for issuing to TLS servers (extendedKeyUsage without serverAuth)"
+            yield case.finding(Defect.WRONG_PURPOSE, place, what, "RFC 5280 4.2.1.12; CA/B BR 7.1.2.10.6")
+
+
+def key_may_sign_handshakes(case: Case) -> Iterator[Finding]:
+    """Every key exchange that is offered signs; none encrypts to the server's key."""
+    usage = case.path.leaf.key_usage
+    if usage is not None and not usage.digital_signature:
+        what = "may not sign a handshake (keyUsage without digitalSignature)"
+        yield case.finding(Defect.WRONG_PURPOSE, 0, what, "RFC 8446 4.4.2.2; RFC 5246 7.4.2")
+
+
+def server_is_no_authority(case: Case) -> Iterator[Finding]:
+    """A CA certificate at a server. One that is its own issuer and no anchor is left to :func:`chain_is_complete`:
+    ``openssl req -x509`` makes those, nobody vouches for them, and CA or not they can vouch for nobody."""
+    path = case.path
+    alone = path.anchor is None and len(path.line) == 1 and path.leaf.own_issuer
+    if path.leaf.ca and not alone:
+        yield case.finding(
+            Defect.WRONG_PURPOSE, 0, "is a CA's and not a server's", "RFC 5280 4.2.1.9; CA/B BR 7.1.2.7.8"
+        )
+
+
+def chain_is_complete(case: Case) -> Iterator[Finding]:
+    """Whether an anchor was reached, and if not, why."""
+    path = case.path
+    if path.anchor is not None:
+        return
+    place = len(path.line) - 1
+    clause = "RFC 5280 6.1.1 (d)"
+    add = "if you trust it, add its CA to the trusted CAs"
+    if not path.top.own_issuer:
+        what = "has an issuer that the server did not send and nobody here trusts"
+        remedy = "have the server send its whole chain, or add its CA to the trusted CAs"
+        yield case.finding(Defect.INCOMPLETE_CHAIN, place, what, clause, remedy)
+    elif place == 0:
+        yield case.finding(Defect.SELF_SIGNED, 0, "was issued by nobody but itself", clause, add)
+    else:
+        yield case.finding(Defect.UNTRUSTED_ROOT, place, "is a root that is not trusted here", clause, add)
+
+
+def nothing_has_expired(case: Case) -> Iterator[Finding]:
+    for place, facts in enumerate(case.path.line):
+        if case.now > facts.not_after:
+            what = f"expired on {facts.not_after:%Y-%m-%d %H:%M:%S} UTC"
+            yield case.finding(Defect.EXPIRED, place, what, "RFC 5280 4.1.2.5, 6.1.3 (a)(2)")
+
+
+def everything_is_valid_already(case: Case) -> Iterator[Finding]:
+    for place, facts in enumerate(case.path.line):
+        if case.now < facts.not_before:
+            what = f"is valid only from {facts.not_before:%Y-%m-%d %H:%M:%S} UTC on"
+            yield case.finding(Defect.NOT_YET_VALID, place, what, "RFC 5280 4.1.2.5, 6.1.3 (a)(2)")
+
+
+def host_is_named(case: Case) -> Iterator[Finding]:
+    if not host_in_certificate(case.host, case.path.leaf.certificate):
+        what = f"is not for {case.host}: it is in no subjectAltName"
+        yield case.finding(Defect.HOSTNAME_MISMATCH, 0, what, "RFC 9525 6")
+
+
+CHECKS: tuple[Check, ...] = (
+    extensions_can_be_read,
+    version_fits_extensions,
+    critical_extensions_are_understood,
+    serial_number_is_in_order,
+    signature_algorithms_agree,
+    keys_can_be_read,
+    signatures_verify,
+    no_key_of_our_own,
+    keys_are_strong,
+    signatures_are_strong,
+    issuers_are_authorities,
+    issuers_may_sign_certificates,
+    path_lengths_are_kept,
+    names_are_within_constraints,
+    constraints_are_sound,
+    server_sets_no_constraints,
+    purpose_is_server,
+    issuers_purpose_covers_servers,
+    key_may_sign_handshakes,
+    server_is_no_authority,
+    chain_is_complete,
+    nothing_has_expired,
+    everything_is_valid_already,
+    host_is_named,
+)
+
+
+def findings(case: Case) -> list[Finding]:
+    """What all the checks find."""
+    return [finding for check in CHECKS for finding in check(case)]

@@ -1,0 +1,59 @@
+"""A handshake with a server that failed, in the words of a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from certs.verdict import Defect, Finding
+
+# The reasons are those of OpenSSL 4.0's error queue, each seen in a handshake with such a server. Verification itself
+# never fails a handshake here (certs.trust.collect), but "certificate verify failed" still comes where the server's key
+# cannot be decoded.
+_MALFORMED = frozenset(
+    {
+        "ASN1 lib",
+        "bad object header",
+        "certificate verify failed",
+        "excessive message size",
+        "header too long",
+        "invalid object encoding",
+        "nested asn1 error",
+        "unable to find public key parameters",
+        "unable to get certs public key",
+        "unknown certificate type",
+        "unsupported public key type",
+        "x509 lib",
+    }
+)
+_WEAK_KEY = frozenset({"ca key too small", "dh key too small", "ee key too small", "modulus too small"})
+
+_WORDS = {
+    "excessive message size": "its certificates are larger than is read here",
+    "dh key too small": "its Diffie-Hellman group is too small",
+    "wrong version number": "it does not speak TLS",
+    "http request": "it does not speak TLS",
+    "tlsv1 alert protocol version": "it speaks no version of TLS from 1.2 on",
+    "unsupported protocol": "it speaks no version of TLS from 1.2 on",
+    "tls alert handshake failure": "it accepts none of the safe ciphers and signatures, or wants a certificate",
+    "unexpected eof while reading": "it closed the connection",
+}
+_LONGEST = 200
+
+
+def defect_of_failure(reasons: Iterable[str]) -> Finding:
+    """The finding for a handshake that failed, from the reasons of ``SSL.Error``: ``[(library, function, reason), …]``.
+
+    ``malformed`` where the server's certificate message cannot be read, ``weak_key`` where its key exchange is too
+    weak, else ``protocol``: version, cipher, alert, a signature that is wrong, what is no TLS, and what is not known.
+    """
+    said = tuple(dict.fromkeys(reasons))
+    if not _MALFORMED.isdisjoint(said):
+        defect, clause = Defect.MALFORMED, "RFC 8446 4.4.2"
+    elif not _WEAK_KEY.isdisjoint(said):
+        defect, clause = Defect.WEAK_KEY, "RFC 8422 5.1; RFC 7919"
+    else:
+        defect, clause = Defect.PROTOCOL, "RFC 8446 4; RFC 9325 3"
+    shown = "; ".join(f"{_WORDS[reason]} ({reason})" if reason in _WORDS else reason for reason in said)
+    what = " ".join(shown.split())[:_LONGEST] or "no reason given"
+    remedy = "ask the server's operator to offer TLS 1.2 or 1.3 with forward secrecy"
+    return Finding(defect, f"the handshake with the server failed: {what}", clause, None, remedy)

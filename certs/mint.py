@@ -1,0 +1,102 @@
+"""From a request to a leaf: build, lint, sign, check.
+
+Nothing that breaks a rule is ever signed with the CA's key. What is linted is a twin: the same builder signed with a
+throw-away key, so that the rules see real encoded bytes and not the builder's intentions. Then the CA signs, and its
+certificate must be the twin octet by octet, but for the signature and its algorithm, and verify with the issuer's key:
+a signer that is elsewhere can answer with anything.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import cache, lru_cache
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+from certs.authority import key_problem, signature_problem, signature_verifies
+from certs.der import DerError, without_signature_algorithm
+from certs.lint import lint
+from certs.profile import LeafRequest, ProfileError, build
+from certs.signer import LocalSigner, Signer
+
+
+class MintError(Exception):
+    """No leaf can be made: the issuer is unfit or the signer gave back something else. The message says which."""
+
+
+def mint(request: LeafRequest, signer: Signer, now: datetime, lifetime: timedelta) -> x509.Certificate:
+    """A leaf for the request, valid for ``lifetime`` at most (see :func:`certs.profile.validity`).
+
+    Raises :class:`MintError` where the issuer is no CA, is not valid now, or is not the signer's, and where the signer
+    returned anything but the leaf; :class:`certs.lint.LintError` where the leaf breaks a rule (nothing is signed
+    then); :class:`certs.signer.SigningError` where the signer failed.
+    """
+    check_issuer(request.issuer, now)
+    if signer.public_key() != request.issuer.public_key():
+        raise MintError("the signer's key is not the key of the signing certificate")
+    try:
+        builder = build(request, now, lifetime)
+    except ProfileError as error:
+        raise MintError(str(error)) from error
+    twin = _rehearsal().sign_certificate(builder)
+    lint(twin, request, now)
+    leaf = signer.sign_certificate(builder)
+    _check_signed(leaf, twin, request.issuer)
+    return leaf
+
+
+def check_issuer(issuer: x509.Certificate, now: datetime) -> None:
+    """Raises :class:`MintError` where the certificate may not issue now (RFC 5280 6.1.4 (k), (n), 4.1.2.5)."""
+    if problem := _unfit(issuer):
+        raise MintError(f"the signing certificate {problem}")
+    if now < issuer.not_valid_before_utc:
+        raise MintError(f"the signing certificate is not valid before {issuer.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
+    if now >= issuer.not_valid_after_utc:
+        raise MintError(f"the signing certificate expired on {issuer.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+
+
+@lru_cache(maxsize=64)
+def _unfit(issuer: x509.Certificate) -> str | None:
+    """What of the issuer does not change with time."""
+    try:
+        extensions = issuer.extensions
+        key: CertificatePublicKeyTypes = issuer.public_key()
+    except (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm):
+        return "cannot be parsed"
+    try:
+        if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            return "is not a CA certificate: basicConstraints says so"
+    except x509.ExtensionNotFound:
+        return "is not a CA certificate: it has no basicConstraints"
+    try:
+        if not extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign:
+            return "may not sign certificates: its keyUsage has no keyCertSign"
+    except x509.ExtensionNotFound:
+        pass  # without the extension every use is allowed (RFC 5280 6.1.4 (n))
+    if problem := key_problem(key):
+        return f"has a weak key: {problem}"
+    return None
+
+
+@cache
+def _rehearsal() -> LocalSigner:
+    """Signs twins. A key of this process that nobody trusts, forgotten with it."""
+    return LocalSigner(ec.generate_private_key(ec.SECP256R1()))
+
+
+def _check_signed(leaf: x509.Certificate, twin: x509.Certificate, issuer: x509.Certificate) -> None:
+    """Raises where the signed leaf is not what was linted, or the signature is weak or wrong."""
+    signed, linted = leaf.tbs_certificate_bytes, twin.tbs_certificate_bytes
+    try:
+        same = signed == linted or without_signature_algorithm(signed) == without_signature_algorithm(linted)
+    except DerError as error:
+        raise MintError("the signer returned a certificate that cannot be parsed") from error
+    if not same:
+        raise MintError("the signer returned another certificate than the one that was checked")
+    if problem := signature_problem(leaf):
+        raise MintError(f"the signer returned a certificate {problem}")
+    if not signature_verifies(leaf, issuer.public_key()):
+        raise MintError("the signature does not verify with the key of the signing certificate")

@@ -1,0 +1,121 @@
+"""The profile of a leaf: the certificate that a client is shown in place of the server's own.
+
+For the host that was asked for and no other name, with a key that is not the CA's, never valid longer than the
+server's own certificate or seven days. What is built here is checked by :mod:`certs.lint` before it is signed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from certs.authority import LONGEST_COMMON_NAME, issuer_key_identifier
+from certs.names import Host
+
+BACKDATED = timedelta(days=1)  # for devices whose clock is behind
+LONGEST_LIFETIME = timedelta(days=7)
+LIFETIME_WITHOUT_SERVER = timedelta(days=1)  # the server showed no certificate, or one whose own dates are bad
+
+BASIC_CONSTRAINTS = x509.BasicConstraints(ca=False, path_length=None)
+KEY_USAGE = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,  # RSA key exchange has no forward secrecy and is not offered
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+EXTENDED_KEY_USAGE = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+
+
+class ProfileError(Exception):
+    """No leaf of the profile can be made from the request; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeafRequest:
+    """What a leaf is made of.
+
+    ``server_not_after`` is the end of the server's own certificate (aware); None where it showed none or its own dates
+    are bad.
+    """
+
+    host: Host
+    public_key: CertificatePublicKeyTypes
+    issuer: x509.Certificate
+    server_not_after: datetime | None = None
+
+
+def validity(
+    request_server_not_after: datetime | None, issuer: x509.Certificate, now: datetime, lifetime: timedelta
+) -> tuple[datetime, datetime]:
+    """First and last second of a leaf's validity (RFC 5280 4.1.2.5), both whole seconds.
+
+    It begins a day back, but not before the issuer. It ends after ``lifetime`` (at most seven days), and not after the
+    server's certificate nor the issuer; after a day at most where there is no server's certificate that still holds.
+    Raises :class:`ProfileError` where the issuer is not valid now or the lifetime is not positive.
+    """
+    if lifetime <= timedelta(0):
+        raise ProfileError(f"a lifetime of {lifetime} leaves no time to a leaf")
+    starts, ends = issuer.not_valid_before_utc, issuer.not_valid_after_utc
+    if now < starts:
+        raise ProfileError(f"the signing certificate is not valid before {starts:%Y-%m-%d %H:%M:%S} UTC")
+    if now > ends:
+        raise ProfileError(f"the signing certificate expired on {ends:%Y-%m-%d %H:%M:%S} UTC")
+    last = min(now + min(lifetime, LONGEST_LIFETIME), ends)
+    if request_server_not_after is None or request_server_not_after <= now:
+        last = min(last, now + LIFETIME_WITHOUT_SERVER)
+    else:
+        last = min(last, request_server_not_after)
+    first = max(now - BACKDATED, starts)
+    return first.replace(microsecond=0), last.replace(microsecond=0)
+
+
+def build(request: LeafRequest, now: datetime, lifetime: timedelta) -> x509.CertificateBuilder:
+    """The leaf, ready to be linted and signed. Raises :class:`ProfileError` as :func:`validity` does."""
+    first, last = validity(request.server_not_after, request.issuer, now, lifetime)
+    subject = subject_of(request.host)
+    return (
+        x509.CertificateBuilder()
+        .issuer_name(request.issuer.subject)
+        .subject_name(subject)
+        .public_key(request.public_key)
+        .serial_number(x509.random_serial_number())  # 159 random bits, positive (RFC 5280 4.1.2.2)
+        .not_valid_before(first)
+        .not_valid_after(last)
+        .add_extension(BASIC_CONSTRAINTS, critical=True)
+        .add_extension(KEY_USAGE, critical=True)
+        .add_extension(EXTENDED_KEY_USAGE, critical=False)
+        .add_extension(x509.SubjectAlternativeName([request.host.san()]), critical=is_empty(subject))
+        .add_extension(authority_key_identifier(request.issuer), critical=False)
+        .add_extension(subject_key_identifier(request.public_key), critical=False)
+    )
+
+
+def subject_of(host: Host) -> x509.Name:
+    """CN with the host where it fits, for people who read certificates; else empty (RFC 5280 4.1.2.6, A.1)."""
+    if len(host.text) > LONGEST_COMMON_NAME:
+        return x509.Name([])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host.text)])
+
+
+def is_empty(name: x509.Name) -> bool:
+    """Whether a name has no attribute: only then is the subject alternative name critical (RFC 5280 4.2.1.6)."""
+    return not list(name)
+
+
+def authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """The issuer's own subject key identifier and nothing else of it (RFC 5280 4.2.1.1)."""
+    return x509.AuthorityKeyIdentifier(issuer_key_identifier(issuer), None, None)
+
+
+def subject_key_identifier(public_key: CertificatePublicKeyTypes) -> x509.SubjectKeyIdentifier:
+    """SHA-1 of the key's bits (RFC 5280 4.2.1.2, method 1); an identifier, so SHA-1 is as good as any."""
+    return x509.SubjectKeyIdentifier.from_public_key(public_key)

@@ -1,0 +1,73 @@
+"""What signs leaves: a key that is here, or one in a key manager."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
+
+type SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+_HASH_OF_CURVE: dict[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = {
+    "secp256r1": hashes.SHA256(),
+    "secp384r1": hashes.SHA384(),
+    "secp521r1": hashes.SHA512(),
+}
+
+
+class SigningError(Exception):
+    """No signature could be made. One line, without anything of the key."""
+
+
+class Signer(Protocol):
+    """Signs certificates with the key of one issuing certificate."""
+
+    def public_key(self) -> CertificateIssuerPublicKeyTypes:
+        """The public half of the key, which must be that of the issuing certificate."""
+
+    def sign_certificate(self, builder: x509.CertificateBuilder) -> x509.Certificate:
+        """The certificate. Raises :class:`SigningError`; the caller checks the signature before it uses it."""
+
+
+class LocalSigner:
+    """A key in this process's memory.
+
+    ECDSA with the hash of the curve's strength (P-256 SHA-256, P-384 SHA-384, P-521 SHA-512; RFC 5758 3.2), RSA of at
+    least 2048 bits with PKCS #1 v1.5 and SHA-256 (RFC 4055 5). Raises :class:`SigningError` for any other key.
+    """
+
+    __slots__ = ("_hash", "_key")
+
+    def __init__(self, private_key: SigningKey) -> None:
+        self._hash = hash_for(private_key)
+        self._key = private_key
+
+    def __repr__(self) -> str:
+        kind = "RSA" if isinstance(self._key, rsa.RSAPrivateKey) else self._key.curve.name
+        return f"LocalSigner({kind} of {self._key.key_size} bits)"
+
+    def public_key(self) -> CertificateIssuerPublicKeyTypes:
+        return self._key.public_key()
+
+    def sign_certificate(self, builder: x509.CertificateBuilder) -> x509.Certificate:
+        try:
+            return builder.sign(self._key, self._hash)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise SigningError(f"the certificate could not be signed: {error}") from error
+
+
+def hash_for(private_key: SigningKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
+    """The hash that goes with a signing key. Raises :class:`SigningError` for a key that should sign nothing."""
+    if isinstance(private_key, rsa.RSAPrivateKey):
+        if private_key.key_size < 2048:
+            raise SigningError(f"a signing key of RSA {private_key.key_size} bits is too weak; use 2048 or more")
+        return hashes.SHA256()
+    if isinstance(private_key, ec.EllipticCurvePrivateKey):
+        if (found := _HASH_OF_CURVE.get(private_key.curve.name)) is not None:
+            return found
+        raise SigningError(f"a signing key on curve {private_key.curve.name} is not usable; use P-256, P-384 or P-521")
+    raise SigningError(f"a signing key of kind {type(private_key).__name__} is not usable; use RSA or ECDSA")

@@ -1,0 +1,110 @@
+"""What is wrong with a server's certificate, and what is done about it.
+
+A :class:`Finding` is one thing that is wrong, a :class:`Verdict` all of them in the order in which they are named,
+:class:`ErrorSettings` the administrator's rows, and :meth:`ErrorSettings.action_for` the decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cryptography import x509
+
+
+class Defect(StrEnum):
+    """What can be wrong. The order is the one in which several are named."""
+
+    MALFORMED = "malformed"
+    BAD_SIGNATURE = "bad_signature"
+    OWN_CA = "own_ca"
+    REVOKED = "revoked"
+    WEAK_KEY = "weak_key"
+    WEAK_SIGNATURE = "weak_signature"
+    CONSTRAINT_VIOLATION = "constraint_violation"
+    WRONG_PURPOSE = "wrong_purpose"
+    SELF_SIGNED = "self_signed"
+    INCOMPLETE_CHAIN = "incomplete_chain"
+    UNTRUSTED_ROOT = "untrusted_root"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    HOSTNAME_MISMATCH = "hostname_mismatch"
+    REVOCATION_UNKNOWN = "revocation_unknown"
+    PROTOCOL = "protocol"
+
+
+ORDER = {defect: place for place, defect in enumerate(Defect)}
+UNTRUSTED = "untrusted"
+"""The master row for the defects of :data:`COVERED_BY_UNTRUSTED`; a row of one's own wins over it."""
+COVERED_BY_UNTRUSTED = frozenset({Defect.SELF_SIGNED, Defect.UNTRUSTED_ROOT, Defect.INCOMPLETE_CHAIN})
+
+
+class Action(StrEnum):
+    """What is done, the strictest first."""
+
+    BLOCK = "block"
+    WARN = "warn"
+    BYPASS = "bypass"
+    ALLOW = "allow"
+
+
+STRICTNESS = {action: place for place, action in enumerate(Action)}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One defect: which certificate, why, by which clause, and what can be done.
+
+    ``certificate`` counts from the server's own (0) upwards in the chain that was judged; None where the
+    finding is about the whole chain or the handshake.
+    """
+
+    defect: Defect
+    explanation: str
+    clause: str
+    certificate: int | None = None
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All that was found, and the chain that it was found in (the server's certificate first)."""
+
+    findings: tuple[Finding, ...] = ()
+    chain: tuple[x509.Certificate, ...] = ()
+
+    @classmethod
+    def of(cls, findings: Iterable[Finding], chain: Iterable[x509.Certificate] = ()) -> Verdict:
+        """A verdict with its findings in the order of :class:`Defect`."""
+        return cls(tuple(sorted(findings, key=lambda finding: ORDER[finding.defect])), tuple(chain))
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+    @property
+    def defects(self) -> tuple[Defect, ...]:
+        """Each defect once, in order."""
+        return tuple(dict.fromkeys(finding.defect for finding in self.findings))
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSettings:
+    """A tenant's rows: a defect's name or ``untrusted``, and its action. What has no row is blocked."""
+
+    rows: Mapping[str, Action] = field(default_factory=dict)
+
+    def action_of(self, defect: Defect) -> Action:
+        """The action for one defect: its own row, else the master row where that covers it, else block."""
+        if defect is Defect.OWN_CA:
+            return Action.BLOCK
+        if (row := self.rows.get(defect.value)) is not None:
+            return row
+        if defect in COVERED_BY_UNTRUSTED and (row := self.rows.get(UNTRUSTED)) is not None:
+            return row
+        return Action.BLOCK
+
+    def action_for(self, defects: Iterable[Defect]) -> Action:
+        """The strictest action among the defects; allow where there is none."""
+        return min((self.action_of(defect) for defect in defects), key=STRICTNESS.__getitem__, default=Action.ALLOW)

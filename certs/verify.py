@@ -1,0 +1,169 @@
+"""The verdict on a server: what it presented, under the name that was asked for, at a time, for whom the tenant trusts.
+
+:func:`judge` is the one way in. It looks for paths (:mod:`certs.paths`), puts every check of :mod:`certs.checks` to
+each, takes the first path without findings, and then lets OpenSSL (:mod:`certs.openssl_errors`) and, in the common
+store, cryptography's verifier (:mod:`certs.second_opinion`) object. What could not be looked at counts as not vouched
+for, so that no action set for one defect lets another pass unseen.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
+from OpenSSL import SSL, crypto
+
+from certs.checks import Case, findings
+from certs.facts import Facts, facts_of
+from certs.failures import defect_of_failure
+from certs.names import Host
+from certs.openssl_errors import defect_of, description, objections
+from certs.paths import Path, Search
+from certs.second_opinion import disagreement
+from certs.trust import TrustStore
+from certs.verdict import ORDER, Defect, Finding, Verdict
+
+__all__ = ["Handshake", "defect_of_failure", "handshake_of", "judge", "valid_until"]
+
+MOST_CERTIFICATES = 16
+MOST_BYTES = 100 * 1024
+MOST_PATHS = 32
+"""Paths that are judged; the best of them counts."""
+KEPT = timedelta(hours=1)
+"""For how long a verdict may be kept at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a server showed: its certificates, its own first, and what OpenSSL objected to, as (code, depth)."""
+
+    presented: tuple[x509.Certificate, ...]
+    errors: tuple[tuple[int, int], ...] = ()
+    unread: tuple[str, ...] = ()
+    """Why each certificate that could not be parsed could not; those are not in ``presented``."""
+    leaf_unread: bool = False
+    """The server's own is one of them."""
+
+
+def handshake_of(connection: SSL.Connection, errors: Iterable[tuple[int, int]]) -> Handshake:
+    """What the server of a connection showed, after the handshake. ``errors``: what :func:`certs.trust.collect` wrote.
+
+    Raises nothing for certificates that cannot be read: they are told apart in the result.
+    """
+    presented: list[x509.Certificate] = []
+    unread: list[str] = []
+    leaf_unread = False
+    for place, certificate in enumerate(connection.get_peer_cert_chain() or ()):
+        try:
+            presented.append(_load(certificate))
+        except (ValueError, x509.InvalidVersion) as error:
+            unread.append(str(error))
+            leaf_unread |= place == 0
+    return Handshake(tuple(presented), tuple(errors), tuple(unread), leaf_unread)
+
+
+def judge(
+    handshake: Handshake, host: Host, trust: TrustStore, now: datetime, own_keys: frozenset[bytes] = frozenset()
+) -> Verdict:
+    """All that is wrong with the server, and the path in which it was found.
+
+    ``host`` is the name that the client asked for. ``own_keys`` are SHA-256 digests of the keys with which signing CAs
+    of this installation issue. ``now`` is aware. Nothing is raised for anything that a stranger presents.
+
+    Of several paths to an anchor the first without findings counts; else the one whose worst finding comes last in the
+    order of :class:`Defect`, then the one with the fewest findings, then the first.
+    """
+    presented, problems = _read(handshake)
+    if not presented:
+        return _not_judged(handshake, problems)
+    path, found, exhausted = _best(presented, host, trust, now, own_keys)
+    if exhausted and path.anchor is None:
+        what = "looking for a path to a trusted CA takes more steps than are taken here"
+        problems.append(_malformed(what, "RFC 4158 2.4.1"))
+    found = [*problems, *found]
+    found += objections(handshake.errors, path, found)
+    if not found and path.anchor is not None and path.anchor.common:
+        found += disagreement(path, host, now)
+    return Verdict.of(found, path.certificates)
+
+
+def valid_until(verdict: Verdict, now: datetime) -> datetime:
+    """Until when the verdict may be kept: one hour, or until the next notBefore or notAfter in its chain."""
+    times = [time for c in verdict.chain for time in (c.not_valid_before_utc, c.not_valid_after_utc)]
+    return min([now + KEPT, *(time for time in times if time >= now)])
+
+
+def _best(
+    presented: Sequence[Facts], host: Host, trust: TrustStore, now: datetime, own_keys: frozenset[bytes]
+) -> tuple[Path, list[Finding], bool]:
+    search = Search(presented, trust)
+    best: tuple[tuple[int, int], Path, list[Finding]] | None = None
+    for tried, path in enumerate(search.paths(), start=1):
+        found = findings(Case(path, host, now, presented, own_keys))
+        rank = (-min((ORDER[finding.defect] for finding in found), default=len(ORDER)), len(found))
+        if best is None or rank < best[0]:
+            best = rank, path, found
+        if not found or tried == MOST_PATHS:
+            break
+    if best is None:
+        raise AssertionError("a search yields at least the server's own certificate")
+    return best[1], best[2], search.exhausted
+
+
+def _read(handshake: Handshake) -> tuple[list[Facts], list[Finding]]:
+    """The certificates that are looked at, and what is wrong with the message as a whole."""
+    problems = [_malformed(f"a certificate cannot be read: {error}", "RFC 5280 4.1") for error in handshake.unread]
+    presented: list[Facts] = []
+    if len(handshake.presented) > MOST_CERTIFICATES:
+        what = f"the server sent {len(handshake.presented)} certificates; at most {MOST_CERTIFICATES} are looked at"
+        problems.append(_malformed(what, "RFC 8446 4.4.2"))
+    size = 0
+    for place, certificate in enumerate(handshake.presented[:MOST_CERTIFICATES]):
+        size += len(certificate.public_bytes(Encoding.DER))
+        if size > MOST_BYTES:
+            what = f"the server's certificates are larger than {MOST_BYTES // 1024} KiB"
+            problems.append(_malformed(what, "RFC 8446 4.4.2"))
+            break
+        try:
+            presented.append(facts_of(certificate))
+        except ValueError as error:
+            problems.append(_malformed(f"a certificate cannot be read: {error}", "RFC 5280 4.1"))
+            if place == 0:
+                break
+    return ([] if handshake.leaf_unread else presented), problems
+
+
+def _not_judged(handshake: Handshake, problems: list[Finding]) -> Verdict:
+    """There is no certificate of the server to look at: nothing vouches for it, under any name."""
+    if not problems:
+        problems.append(_malformed("the server sent no certificate", "RFC 8446 4.4.2.4"))
+    what = "the server's certificate cannot be looked at"
+    clause = "what cannot be looked at is not vouched for"
+    found = [
+        *problems,
+        *(
+            Finding(defect_of(code), f"OpenSSL refuses it: {description(code)}", f"X509_V_ERR {code}")
+            for code, _ in handshake.errors
+        ),
+        Finding(Defect.INCOMPLETE_CHAIN, what, clause),
+        Finding(Defect.HOSTNAME_MISMATCH, what, clause),
+    ]
+    return Verdict.of(dict.fromkeys(found), handshake.presented)
+
+
+def _malformed(what: str, clause: str) -> Finding:
+    return Finding(Defect.MALFORMED, what, clause, None, "ask the server's operator for a certificate that is in order")
+
+
+def _load(certificate: crypto.X509) -> x509.Certificate:
+    if certificate.get_serial_number() > 0:
+        return certificate.to_cryptography()
+    with warnings.catch_warnings():
+        # cryptography warns of serial numbers below one, which roots of the common store have; a check looks at them.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        return certificate.to_cryptography()

@@ -1,0 +1,1 @@
+"""The command. It alone picks implementations and puts the parts together."""

@@ -1,0 +1,87 @@
+"""What every command shares: which configuration, which tenant, JSON or not; and errors of the parts below as words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import clock
+from cli.output import REFUSED, USAGE, Stop
+
+if TYPE_CHECKING:
+    from config.loader import Loaded
+    from config.settings import Settings
+    from control.installation import Installation
+
+
+@dataclass
+class Context:
+    """The global options, and what follows from them, each made when a command first asks for it."""
+
+    config: str | None = None
+    tenant: str = "default"
+    json: bool = False
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        """The settings and the file they are from; ConfigError carries every problem of the file."""
+        from config.loader import load
+
+        return load(Path(self.config) if self.config else None, os.environ, Path.cwd())
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, checked."""
+        return self.loaded.settings
+
+    @cached_property
+    def installation(self) -> Installation:
+        """The installation that the settings name, made on first use; closed when the command ends."""
+        from control.installation import Installation
+
+        opened = Installation.open(self.settings, clock.now())
+        click.get_current_context().find_root().with_resource(closing(opened))
+        return opened
+
+
+pass_context = click.make_pass_decorator(Context)
+
+
+def _ask_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Context).json = True
+
+
+def json_option[F: Callable[..., Any]](command: F) -> F:
+    """``--json`` on a command that lists or shows; the same as the global one."""
+    decorate: Callable[[F], F] = click.option(
+        "--json", is_flag=True, expose_value=False, callback=_ask_json, help="Print JSON, for programs."
+    )
+    return decorate(command)
+
+
+def in_words(error: Exception) -> Stop | None:
+    """The errors that the parts below raise on purpose, as lines and a status; None for what is none of these."""
+    from config.problems import ConfigError
+    from control.errors import InstallationError, Refused
+
+    if isinstance(error, Refused):
+        # What is wrong with an upload is said once for each finding.
+        return Stop([one.message for one in error.findings if one.level == "error"] or str(error), REFUSED)
+    if isinstance(error, InstallationError):
+        return Stop(str(error), USAGE)
+    if isinstance(error, ConfigError):
+        return Stop([problem.render(error.file) for problem in error.problems], USAGE)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return Stop(f"{where}{error.strerror or error}", USAGE)
+    if type(error).__module__.partition(".")[0] in {"control", "store", "kms", "certs", "issuer", "proxy", "config"}:
+        return Stop(str(error) or type(error).__name__, REFUSED)
+    return None

@@ -1,0 +1,74 @@
+"""What can be known to go wrong before a daemon makes or changes anything: tenants, names, ports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+FIRST_TENANT = "default"
+"""The tenant that a new installation has."""
+
+
+def problems(settings: Settings) -> list[str]:
+    """One line for each thing that keeps a daemon from starting; empty where there is none.
+
+    Tenants and ports only where there is no installation yet. An existing one is opened without being changed, so there
+    the supervisor, which holds its lock, tells the same of ports, and the tenants are read from the store.
+    """
+    from proxy.admission import check_resolver_hosts
+
+    found = [common_store(settings), check_resolver_hosts(settings.resolver.hosts)]
+    if is_fresh(settings.state_dir):
+        found += [*missing_tenants(settings, {FIRST_TENANT}), *_ports(settings)]
+    return [problem for problem in found if problem is not None]
+
+
+def common_store(settings: Settings) -> str | None:
+    """What is wrong with the common store: loading the settings saw a certificate's beginning, here they are parsed."""
+    from certs.trust import parse_common_store
+    from config.common_store import locate, read_common_store
+
+    name = settings.trust.common_store
+    try:
+        parse_common_store(read_common_store(name))
+    except ValueError as error:
+        return f"trust.common_store: {locate(name)}: {error}; expected a PEM file of CA certificates"
+    return None
+
+
+def is_fresh(state_dir: Path) -> bool:
+    """Whether there is no installation yet, so that one would be made."""
+    try:
+        return next(state_dir.iterdir(), None) is None
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def missing_tenants(settings: Settings, known: Iterable[str]) -> list[str]:
+    """One line for each listener whose tenant does not exist."""
+    there = set(known)
+    return [
+        f"listeners[{place}].tenant: there is no tenant {listener.tenant}; "
+        f"create it with: sallyport tenant create {listener.tenant}"
+        for place, listener in enumerate(settings.listeners)
+        if listener.tenant not in there
+    ]
+
+
+def _ports(settings: Settings) -> list[str]:
+    """Addresses that cannot be bound. The supervisor binds them in earnest, once there is an installation."""
+    from proxy.supervisor import StartError, bind
+
+    found = []
+    for index, listener in enumerate(settings.listeners):
+        try:
+            bind(listener, index).close()
+        except StartError as error:
+            found.append(str(error))
+    return found

@@ -1,0 +1,101 @@
+"""``sallyport tenant``: who is told apart. Each has CAs, trust and error settings of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import clock, output
+from cli.context import Context, json_option, pass_context
+
+if TYPE_CHECKING:
+    from store.records import Tenant
+
+
+@click.group(name="tenant")
+def command() -> None:
+    """Create, list, show and delete tenants."""
+
+
+@command.command()
+@click.argument("name")
+@json_option
+@pass_context
+def create(context: Context, name: str) -> None:
+    """Create tenant NAME with a built-in signing CA of its own."""
+    from control import tenants
+    from control.installation import publish_root
+
+    tenant = tenants.create(context.installation, name, clock.now())
+    path = publish_root(context.installation, tenant.name)
+    if context.json:
+        output.as_json({**as_object(tenant), "root": str(path)})
+        return
+    click.echo(f"Tenant {tenant.name} is created; its root certificate is {path}")
+
+
+@command.command(name="list")
+@json_option
+@pass_context
+def list_(context: Context) -> None:
+    """List the tenants."""
+    from control import tenants
+
+    records = tenants.listing(context.installation)
+    if context.json:
+        output.as_json([as_object(tenant) for tenant in records])
+        return
+    rows = [(tenant.name, tenant.generation, output.minute(tenant.created_at)) for tenant in records]
+    output.table(("name", "generation", "created"), rows, "There is no tenant.")
+
+
+@command.command()
+@click.argument("name")
+@json_option
+@pass_context
+def show(context: Context, name: str) -> None:
+    """Show tenant NAME: its signing CA, its trusted CAs, its listeners."""
+    from control import tenants, trusted_cas
+    from control.installation import root_file
+
+    inst = context.installation
+    details = tenants.show(inst, name)
+    trusted = [one.name for one in trusted_cas.listing(inst, name)]
+    root = root_file(inst, name)
+    if context.json:
+        more = {
+            "signing_ca": details.signing_ca.name if details.signing_ca else None,
+            "trusted_cas": trusted,
+            "listeners": details.listeners,
+            "root": str(root) if root.is_file() else None,
+        }
+        output.as_json(as_object(details.tenant) | more)
+        return
+    output.fields(
+        [
+            ("name", details.tenant.name),
+            ("created", output.minute(details.tenant.created_at)),
+            ("generation", details.tenant.generation),
+            ("signing CA", details.signing_ca.name if details.signing_ca else "none is active"),
+            ("root certificate", root if root.is_file() else f"sallyport --tenant {name} signing-ca download"),
+            ("trusted CAs", ", ".join(trusted) or "none of its own"),
+            ("listeners", ", ".join(details.listeners) or "none in this configuration"),
+        ]
+    )
+
+
+@command.command()
+@click.argument("name")
+@pass_context
+def delete(context: Context, name: str) -> None:
+    """Delete tenant NAME with all it has: CAs, keys, trust and settings. This cannot be undone."""
+    from control import tenants
+
+    tenants.delete(context.installation, name, clock.now())
+    click.echo(f"Tenant {name} is deleted, and with it its keys.")
+
+
+def as_object(tenant: Tenant) -> dict[str, Any]:
+    """The record for JSON."""
+    return {"name": tenant.name, "generation": tenant.generation, "created_at": tenant.created_at}

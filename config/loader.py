@@ -1,0 +1,141 @@
+"""From a file to :class:`config.settings.Settings`: which file, its values, and every problem at once with its line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from pydantic import ValidationError
+
+from config.common_store import StoreFileError, check
+from config.document import LARGEST_FILE, Document, Plain, read
+from config.problems import ConfigError, Problem
+from config.settings import STORES_BY_NAME, Settings, listener_clashes, parse_bind
+from config.wording import explain
+
+DEFAULT_FILE = Path(__file__).with_name("default.yaml")
+"""The commented defaults that ship with the package; used where no other file is named or found."""
+VARIABLE = "SALLYPORT_CONFIG"
+LOCAL_FILE = "sallyport.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, every path in them absolute, and the file that they are from."""
+
+    settings: Settings
+    path: Path
+
+
+def load(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Loaded:
+    """Read the configuration: ``path``, else $SALLYPORT_CONFIG, else ./sallyport.yaml, else the packaged default.
+
+    ``state_dir``, ``log.file`` and a file in ``trust.common_store`` come back absolute; relative ones are taken from
+    the folder of the file, for the packaged default from ``cwd``. Nothing is created or changed.
+    Raises ConfigError with every problem that was found.
+    """
+    file = _choose(path, environ, cwd)
+    document = read(str(file), _bytes(file))
+    settings = _validate(document)
+    if settings is not None:
+        settings = _resolve(settings, cwd if _is_default(file) else file.parent)
+        _check_files(settings, document)
+    if document.problems or settings is None:
+        raise ConfigError(file, document.problems)
+    return Loaded(settings, file)
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """The effective settings as plain types, as ``check-config --json`` prints them; loads back to the same."""
+    return settings.model_dump(mode="json")
+
+
+def _choose(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path:
+    if path is not None:
+        return cwd / path
+    if named := environ.get(VARIABLE):
+        return cwd / named
+    local = cwd / LOCAL_FILE
+    # One that is there and can't be read is an error, never a reason to start with the defaults.
+    return local if os.path.lexists(local) else DEFAULT_FILE
+
+
+def _is_default(file: Path) -> bool:
+    return file.resolve() == DEFAULT_FILE.resolve()
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            # One byte more than is taken, so that read() can tell; a device never ends.
+            return stream.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        message = "no such file; name one with --config or SALLYPORT_CONFIG"
+    except IsADirectoryError:
+        message = "this is a folder; expected a YAML file"
+    except PermissionError:
+        message = "permission denied; the user who runs sallyport must be able to read it"
+    except (OSError, ValueError) as error:
+        message = f"can't be read: {getattr(error, 'strerror', None) or error}"
+    raise ConfigError(file, [Problem("", message)])
+
+
+def _validate(document: Document) -> Settings | None:
+    """The settings, or None with the problems noted in the document."""
+    settings = None
+    try:
+        settings = Settings.model_validate(document.values)
+    except ValidationError as invalid:
+        for error in invalid.errors(include_url=False):
+            location = error["loc"]
+            # Where a problem is noted already, what pydantic says about the None in its place helps nobody. Clashes
+            # (the only errors of the whole, without a location) are looked for below, where all are found.
+            if location and location not in document.spoiled:
+                document.add(location, explain(error, document.written.get(location)))
+    # Pydantic looks at the whole only where every part is right; a person wants to hear of both at once.
+    for position, key, message in listener_clashes(_names_and_binds(document.values.get("listeners"))):
+        document.add(("listeners", position, key), message)
+    return settings
+
+
+def _names_and_binds(listeners: Plain) -> list[tuple[str | None, str | None]]:
+    found: list[tuple[str | None, str | None]] = []
+    for listener in listeners if isinstance(listeners, list) else []:
+        mapping = listener if isinstance(listener, dict) else {}
+        name, bind = mapping.get("name"), mapping.get("bind")
+        found.append((name if isinstance(name, str) else None, bind if _is_bind(bind) else None))
+    return found
+
+
+def _is_bind(value: Plain) -> TypeGuard[str]:
+    if not isinstance(value, str):
+        return False
+    try:
+        parse_bind(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _resolve(settings: Settings, base: Path) -> Settings:
+    base = base.absolute()
+    store, log = settings.trust.common_store, settings.log.file
+    trust = (
+        settings.trust
+        if store in STORES_BY_NAME
+        else settings.trust.model_copy(update={"common_store": str(base / store)})
+    )
+    logged = settings.log if log is None else settings.log.model_copy(update={"file": str(base / log)})
+    return settings.model_copy(update={"state_dir": base / settings.state_dir, "trust": trust, "log": logged})
+
+
+def _check_files(settings: Settings, document: Document) -> None:
+    try:
+        check(settings.trust.common_store)
+    except StoreFileError as error:
+        document.add(("trust", "common_store"), str(error))
+    if settings.log.file is not None and Path(settings.log.file).is_dir():
+        document.add(("log", "file"), f"{settings.log.file} is a folder; expected a file's path")

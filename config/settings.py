@@ -1,0 +1,332 @@
+"""The operator's settings as frozen models, one class per section of the YAML file.
+
+Nothing here reads a file or the environment: that is :mod:`config.loader`. Times are seconds, sizes are bytes.
+What a later version brings is refused here by name, so that nobody believes it to be on.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    model_validator,
+)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+Mode = Literal["explicit"]
+LATER_MODES = ("explicit-tls", "transparent", "tproxy", "socks5", "wireguard")
+LATER_KMS = ("aws", "vault", "pkcs11")
+LATER_DATABASES = ("postgresql", "postgres")
+
+STORES_BY_NAME = ("certifi", "system")
+"""The values of ``trust.common_store`` that are no file."""
+
+
+class NotYetError(ValueError):
+    """The setting asks for a part that this version does not have."""
+
+
+def parse_bind(text: str) -> tuple[str, int]:
+    """Split ``host:port`` (``[::1]:8080`` for IPv6) into an IP address and a port from 0 to 65535.
+
+    Port 0 lets the system choose one. Raises ValueError with what was expected.
+    """
+    host, colon, port = text.rpartition(":")
+    # The length goes first: int() of a text of thousands of digits raises an error of its own.
+    if not colon or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
+        raise ValueError(f"expected ADDRESS:PORT, as in 127.0.0.1:8080 or [::1]:8080, got {text!r}")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"expected an IPv6 address in brackets, as in [::1]:8080, got {text!r}")
+    try:
+        return str(ipaddress.ip_address(host)), int(port)
+    except ValueError:
+        raise ValueError(f"expected an IP address before the port, as in 127.0.0.1:8080, got {host!r}") from None
+
+
+def listener_clashes(listeners: Sequence[tuple[str | None, str | None]]) -> Iterator[tuple[int, str, str]]:
+    """What makes listeners, given as (name, bind), impossible together: (position, key, message) for the later one.
+
+    None stands for a value that is wrong by itself and was reported as such.
+    """
+    names: dict[str, int] = {}
+    places: list[tuple[int, Address, int]] = []
+    for position, (name, bind) in enumerate(listeners):
+        if name is not None and names.setdefault(name, position) != position:
+            yield position, "name", f"{name!r} is the name of listeners[{names[name]}] too; expected a name of its own"
+        if bind is None:
+            continue
+        host, port = parse_bind(bind)
+        address = ipaddress.ip_address(host)
+        for other, taken, its_port in places:
+            # An address given twice, or one beside "all addresses" of its family, can't be bound a second time.
+            same = address.version == taken.version and (
+                address == taken or address.is_unspecified or taken.is_unspecified
+            )
+            if port and port == its_port and same:
+                yield (
+                    position,
+                    "bind",
+                    f"{bind} is taken by listeners[{other}]; expected an address and port of its own",
+                )
+                break
+        places.append((position, address, port))
+
+
+def _bind(value: str) -> str:
+    parse_bind(value)
+    return value
+
+
+def _mode(value: Any) -> Any:
+    if value in LATER_MODES:
+        raise NotYetError(f"mode {value} is not in this version; expected explicit")
+    return value
+
+
+def _kms(value: Any) -> Any:
+    if value in LATER_KMS:
+        raise NotYetError(f"KMS provider {value} is not in this version; expected local")
+    return value
+
+
+def _network(value: Any) -> Any:
+    if isinstance(value, Network):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected a CIDR such as 10.0.0.0/8, got {value!r}")  # noqa: TRY004 - pydantic wants ValueError
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"expected a CIDR such as 10.0.0.0/8: {error}") from None
+
+
+def _address(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError(f"expected an IP address, got {value!r}") from None
+    return value
+
+
+def _database(value: Any) -> Any:
+    # The value is never repeated: a database address may hold a password.
+    if isinstance(value, str) and value.startswith(LATER_DATABASES):
+        raise NotYetError("PostgreSQL is not in this version; expected null (SQLite in state_dir)")
+    if value is not None:
+        raise ValueError("expected null (SQLite in state_dir)")
+    return value
+
+
+def _file_name(value: Any) -> Any:
+    if isinstance(value, str) and (not value.strip() or value.startswith("~")):
+        # A folder named "~" beside the configuration would be a surprise, and whose home would it be?
+        raise ValueError(f"expected a path, absolute or relative (~ is not expanded), got {value!r}")
+    return value
+
+
+def _some(value: tuple[Listener, ...]) -> tuple[Listener, ...]:
+    if not value:
+        raise ValueError("expected at least one listener")
+    return value
+
+
+def _no_addons(value: tuple[str, ...]) -> tuple[str, ...]:
+    if value:
+        raise NotYetError("inspection addons are not in this version; expected []")
+    return value
+
+
+def _no_console(value: bool) -> bool:
+    if value:
+        raise NotYetError("the console is not in this version; expected false")
+    return value
+
+
+def _no_metrics(value: bool) -> bool:
+    if value:
+        raise NotYetError("metrics are not in this version; expected false")
+    return value
+
+
+# The descriptions are what config.wording says was expected.
+Bind = Annotated[str, AfterValidator(_bind), Field(description="ADDRESS:PORT, as in 127.0.0.1:8080 or [::1]:8080")]
+# A plain validator: pydantic's own check of a network would refuse, in JSON, the object that ours made of the text.
+Cidr = Annotated[
+    Network,
+    PlainValidator(_network),
+    PlainSerializer(str, return_type=str, when_used="json"),
+    Field(description="a CIDR such as 10.0.0.0/8"),
+]
+FileName = Annotated[str, BeforeValidator(_file_name)]
+HostAddress = Annotated[str, AfterValidator(_address), Field(description="an IP address")]
+Seconds = Annotated[
+    float, Field(gt=0, le=86_400, description="a number of seconds above 0 and not above 86400 (one day)")
+]
+LeafSeconds = Annotated[
+    int, Field(ge=3600, le=7 * 86_400, description="a whole number of seconds from 3600 (an hour) to 604800 (7 days)")
+]
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="a name of 1 to 63 letters, digits, dots, hyphens and underscores",
+    ),
+]
+TenantName = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        description="a tenant's name: 1 to 63 lower-case letters, digits and hyphens",
+    ),
+]
+
+
+class Section(BaseModel):
+    """What every section shares: unknown keys are errors, values are taken as written, nothing changes later."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Listener(Section):
+    """One listening port, and the tenant that its connections belong to."""
+
+    name: Name
+    mode: Annotated[Mode, BeforeValidator(_mode)] = "explicit"
+    bind: Bind
+    tenant: TenantName = "default"
+
+
+class Trust(Section):
+    """Which common store a server's chain may end in, beside the tenant's own trusted CAs."""
+
+    common_store: FileName = "certifi"
+
+
+class Egress(Section):
+    """Which addresses the proxy may connect to. ``deny`` wins over ``allow``."""
+
+    allow: tuple[Cidr, ...] = Field(default=(), strict=False)
+    deny: tuple[Cidr, ...] = Field(default=(), strict=False)
+
+
+class Resolver(Section):
+    """Names that are answered before DNS is asked."""
+
+    hosts: dict[str, HostAddress] = {}
+
+
+class Inspection(Section):
+    """Inspectors. Off in this version."""
+
+    addons: Annotated[tuple[str, ...], AfterValidator(_no_addons)] = Field(default=(), strict=False)
+    hosts: tuple[str, ...] = Field(default=("*",), strict=False)
+
+
+class Console(Section):
+    """The console. Off in this version."""
+
+    enabled: Annotated[bool, AfterValidator(_no_console)] = False
+    bind: Bind = "127.0.0.1:9443"
+
+
+class Metrics(Section):
+    """Metrics and health. Off in this version."""
+
+    enabled: Annotated[bool, AfterValidator(_no_metrics)] = False
+    bind: Bind = "127.0.0.1:9090"
+
+
+class Kms(Section):
+    """Who wraps the tenants' keys."""
+
+    provider: Annotated[Literal["local"], BeforeValidator(_kms)] = "local"
+
+
+class Kmip(Section):
+    """Key managers that sign. The settings are checked; no signing CA of this version uses them."""
+
+    allow_private_addresses: bool = False
+    timeout: Seconds = 5.0
+
+
+class Signing(Section):
+    """How the built-in signing CA and the leaves are made."""
+
+    built_in: Literal["ecdsa", "rsa"] = "ecdsa"
+    leaf_lifetime: LeafSeconds = 7 * 86_400
+    leaf_key_lifetime: LeafSeconds = 3 * 86_400
+
+
+class Tunnel(Section):
+    """What to do with what is not intercepted HTTP."""
+
+    non_tls: Literal["refuse", "pass"] = "refuse"
+    on_unparsed: Literal["close", "pass"] = "close"
+
+
+class Log(Section):
+    """Where the log goes (JSON lines), and how much of it."""
+
+    file: FileName | None = None
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    requests: bool = True
+
+
+class Limits(Section):
+    """Bounds on what strangers can make the proxy hold, in bytes and seconds."""
+
+    connect_head_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 32 * 1024
+    client_hello_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 * 1024
+    connect_head_timeout: Seconds = 10.0
+    tls_timeout: Seconds = 10.0
+    connect_timeout: Seconds = 10.0
+    resolve_timeout: Seconds = 5.0
+    idle_timeout: Seconds = 600.0
+    half_close_timeout: Seconds = 60.0
+    drain_timeout: Seconds = 30.0
+    leaf_timeout: Seconds = 5.0
+    leaves_per_second: Annotated[int, Field(ge=1, le=100_000)] = 500
+    cached_hosts: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
+
+
+class Settings(Section):
+    """The whole configuration file."""
+
+    state_dir: Annotated[Path, BeforeValidator(_file_name)] = Field(default=Path("var"), strict=False)
+    database: Annotated[None, BeforeValidator(_database)] = None
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    listeners: Annotated[tuple[Listener, ...], AfterValidator(_some)] = Field(
+        default=(Listener(name="explicit", bind="127.0.0.1:8080"),), strict=False
+    )
+    trust: Trust = Trust()
+    egress: Egress = Egress()
+    resolver: Resolver = Resolver()
+    inspection: Inspection = Inspection()
+    console: Console = Console()
+    metrics: Metrics = Metrics()
+    kms: Kms = Kms()
+    kmip: Kmip = Kmip()
+    signing: Signing = Signing()
+    tunnel: Tunnel = Tunnel()
+    log: Log = Log()
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _listeners_apart(self) -> Settings:
+        for position, key, message in listener_clashes([(listener.name, listener.bind) for listener in self.listeners]):
+            raise ValueError(f"listeners[{position}].{key}: {message}")
+        return self

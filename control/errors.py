@@ -1,0 +1,20 @@
+"""What the use cases say no with."""
+
+from __future__ import annotations
+
+from certs.bundle import BundleFinding
+
+
+class Refused(Exception):  # noqa: N818 - the name that the parts agreed on
+    """What was asked for is not done, and nothing is changed. The text is one line for the administrator.
+
+    ``findings`` holds all that was found where an upload is refused.
+    """
+
+    def __init__(self, message: str, findings: tuple[BundleFinding, ...] = ()) -> None:
+        super().__init__(message)
+        self.findings = findings
+
+
+class InstallationError(Exception):
+    """The state directory cannot be used, and nothing in it is changed. One line: what is wrong, where, what to do."""

@@ -1,0 +1,174 @@
+"""One installation: its state directory, master key and database, opened together, and made on the first use."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cryptography import x509
+
+from certs.bundle import to_pem
+from config.settings import Settings
+from control import state_dir
+from control.built_in import new_tenant
+from control.errors import InstallationError, Refused
+from kms.envelope import SealError
+from kms.provider import KeyProvider
+from kms.providers.local import MASTER_KEY_FILE, KeyFileError, LocalProvider
+from store import installation, signing_cas, tenants
+from store.creation import file_lock
+from store.engine import DATABASE_FILE, Connection, Store, StoreError
+from store.records import Tenant
+
+DEFAULT_TENANT = "default"
+SETUP_LOCK_FILE = "setup.lock"
+SETUP_SECONDS = 120.0
+"""How long to wait for another process that sets the installation up. RSA keys take seconds."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What every use case works with. Holds no tenant's key: the provider unwraps one where it is needed."""
+
+    store: Store
+    provider: KeyProvider = field(repr=False)
+    settings: Settings
+    state_dir: Path
+    name: str
+    """The installation's random name, which its CAs carry."""
+
+    @classmethod
+    def open(cls, settings: Settings, now: datetime) -> Installation:
+        """Open the installation of ``settings.state_dir``; on the first use make it, with the tenant ``default``.
+
+        Several processes may do so at once: one sets it up, the others wait. Where one was killed in the middle, the
+        next completes it. Raises InstallationError, with nothing changed.
+        """
+        folder = settings.state_dir
+        state_dir.prepare(folder)
+        try:
+            return cls._open(settings, folder, now)
+        except (StoreError, KeyFileError) as error:
+            raise InstallationError(str(error)) from error
+
+    @classmethod
+    def _open(cls, settings: Settings, folder: Path, now: datetime) -> Installation:
+        database, key_file = folder / DATABASE_FILE, folder / MASTER_KEY_FILE
+        # The key first, and never a new one beside a database: what is in there was sealed with the old one.
+        if database.exists():
+            provider = LocalProvider.open(key_file, create=False)
+            store = Store.open(database, create=True)
+            with _closed_on_error(store):
+                if (name := _name(store)) is not None:
+                    _check_master_key(store, provider, key_file)
+                    return cls(store, provider, settings, folder, name)
+            store.close()  # whoever made it was killed, or is at it still
+        busy = f"{folder}: another process is still setting this installation up"
+        with file_lock(folder / SETUP_LOCK_FILE, busy, SETUP_SECONDS):
+            provider = LocalProvider.open(key_file, create=not database.exists())
+            store = Store.open(database, create=True)
+            with _closed_on_error(store):
+                name = _name(store) or _set_up(store, provider, settings, now)
+                _check_master_key(store, provider, key_file)
+                return cls(store, provider, settings, folder, name)
+
+    @contextmanager
+    def reading(self, tenant: str) -> Iterator[tuple[Connection, Tenant]]:
+        """A connection that reads, and the tenant. Raises Refused where there is none of that name."""
+        with self.store.reading() as connection:
+            yield connection, self._tenant(connection, tenant)
+
+    @contextmanager
+    def changing(self, tenant: str) -> Iterator[tuple[Connection, Tenant]]:
+        """A durable transaction, and the tenant. Raises Refused where there is none of that name."""
+        with self.store.transaction(durable=True) as connection:
+            yield connection, self._tenant(connection, tenant)
+
+    @staticmethod
+    def _tenant(connection: Connection, name: str) -> Tenant:
+        found = tenants.by_name(connection, name)
+        if found is None:
+            known = ", ".join(tenant.name for tenant in tenants.listing(connection)) or "none"
+            raise Refused(f"there is no tenant {name!r}; tenants: {known}")
+        return found
+
+    def close(self) -> None:
+        """Close the database."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def root_file(inst: Installation, tenant: str) -> Path:
+    """Where the tenant's root certificate is published."""
+    return inst.state_dir / "certs" / f"{tenant}-root.pem"
+
+
+def publish_root(inst: Installation, tenant: str) -> Path:
+    """Write the root certificate of the tenant's active signing CA (PEM, 0600), and say where.
+
+    Raises Refused where there is no such tenant or it has no active signing CA; InstallationError where the file
+    cannot be written.
+    """
+    with inst.reading(tenant) as (connection, found):
+        active = signing_cas.active(connection, found.id)
+    if active is None:
+        raise Refused(f"tenant {tenant} has no active signing CA; activate one")
+    path = root_file(inst, tenant)
+    try:
+        state_dir.write(path, to_pem([x509.load_der_x509_certificate(active.chain[-1])]).encode("ascii"))
+    except OSError as error:
+        raise InstallationError(f"{path}: the root certificate cannot be written: {error.strerror}") from None
+    return path
+
+
+@contextmanager
+def _closed_on_error(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        store.close()
+        raise
+
+
+def _name(store: Store) -> str | None:
+    """The installation's name; None where it was not set up to its end."""
+    with store.reading() as connection:
+        return installation.name(connection)
+
+
+def _set_up(store: Store, provider: KeyProvider, settings: Settings, now: datetime) -> str:
+    """Save the installation's name and the first tenant, in one transaction."""
+    name = secrets.token_hex(8)
+    tenant = new_tenant(provider, DEFAULT_TENANT, name, now, settings.signing.built_in)
+    with store.transaction(durable=True) as connection:
+        installation.create(connection, name, now)
+        tenant.save(connection, now)
+    return name
+
+
+def _check_master_key(store: Store, provider: KeyProvider, key_file: Path) -> None:
+    """Raise InstallationError where the master key is not the one that wrapped this database's keys."""
+    with store.reading() as connection:
+        known = tenants.listing(connection)
+        if not known:
+            return
+        wrapped = tenants.wrapped_key(connection, known[0].id)
+    try:
+        provider.unwrap(wrapped, known[0].name)
+    except SealError:
+        raise InstallationError(
+            f"{key_file}: this master key is not the one of the database {store.path}; restore both from one backup"
+        ) from None

@@ -1,0 +1,44 @@
+"""What the change feed says about signing CAs: read off the loop, acted on by the service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from store import changes, signing_cas
+from store.engine import Store
+
+
+@dataclass(frozen=True, slots=True)
+class TenantNow:
+    """A tenant that something changed about: its generation, and its active CA (None: it has none, or is gone)."""
+
+    tenant_id: int
+    generation: int
+    active_ca: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Everything up to an entry of the feed."""
+
+    latest: int
+    tenants: tuple[TenantNow, ...]
+
+
+def latest(store: Store) -> int:
+    """The newest entry, to begin with. Raises StoreError."""
+    with store.reading() as connection:
+        return changes.latest(connection)
+
+
+def read(store: Store, seen: int) -> News | None:
+    """What came after the entry ``seen``; None where nothing did. Raises StoreError."""
+    with store.reading() as connection:
+        if changes.latest(connection) <= seen:
+            return None
+        entries = changes.since(connection, seen)
+        tenants = []
+        for tenant_id, generation in {entry.tenant_id: entry.generation for entry in entries}.items():
+            active = signing_cas.active(connection, tenant_id)
+            tenants.append(TenantNow(tenant_id, generation, None if active is None else active.id))
+    return News(entries[-1].id, tuple(tenants))

@@ -1,0 +1,216 @@
+"""A leaf for (tenant, host, server certificate, key kind): kept, else found in the store, else minted and recorded.
+
+Whoever asks while a leaf is being made waits for that one. An answer is made with the CA that is the tenant's active
+one at that moment: where another became active meanwhile, the work is done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from cachetools import LRUCache
+
+from certs.names import Host, InvalidHost, parse_host
+from config.settings import Signing
+from issuer import keyring, reuse
+from issuer.desk import Desk, SharedDesk
+from issuer.errors import Refusal, Superseded
+from issuer.joined import Joined
+from issuer.keyring import HeldLeafKey, Keyring, WorkingSet
+from issuer.log import IssuanceLog, Job, KeptLeaf
+from issuer.protocol import Code, KeyKind, LeafAnswer, LeafKeyAnswer, LeafKeyRequest, LeafRequest
+from kms.provider import KeyProvider
+from store.engine import Store
+
+KEPT_PER_HOST = 4
+"""Leaves of one host: its servers may differ in how long a leaf may live."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A request whose host was parsed."""
+
+    tenant: str
+    host: Host
+    key: KeyKind
+    server_not_after: datetime | None
+
+
+class Issuance:
+    """Answers requests. Everything here runs on the event loop; the store is asked on two threads.
+
+    A request that finds its CA replaced, or its leaf made with another's limit, begins anew; the caller's deadline is
+    what ends it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        provider: KeyProvider,
+        signing: Signing,
+        cached_hosts: int,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._provider = provider
+        self._clock = clock
+        self._leaf_key_lifetime = timedelta(seconds=signing.leaf_key_lifetime)
+        self._keyring = Keyring()
+        self._log = IssuanceLog(store, self._keyring, timedelta(seconds=signing.leaf_lifetime), clock)
+        self._issuing: SharedDesk[Job, KeptLeaf] = SharedDesk("issuing", self._log.issue)
+        self.reading = Desk("reading")
+        # A leaf key belongs to one tenant, CA and kind, so its number stands for all three.
+        self._kept: LRUCache[tuple[int, str], tuple[KeptLeaf, ...]] = LRUCache(maxsize=cached_hosts)
+        self._loads: Joined[str, WorkingSet] = Joined()
+        self._leaf_keys: Joined[tuple[int, KeyKind], HeldLeafKey] = Joined()
+        self._mints: Joined[tuple[int, str], KeptLeaf] = Joined()
+
+    async def stop(self, seconds: float) -> None:
+        """Let the threads end, and wait for that, but not longer than so many seconds."""
+        await asyncio.gather(self._issuing.stop(seconds), self.reading.stop(seconds))
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys that are held."""
+        return self._keyring
+
+    def leaf_at_hand(self, request: LeafRequest) -> LeafAnswer | None:
+        """The answer where nothing needs to be waited for. Raises Refusal for a host that is none."""
+        wanted = _parsed(request)
+        working = self._keyring.held(wanted.tenant)
+        if working is None:
+            return None
+        now = self._clock()
+        key = working.leaf_key(working.kind_for(wanted.key), now, self._leaf_key_lifetime)
+        if key is None or (leaf := self._find_kept(working, key, wanted, now)) is None:
+            return None
+        return _answer(request, working, key, leaf, now)
+
+    async def leaf(self, request: LeafRequest) -> LeafAnswer:
+        """The answer, whatever it takes. Raises Refusal, or StoreError; then nothing was handed out."""
+        wanted = _parsed(request)
+        while True:
+            try:
+                working = await self._working_set(wanted.tenant)
+                key = await self._leaf_key(working, working.kind_for(wanted.key))
+                leaf = self._find_kept(working, key, wanted, self._clock())
+                if leaf is None:
+                    leaf = await self._mints.run(
+                        (key.id, wanted.host.text), partial(self._find_or_mint, working, key, wanted)
+                    )
+            except Superseded:
+                continue
+            # The leaf may have been made for another's request, with another limit; and time has passed.
+            now = self._clock()
+            if self._keyring.holds(working) and reuse.usable(
+                leaf, self._log.limit(working, wanted.server_not_after, now), now
+            ):
+                return _answer(request, working, key, leaf, now)
+
+    async def leaf_key(self, request: LeafKeyRequest) -> LeafKeyAnswer:
+        """A leaf key of the tenant's active CA. Raises Refusal, or StoreError."""
+        while True:
+            working = await self._working_set(request.tenant)
+            key = next((key for key in working.leaf_keys.values() if key.id == request.leaf_key), None)
+            if key is None:
+                read = partial(keyring.older_leaf_key, self._store, self._provider, working, request.leaf_key)
+                try:
+                    key = await self.reading.call(read)
+                except Superseded:
+                    self._drop(working)
+                    continue
+            if self._keyring.holds(working):
+                return LeafKeyAnswer(request.id, key.kind, key.pkcs8)
+
+    def forget(self, tenant_id: int) -> int:
+        """Drop a tenant's keys and leaves at once. Returns how many leaves that were."""
+        gone = {key.id for working in self._keyring.forget(tenant_id) for key in working.leaf_keys.values()}
+        stale = [entry for entry in self._kept if entry[0] in gone]
+        for entry in stale:
+            del self._kept[entry]
+        return len(stale)
+
+    async def _working_set(self, tenant: str) -> WorkingSet:
+        working = self._keyring.held(tenant)
+        return working if working is not None else await self._loads.run(tenant, partial(self._load, tenant))
+
+    async def _load(self, tenant: str) -> WorkingSet:
+        while True:
+            working = await self.reading.call(partial(keyring.load, self._store, self._provider, tenant))
+            if self._keyring.put(working):
+                return working
+
+    async def _leaf_key(self, working: WorkingSet, kind: KeyKind) -> HeldLeafKey:
+        key = working.leaf_key(kind, self._clock(), self._leaf_key_lifetime)
+        if key is not None:
+            return key
+        return await self._leaf_keys.run((working.ca_id, kind), partial(self._make_leaf_key, working, kind))
+
+    async def _make_leaf_key(self, working: WorkingSet, kind: KeyKind) -> HeldLeafKey:
+        try:
+            key = await self._issuing.call(
+                partial(
+                    keyring.make_leaf_key,
+                    self._store,
+                    self._provider,
+                    working,
+                    kind,
+                    self._clock,
+                    self._leaf_key_lifetime,
+                )
+            )
+        except Superseded:
+            self._drop(working)
+            raise
+        old = working.leaf_keys.get(kind)
+        working.leaf_keys[kind] = key
+        if old is not None and old.id != key.id:
+            for entry in [entry for entry in self._kept if entry[0] == old.id]:
+                del self._kept[entry]
+        return key
+
+    async def _find_or_mint(self, working: WorkingSet, key: HeldLeafKey, wanted: _Wanted) -> KeptLeaf:
+        try:
+            leaf = await self._issuing.submit(Job(working, key, wanted.host, wanted.server_not_after))
+        except Superseded:
+            # The store says that this CA is not the active one. The change feed will say so too, but later.
+            self._drop(working)
+            raise
+        if self._keyring.holds(working) and working.leaf_keys.get(key.kind) is key:
+            entry = (key.id, wanted.host.text)
+            self._kept[entry] = (leaf, *self._kept.get(entry, ()))[:KEPT_PER_HOST]
+        return leaf
+
+    def _find_kept(self, working: WorkingSet, key: HeldLeafKey, wanted: _Wanted, now: datetime) -> KeptLeaf | None:
+        kept = self._kept.get((key.id, wanted.host.text))
+        return None if kept is None else reuse.best(kept, self._log.limit(working, wanted.server_not_after, now), now)
+
+    def _drop(self, working: WorkingSet) -> None:
+        if self._keyring.holds(working):
+            self.forget(working.tenant_id)
+
+
+def _parsed(request: LeafRequest) -> _Wanted:
+    try:
+        host = parse_host(request.host)
+    except InvalidHost as error:
+        raise Refusal(Code.INVALID_HOST, str(error)) from None
+    end = request.server_not_after
+    return _Wanted(request.tenant, host, request.key, None if end is None else datetime.fromtimestamp(end, UTC))
+
+
+def _answer(request: LeafRequest, working: WorkingSet, key: HeldLeafKey, leaf: KeptLeaf, now: datetime) -> LeafAnswer:
+    return LeafAnswer(
+        id=request.id,
+        certificate=leaf.certificate,
+        chain=working.chain,
+        leaf_key=key.id,
+        signing_ca=working.ca_id,
+        generation=working.generation,
+        not_after=leaf.not_after.timestamp(),
+        reuse_until=reuse.keep_until(leaf, now).timestamp(),
+    )

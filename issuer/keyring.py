@@ -1,0 +1,233 @@
+"""The keys that the issuer holds unsealed: each tenant's signing CA and leaf keys, until the change feed ends them.
+
+A tenant's own key, which seals the others, is unwrapped where it is needed and not kept: that is once when a
+tenant's keys are loaded and once for each new leaf key, every few days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from certs.authority import is_self_signed
+from certs.signer import LocalSigner, Signer, SigningError
+from issuer.errors import Refusal, Superseded
+from issuer.protocol import Code, KeyKind
+from kms.envelope import SealError, TenantKey
+from kms.provider import KeyProvider
+from store import changes, leaves, signing_cas, tenants
+from store.engine import Connection, Store
+from store.records import LeafKey, SigningCa
+
+KINDS: tuple[KeyKind, ...] = ("ecdsa", "rsa")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLeafKey:
+    """A leaf key pair; ``pkcs8`` is what the workers get."""
+
+    id: int
+    kind: KeyKind
+    created_at: datetime
+    public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+    pkcs8: bytes = field(repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class WorkingSet:
+    """What a tenant's leaves are made with. Replaced whole when another CA becomes the active one."""
+
+    tenant: str
+    tenant_id: int
+    ca_id: int
+    issuer: x509.Certificate
+    chain: tuple[bytes, ...]
+    signer: Signer = field(repr=False)
+    as_of: int
+    generation: int
+    leaf_keys: dict[KeyKind, HeldLeafKey] = field(default_factory=dict, repr=False)
+
+    def kind_for(self, wanted: KeyKind) -> KeyKind:
+        """RSA leaves are for clients that can verify no ECDSA; a CA that signs with ECDSA can't help them."""
+        return wanted if isinstance(self.signer.public_key(), rsa.RSAPublicKey) else "ecdsa"
+
+    def leaf_key(self, kind: KeyKind, now: datetime, lifetime: timedelta) -> HeldLeafKey | None:
+        """The key of new leaves; None where there is none yet, or it is ``lifetime`` old."""
+        key = self.leaf_keys.get(kind)
+        return None if key is None or now - key.created_at >= lifetime else key
+
+
+class Keyring:
+    """The working sets that are held, by tenant. Only the event loop's thread changes it."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, WorkingSet] = {}
+        self.seen = 0
+        """The newest entry of the change feed that was acted on."""
+
+    def held(self, tenant: str) -> WorkingSet | None:
+        """The tenant's working set, None where it has yet to be loaded."""
+        return self._held.get(tenant)
+
+    def holds(self, working: WorkingSet) -> bool:
+        """Whether this working set is still the tenant's."""
+        return self._held.get(working.tenant) is working
+
+    def put(self, working: WorkingSet) -> bool:
+        """Hold a working set; False where a change was acted on since it was read, so that it is to be read again."""
+        if working.as_of < self.seen:
+            return False
+        self._held[working.tenant] = working
+        return True
+
+    def forget(self, tenant_id: int) -> list[WorkingSet]:
+        """Drop all keys of a tenant; what was dropped is returned."""
+        dropped = [working for working in self._held.values() if working.tenant_id == tenant_id]
+        for working in dropped:
+            del self._held[working.tenant]
+        return dropped
+
+    def of(self, tenant_id: int) -> WorkingSet | None:
+        """The working set of a tenant by its number."""
+        return next((working for working in self._held.values() if working.tenant_id == tenant_id), None)
+
+
+def load(store: Store, provider: KeyProvider, tenant: str) -> WorkingSet:
+    """Read and unseal what a tenant's leaves are made with. Waits for the store and the key management service.
+
+    Raises Refusal, or StoreError.
+    """
+    with store.reading() as connection:
+        as_of = changes.latest(connection)
+        found = tenants.by_name(connection, tenant)
+        if found is None:
+            raise Refusal(Code.UNKNOWN_TENANT, f"there is no tenant {tenant!r}")
+        ca = signing_cas.active(connection, found.id)
+        if ca is None:
+            raise Refusal(Code.NO_ACTIVE_CA, f"tenant {tenant} has no active signing CA; activate one")
+        sealed = signing_cas.sealed_key(connection, ca.id)
+        wrapped = tenants.wrapped_key(connection, found.id)
+        stored = [leaves.newest_key(connection, found.id, ca.id, kind) for kind in KINDS]
+    tenant_key = _unwrap(provider, wrapped, tenant)
+    issuer = x509.load_der_x509_certificate(ca.certificate)
+    working = WorkingSet(
+        tenant=tenant,
+        tenant_id=found.id,
+        ca_id=ca.id,
+        issuer=issuer,
+        chain=_shown_chain(ca),
+        signer=_signer(tenant_key, tenant, ca, sealed, issuer),
+        as_of=as_of,
+        generation=found.generation,
+    )
+    for key in stored:
+        if key is not None:
+            held = _open_leaf_key(tenant_key, tenant, key)
+            working.leaf_keys[held.kind] = held
+    return working
+
+
+def make_leaf_key(
+    store: Store,
+    provider: KeyProvider,
+    working: WorkingSet,
+    kind: KeyKind,
+    clock: Callable[[], datetime],
+    lifetime: timedelta,
+) -> HeldLeafKey:
+    """A new leaf key, sealed and stored; or the one that another process has stored meanwhile.
+
+    Raises Superseded where the CA is no longer the active one, Refusal, or StoreError.
+    """
+    private_key = ec.generate_private_key(ec.SECP256R1()) if kind == "ecdsa" else rsa.generate_private_key(65537, 2048)
+    pkcs8 = private_key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with store.reading() as connection:
+        require_active(connection, working)
+        wrapped = tenants.wrapped_key(connection, working.tenant_id)
+    tenant_key = _unwrap(provider, wrapped, working.tenant)
+    sealed = tenant_key.seal(working.tenant, "leaf-key", pkcs8)
+    with store.transaction() as connection:
+        require_active(connection, working)
+        now = clock()
+        stored = leaves.newest_key(connection, working.tenant_id, working.ca_id, kind)
+        if stored is not None and now - stored.created_at < lifetime:
+            return _open_leaf_key(tenant_key, working.tenant, stored)
+        new = leaves.add_key(connection, working.tenant_id, working.ca_id, kind, sealed, now)
+    return HeldLeafKey(new.id, kind, new.created_at, private_key.public_key(), pkcs8)
+
+
+def older_leaf_key(store: Store, provider: KeyProvider, working: WorkingSet, leaf_key_id: int) -> HeldLeafKey:
+    """A leaf key of the tenant's active CA that is not the current one any more, for leaves that are still shown.
+
+    Raises Superseded, Refusal, or StoreError.
+    """
+    with store.reading() as connection:
+        require_active(connection, working)
+        stored = leaves.key_by_id(connection, working.tenant_id, leaf_key_id)
+        wrapped = tenants.wrapped_key(connection, working.tenant_id)
+    if stored is None or stored.signing_ca_id != working.ca_id:
+        raise Refusal(
+            Code.UNKNOWN_LEAF_KEY, f"tenant {working.tenant} has no leaf key {leaf_key_id} under its active signing CA"
+        )
+    return _open_leaf_key(_unwrap(provider, wrapped, working.tenant), working.tenant, stored)
+
+
+def require_active(connection: Connection, working: WorkingSet) -> None:
+    """Raise Superseded where the working set's CA is not its tenant's active one in this transaction."""
+    active = signing_cas.active(connection, working.tenant_id)
+    if active is None or active.id != working.ca_id:
+        raise Superseded
+
+
+def _unwrap(provider: KeyProvider, wrapped: bytes, tenant: str) -> TenantKey:
+    try:
+        return TenantKey(provider.unwrap(wrapped, tenant))
+    except SealError as error:
+        raise Refusal(Code.KEY_UNAVAILABLE, f"the key of tenant {tenant} cannot be unwrapped: {error}") from error
+
+
+def _signer(tenant_key: TenantKey, tenant: str, ca: SigningCa, sealed: bytes, issuer: x509.Certificate) -> LocalSigner:
+    what = f"the key of signing CA {ca.name} of tenant {tenant}"
+    try:
+        private_key = serialization.load_der_private_key(tenant_key.open(tenant, "signing-ca-key", sealed), None)
+        if not isinstance(private_key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            raise Refusal(Code.KEY_UNAVAILABLE, f"{what} is of a kind that signs no leaves")
+        signer = LocalSigner(private_key)
+    except (SealError, SigningError) as error:
+        raise Refusal(Code.KEY_UNAVAILABLE, f"{what} cannot be used: {error}") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # Its text could quote what was parsed, which is a private key.
+        raise Refusal(Code.KEY_UNAVAILABLE, f"{what} is damaged; restore a backup") from None
+    if signer.public_key() != issuer.public_key():
+        raise Refusal(Code.KEY_UNAVAILABLE, f"{what} does not fit its certificate; restore a backup")
+    return signer
+
+
+def _open_leaf_key(tenant_key: TenantKey, tenant: str, stored: LeafKey) -> HeldLeafKey:
+    what = f"leaf key {stored.id} of tenant {tenant}"
+    try:
+        pkcs8 = tenant_key.open(tenant, "leaf-key", stored.sealed)
+        private_key = serialization.load_der_private_key(pkcs8, None)
+    except SealError as error:
+        raise Refusal(Code.KEY_UNAVAILABLE, f"{what} cannot be opened: {error}") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise Refusal(Code.KEY_UNAVAILABLE, f"{what} is damaged; restore a backup") from None
+    if isinstance(private_key, ec.EllipticCurvePrivateKey):
+        return HeldLeafKey(stored.id, "ecdsa", stored.created_at, private_key.public_key(), pkcs8)
+    if isinstance(private_key, rsa.RSAPrivateKey):
+        return HeldLeafKey(stored.id, "rsa", stored.created_at, private_key.public_key(), pkcs8)
+    raise Refusal(Code.KEY_UNAVAILABLE, f"{what} is neither ECDSA nor RSA")
+
+
+def _shown_chain(ca: SigningCa) -> tuple[bytes, ...]:
+    """What is sent after the leaf. A self-signed root is left out (RFC 8446 4.4.2): who trusts it has it."""
+    *_, top = ca.chain
+    return ca.chain[:-1] if is_self_signed(x509.load_der_x509_certificate(top)) else ca.chain

@@ -1,0 +1,173 @@
+"""What was issued: found again before anything is signed anew, and recorded before it is handed out.
+
+Runs on a thread of its own, for all the leaves that are wanted at that moment together: one look into the store, then a
+signature for each leaf that is not there, then one transaction for all of these, and so one commit. In that transaction
+the CA is looked at once more: what was signed by one that is no longer its tenant's active one is neither recorded nor
+handed out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from certs import profile
+from certs.lint import LintError
+from certs.mint import MintError, mint
+from certs.names import Host
+from certs.signer import SigningError
+from issuer import reuse
+from issuer.errors import Refusal, Superseded
+from issuer.keyring import HeldLeafKey, Keyring, WorkingSet
+from issuer.protocol import Code
+from store import changes, leaves, signing_cas
+from store.engine import Conflict, Connection, Store, StoreError
+from store.records import NewLeaf
+
+AS_GOOD_AS_EXPIRED = timedelta(seconds=1)
+"""A certificate ends with a whole second: a server's that ends within this one leaves no time to a leaf."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLeaf:
+    """A leaf that is recorded and may be shown."""
+
+    certificate: bytes
+    not_after: datetime
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A leaf that is wanted, and what to make it with."""
+
+    working: WorkingSet
+    key: HeldLeafKey
+    host: Host
+    server_not_after: datetime | None
+
+
+type Outcome = KeptLeaf | Refusal | Superseded | StoreError
+
+
+class IssuanceLog:
+    """The store's part that grows with each leaf. ``lifetime`` is a new leaf's, ``clock`` tells aware UTC."""
+
+    def __init__(self, store: Store, keyring: Keyring, lifetime: timedelta, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._lifetime = lifetime
+        self._clock = clock
+        # The active CAs of tenants, as the store had them at that entry of the change feed.
+        self._active: dict[int, int | None] = {}
+        self._active_as_of = -1
+
+    def issue(self, jobs: Sequence[Job]) -> Iterator[Mapping[int, Outcome]]:
+        """The outcome of each job, by its place: first of those that are in the store, then of the others.
+
+        Raises StoreError where the store cannot be read.
+        """
+        found = self._find(jobs)
+        if found:
+            yield found
+        outcomes: dict[int, Outcome] = {}
+        minted: dict[int, NewLeaf] = {}
+        for place, job in enumerate(jobs):
+            if place in found:
+                continue
+            try:
+                minted[place] = self._mint(job)
+            except (Refusal, Superseded) as error:
+                outcomes[place] = error
+        for (place, row), problem in zip(minted.items(), self._record(list(minted.values())), strict=True):
+            outcomes[place] = problem or KeptLeaf(row.certificate, row.not_after, row.issued_at)
+        yield outcomes
+
+    def limit(self, working: WorkingSet, server_not_after: datetime | None, now: datetime) -> datetime:
+        """When a leaf that is made now would end. Raises Refusal where the CA is not valid now."""
+        try:
+            return profile.validity(_server_end(server_not_after, now), working.issuer, now, self._lifetime)[1]
+        except profile.ProfileError as error:
+            raise Refusal(Code.CA_EXPIRED, f"tenant {working.tenant}: {error}; activate another signing CA") from error
+
+    def _find(self, jobs: Sequence[Job]) -> dict[int, Outcome]:
+        """Those that are in the store and will do."""
+        with self._store.reading() as connection:
+            stored = [
+                leaves.newest(connection, job.working.tenant_id, job.working.ca_id, job.key.id, job.host.text)
+                for job in jobs
+            ]
+        now = self._clock()
+        found: dict[int, Outcome] = {}
+        for place, (job, leaf) in enumerate(zip(jobs, stored, strict=True)):
+            try:
+                if leaf is not None and reuse.usable(leaf, self.limit(job.working, job.server_not_after, now), now):
+                    found[place] = KeptLeaf(leaf.certificate, leaf.not_after, leaf.issued_at)
+            except Refusal as refusal:
+                found[place] = refusal
+        return found
+
+    def _mint(self, job: Job) -> NewLeaf:
+        """Lint, sign. Raises Refusal, or Superseded."""
+        working = job.working
+        if not self._keyring.holds(working):
+            raise Superseded
+        now = self._clock()
+        self.limit(working, job.server_not_after, now)  # says so where the CA has expired
+        request = profile.LeafRequest(
+            job.host, job.key.public_key, working.issuer, _server_end(job.server_not_after, now)
+        )
+        try:
+            certificate = mint(request, working.signer, now, self._lifetime)
+        except (LintError, MintError, SigningError) as error:
+            raise Refusal(Code.SIGNING_FAILED, f"no leaf for {job.host}: {error}") from error
+        return NewLeaf(
+            tenant_id=working.tenant_id,
+            signing_ca_id=working.ca_id,
+            leaf_key_id=job.key.id,
+            host=job.host.text,
+            serial=f"{certificate.serial_number:x}",
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+            certificate=certificate.public_bytes(Encoding.DER),
+            issued_at=now,
+        )
+
+    def _record(self, rows: Sequence[NewLeaf]) -> Sequence[Superseded | StoreError | None]:
+        """Why each was not recorded; None: it was."""
+        if not rows:
+            return ()
+        try:
+            with self._store.transaction() as connection:
+                self._refresh(connection)
+                current = [self._is_active(connection, row) for row in rows]
+                leaves.record(connection, [row for row, is_current in zip(rows, current, strict=True) if is_current])
+        except Conflict as error:
+            # One of them broke a rule; the others are not to suffer for it.
+            return [error] if len(rows) == 1 else [self._record([row])[0] for row in rows]
+        except StoreError as error:
+            return [error] * len(rows)
+        return [None if is_current else Superseded() for is_current in current]
+
+    def _refresh(self, connection: Connection) -> None:
+        # Whatever changes a tenant's active CA is announced in the same transaction, so what was read at the newest
+        # entry of the feed still holds.
+        latest = changes.latest(connection)
+        if latest != self._active_as_of:
+            self._active.clear()
+            self._active_as_of = latest
+
+    def _is_active(self, connection: Connection, row: NewLeaf) -> bool:
+        if row.tenant_id not in self._active:
+            active = signing_cas.active(connection, row.tenant_id)
+            self._active[row.tenant_id] = None if active is None else active.id
+        return self._active[row.tenant_id] == row.signing_ca_id
+
+
+def _server_end(server_not_after: datetime | None, now: datetime) -> datetime | None:
+    if server_not_after is None or server_not_after <= now + AS_GOOD_AS_EXPIRED:
+        return None
+    return server_not_after

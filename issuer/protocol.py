@@ -1,0 +1,294 @@
+"""What the issuer and the workers say to each other: a closed set of small messages in bounded frames.
+
+A frame is a length of four bytes, big-endian, and that many bytes of JSON. Whatever is not exactly one of the
+messages below is a :class:`ProtocolError`, and the connection that it came on is closed: both ends are ours, so there
+is nothing to be lenient about.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import struct
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+MAX_FRAME = 64 * 1024
+"""Bytes of one frame, its length not counted."""
+
+KeyKind = Literal["ecdsa", "rsa"]
+
+_LENGTH = struct.Struct(">I")
+_MAX_ID = 1 << 53
+_MAX_TEXT = 512
+# The instants that a datetime can hold, in seconds since 1970. X.509 dates end with the year 9999 (RFC 5280 4.1.2.5).
+_FIRST_INSTANT = -62_135_596_800.0
+_LAST_INSTANT = 253_402_300_799.0
+
+
+class ProtocolError(ValueError):
+    """Bytes that the other end cannot have meant. The message quotes none of them."""
+
+
+class Code(StrEnum):
+    """Why a request failed."""
+
+    UNKNOWN_TENANT = "unknown_tenant"
+    NO_ACTIVE_CA = "no_active_ca"
+    CA_EXPIRED = "ca_expired"
+    INVALID_HOST = "invalid_host"
+    RATE_LIMITED = "rate_limited"
+    STORE_UNAVAILABLE = "store_unavailable"
+    KEY_UNAVAILABLE = "key_unavailable"
+    SIGNING_FAILED = "signing_failed"
+    UNKNOWN_LEAF_KEY = "unknown_leaf_key"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class LeafRequest:
+    """A leaf for ``host``; ``server_not_after`` is the end of the server's own certificate, None without one."""
+
+    id: int
+    tenant: str
+    host: str
+    key: KeyKind
+    server_not_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeafKeyRequest:
+    """The private key that goes with leaves."""
+
+    id: int
+    tenant: str
+    leaf_key: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeafAnswer:
+    """A leaf, and the CA's chain above it without a self-signed root. Times are seconds since 1970."""
+
+    id: int
+    certificate: bytes
+    chain: tuple[bytes, ...]
+    leaf_key: int
+    signing_ca: int
+    generation: int
+    not_after: float
+    reuse_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeafKeyAnswer:
+    """A leaf key: PKCS#8, DER. Never a CA's."""
+
+    id: int
+    kind: KeyKind
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that was refused."""
+
+    id: int
+    error: Code
+    message: str
+
+
+Request = LeafRequest | LeafKeyRequest
+Answer = LeafAnswer | LeafKeyAnswer | Failure
+
+
+class FrameReader:
+    """Cuts a stream into frames, and holds no more than what came and has not been taken."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read from the stream."""
+        self._buffer += data
+
+    def next(self) -> bytes | None:
+        """The next whole frame, None where it is not there yet.
+
+        Raises ProtocolError for a length of zero or above :data:`MAX_FRAME`, before the frame's bytes come.
+        """
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if not 0 < length <= MAX_FRAME:
+            raise ProtocolError(f"a frame of {length} bytes; a frame has 1 to {MAX_FRAME}")
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        frame = bytes(memoryview(self._buffer)[_LENGTH.size : end])
+        del self._buffer[:end]
+        return frame
+
+
+def encode_request(request: Request) -> bytes:
+    """A request as a frame. Raises ProtocolError where it is too large."""
+    match request:
+        case LeafRequest():
+            return _frame(
+                {
+                    "id": request.id,
+                    "op": "leaf",
+                    "tenant": request.tenant,
+                    "host": request.host,
+                    "key": request.key,
+                    "server_not_after": request.server_not_after,
+                }
+            )
+        case LeafKeyRequest():
+            return _frame(
+                {"id": request.id, "op": "leaf_key", "tenant": request.tenant, "leaf_key": request.leaf_key},
+            )
+
+
+def decode_request(frame: bytes) -> Request:
+    """The request in a frame. Raises ProtocolError."""
+    message = _object(frame)
+    match message.pop("op", None):
+        case "leaf":
+            _keys(message, "id", "tenant", "host", "key", "server_not_after")
+            return LeafRequest(
+                _id(message, "id"),
+                _text(message, "tenant"),
+                _text(message, "host"),
+                _kind(message, "key"),
+                None if message["server_not_after"] is None else _instant(message, "server_not_after"),
+            )
+        case "leaf_key":
+            _keys(message, "id", "tenant", "leaf_key")
+            return LeafKeyRequest(_id(message, "id"), _text(message, "tenant"), _id(message, "leaf_key"))
+        case _:
+            raise ProtocolError("a request without a known op")
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """An answer as a frame. Raises ProtocolError where it is too large."""
+    match answer:
+        case LeafAnswer():
+            return _frame(
+                {
+                    "id": answer.id,
+                    "ok": True,
+                    "certificate": _base64(answer.certificate),
+                    "chain": [_base64(certificate) for certificate in answer.chain],
+                    "leaf_key": answer.leaf_key,
+                    "signing_ca": answer.signing_ca,
+                    "generation": answer.generation,
+                    "not_after": answer.not_after,
+                    "reuse_until": answer.reuse_until,
+                }
+            )
+        case LeafKeyAnswer():
+            return _frame({"id": answer.id, "ok": True, "key": _base64(answer.key), "kind": answer.kind})
+        case Failure():
+            return _frame(
+                {"id": answer.id, "ok": False, "error": answer.error.value, "message": answer.message[:_MAX_TEXT]}
+            )
+
+
+def decode_answer(frame: bytes) -> Answer:
+    """The answer in a frame. Raises ProtocolError."""
+    message = _object(frame)
+    ok = message.pop("ok", None)
+    if ok is False:
+        _keys(message, "id", "error", "message")
+        try:
+            code = Code(_text(message, "error"))
+        except ValueError:
+            raise ProtocolError("a failure without a known code") from None
+        return Failure(_id(message, "id"), code, _text(message, "message"))
+    if ok is not True:
+        raise ProtocolError("an answer that says neither yes nor no")
+    if "key" in message:
+        _keys(message, "id", "key", "kind")
+        return LeafKeyAnswer(_id(message, "id"), _kind(message, "kind"), _bytes(message["key"]))
+    _keys(message, "id", "certificate", "chain", "leaf_key", "signing_ca", "generation", "not_after", "reuse_until")
+    if not isinstance(message["chain"], list):
+        raise ProtocolError("a chain that is no list")
+    return LeafAnswer(
+        _id(message, "id"),
+        _bytes(message["certificate"]),
+        tuple(map(_bytes, message["chain"])),
+        _id(message, "leaf_key"),
+        _id(message, "signing_ca"),
+        _id(message, "generation"),
+        _instant(message, "not_after"),
+        _instant(message, "reuse_until"),
+    )
+
+
+def _frame(message: dict[str, Any]) -> bytes:
+    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    if len(body) > MAX_FRAME:
+        raise ProtocolError(f"a message of {len(body)} bytes; a frame has at most {MAX_FRAME}")
+    return _LENGTH.pack(len(body)) + body
+
+
+def _object(frame: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(frame)
+    except (ValueError, RecursionError):
+        raise ProtocolError("a frame that is no JSON") from None
+    if not isinstance(message, dict):
+        raise ProtocolError("a frame that is no JSON object")
+    return message
+
+
+def _keys(message: dict[str, Any], *names: str) -> None:
+    if message.keys() != set(names):
+        raise ProtocolError(f"a message whose fields are not {', '.join(names)}")
+
+
+def _id(message: dict[str, Any], name: str) -> int:
+    value = message[name]
+    if type(value) is not int or not 0 <= value < _MAX_ID:
+        raise ProtocolError(f"{name} is no number from 0 to 2^53")
+    return value
+
+
+def _text(message: dict[str, Any], name: str) -> str:
+    value = message[name]
+    if not isinstance(value, str) or len(value) > _MAX_TEXT:
+        raise ProtocolError(f"{name} is no text of at most {_MAX_TEXT} characters")
+    return value
+
+
+def _kind(message: dict[str, Any], name: str) -> KeyKind:
+    match message[name]:
+        case "ecdsa":
+            return "ecdsa"
+        case "rsa":
+            return "rsa"
+        case _:
+            raise ProtocolError(f"{name} is neither ecdsa nor rsa")
+
+
+def _instant(message: dict[str, Any], name: str) -> float:
+    value = message[name]
+    if type(value) not in (int, float) or not _FIRST_INSTANT <= value <= _LAST_INSTANT or not math.isfinite(value):
+        raise ProtocolError(f"{name} is no instant between the years 1 and 9999")
+    return float(value)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise ProtocolError("a certificate or key that is no text")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise ProtocolError("a certificate or key that is no base64") from None

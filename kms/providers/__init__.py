@@ -1,0 +1,1 @@
+"""One file per key management service that can wrap a tenant's key."""

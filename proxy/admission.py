@@ -1,0 +1,141 @@
+"""May this connection go where it asks to: names to addresses, and which addresses are out of bounds.
+
+The rules are judged on the address that is then connected to, so a name that resolves differently the second time
+gains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from certs.names import Host, InvalidHost, parse_host
+from config.settings import Address, Network
+
+METADATA = (
+    # The addresses at which clouds hand credentials to whoever asks from inside. Link-local ones are denied as such.
+    ipaddress.ip_network("fd00:ec2::254/128"),
+    ipaddress.ip_network("100.100.100.200/32"),
+    ipaddress.ip_network("168.63.129.16/32"),
+    ipaddress.ip_network("192.0.0.192/32"),
+)
+DENIED = (
+    ipaddress.ip_network("0.0.0.0/8"),  # "this network" (RFC 791): the kernel takes 0.0.0.0 for itself
+    ipaddress.ip_network("127.0.0.0/8"),
+    ipaddress.ip_network("169.254.0.0/16"),
+    ipaddress.ip_network("224.0.0.0/4"),
+    ipaddress.ip_network("255.255.255.255/32"),
+    ipaddress.ip_network("::/128"),
+    ipaddress.ip_network("::1/128"),
+    ipaddress.ip_network("fe80::/10"),
+    ipaddress.ip_network("ff00::/8"),
+    *METADATA,
+)
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def embedded(address: Address) -> Address:
+    """The IPv4 address that an IPv6 address stands for: mapped (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056)."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if (mapped := address.ipv4_mapped) is not None:
+            return mapped
+        if address in NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if (inner := address.sixtofour) is not None:
+            return inner
+    return address
+
+
+class Egress:
+    """Which addresses may be connected to: ``deny`` wins, then ``allow``, then the addresses that are denied anyway."""
+
+    def __init__(self, allow: Sequence[Network], deny: Sequence[Network]) -> None:
+        self.allow = tuple(allow)
+        self.deny = tuple(deny)
+        self._known: dict[str, bool] = {}
+
+    def permits(self, text: str) -> bool:
+        """Whether the address may be connected to. What is no address may not."""
+        if (known := self._known.get(text)) is None:
+            if len(self._known) > 10_000:
+                self._known.clear()
+            known = self._known[text] = self._judge(text)
+        return known
+
+    def _judge(self, text: str) -> bool:
+        try:
+            address: Address = ipaddress.ip_address(text)
+        except ValueError:
+            return False
+        both = {address, embedded(address)}
+        if _in(both, self.deny):
+            return False
+        return _in(both, self.allow) or not _in(both, DENIED)
+
+
+def _in(addresses: set[Address], networks: Sequence[Network]) -> bool:
+    return any(
+        address.version == network.version and address in network for network in networks for address in addresses
+    )
+
+
+class ResolveError(Exception):
+    """The name has no address, or none was to be had in time (``timed_out``)."""
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
+class Resolver:
+    """Names to addresses: the configured ones first, then the system's resolver in threads, with a deadline."""
+
+    def __init__(self, hosts: Mapping[str, str], timeout: float, threads: int = 16) -> None:
+        self.timeout = timeout
+        self._hosts: dict[str, tuple[str, ...]] = {}
+        for name, address in hosts.items():
+            self._hosts[parse_host(name).text] = (str(ipaddress.ip_address(address)),)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="resolve")
+
+    def at_once(self, host: Host) -> tuple[str, ...] | None:
+        """The addresses of an IP literal or a configured name; None where DNS has to be asked."""
+        if host.is_ip:
+            return (host.text,)
+        return self._hosts.get(host.text)
+
+    async def resolve(self, host: Host) -> tuple[str, ...]:
+        """The addresses of a name, in the system's order. Raises ResolveError."""
+        if (known := self.at_once(host)) is not None:
+            return known
+        asked = asyncio.get_running_loop().run_in_executor(self._pool, _lookup, host.text)
+        try:
+            return await asyncio.wait_for(asked, self.timeout)
+        except TimeoutError:
+            raise ResolveError(f"no answer from DNS within {self.timeout:g} s", timed_out=True) from None
+
+    def close(self) -> None:
+        """Let the threads end; those that still wait for DNS are not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _lookup(name: str) -> tuple[str, ...]:
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise ResolveError(error.strerror or "the name could not be resolved") from None
+    except UnicodeError:
+        raise ResolveError("the name cannot be asked of DNS") from None
+    return tuple(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+
+
+def check_resolver_hosts(hosts: Mapping[str, str]) -> str | None:
+    """What is wrong with the configured names, for a start that says so; None where nothing is."""
+    for name in hosts:
+        try:
+            parse_host(name)
+        except InvalidHost as error:
+            return f"resolver.hosts: {name!r}: {error}"
+    return None

@@ -1,0 +1,74 @@
+"""The answer of our own over the client's TLS: every request on the connection gets the refusal, then it ends."""
+
+from __future__ import annotations
+
+from proxy.block import Refusal
+from proxy.block_http1 import Http1Answer
+from proxy.block_http2 import Http2Answer
+from proxy.session import Session
+from proxy.tls_leg import LegError, TlsLeg
+
+HTTP_PROTOCOLS = (b"h2", b"http/1.1")
+LINGER_SECONDS = 2.0
+"""For how long the client is still read: closing on unread bytes would reset it, and the answer with it."""
+
+
+class AnswerLane:
+    """Phase of a session whose server is out of it."""
+
+    __slots__ = ("answer", "busy", "half", "leg", "refusal", "session")
+
+    def __init__(self, session: Session, leg: TlsLeg, refusal: Refusal) -> None:
+        self.session = session
+        self.leg = leg
+        self.refusal = refusal
+        self.answer: Http1Answer | Http2Answer | None = None
+        self.busy = True
+        self.half = False
+
+    def data(self, data: bytes) -> None:
+        """Wire bytes of the client: its handshake, then its requests."""
+        leg, session = self.leg, self.session
+        try:
+            if self.answer is None:
+                if not leg.handshake(data):
+                    return
+                http2 = leg.tls.get_alpn_proto_negotiated() == b"h2"
+                self.answer = Http2Answer(self.refusal) if http2 else Http1Answer(self.refusal)
+                session.deadline = session.loop.time() + session.worker.limits.tls_timeout
+                if first := self.answer.start():
+                    leg.send(first)
+                data = b""
+            plain = leg.receive(data)
+            if plain and not self.answer.done and (out := self.answer.feed(plain)):
+                leg.send(out)
+        except LegError as error:
+            return session.close(f"client handshake: {error}" if self.answer is None else f"TLS: {error}")
+        if leg.ended:
+            return session.close("refused")
+        if self.answer.done and not leg.closed:
+            leg.end()
+            leg.half_close()
+            session.deadline = min(session.deadline, session.loop.time() + LINGER_SECONDS)
+        return None
+
+    def ended(self) -> bool:
+        """The client has read what it wanted."""
+        self.session.close("refused")
+        return False
+
+    def writable(self, writable: bool) -> None:
+        """A client that does not take its answers sends no more requests."""
+        if writable:
+            self.session.resume()
+        else:
+            self.session.pause()
+
+    def timed_out(self) -> None:
+        """The time for reading the answer is over."""
+        self.session.close("refused")
+
+    def closing(self, orderly: bool) -> None:
+        """Say goodbye."""
+        if orderly and self.leg.established:
+            self.leg.end()

@@ -1,0 +1,95 @@
+"""What a tap is, and what it tells: one :class:`Exchange` for each request with its response.
+
+The kinds of tap are beside it, one file each; :func:`proxy.lanes.tap.make_tap` chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+MAX_PATH: Final = 1024
+MAX_HOST: Final = 261  # a name of 255 characters with a port
+MAX_METHOD: Final = 32
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request and its response, for the log.
+
+    ``protocol`` is "HTTP/1.1" (1.0 as well), "HTTP/2", "WebSocket" or "bytes". ``path`` has no query string, since
+    queries carry secrets and personal data. Sizes are bytes of body on the wire: after chunked framing and padding
+    are taken off, before content codings are. Times are those of the tap's clock, in seconds; ``first_byte`` and
+    ``status`` are 0 where no final response began. ``outcome``: "complete"; "upgraded" (bytes of another protocol
+    went both ways); "reset" (an endpoint gave the stream up); "cut" (the connection ended in the middle).
+    """
+
+    protocol: str
+    method: str
+    host: str
+    path: str
+    status: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    started: float = 0.0
+    first_byte: float = 0.0
+    ended: float = 0.0
+    outcome: str = "complete"
+
+
+class Unparsed(Exception):  # noqa: N818 - it is not the tap's error, but what became of the stream
+    """The stream cannot be followed. The message begins with whose bytes they were: "client: " or "server: "."""
+
+
+class Tap:
+    """Reads along with the bytes that pass, and changes none.
+
+    ``from_client`` and ``from_server`` get the bytes in the order in which they are passed on, in pieces of any size;
+    both raise :class:`Unparsed`, after which only ``closed`` may be called. ``done`` gets each exchange when it has
+    ended, and nothing touches it afterwards.
+    """
+
+    __slots__ = ("_clock", "_done", "host", "protocol")
+
+    def __init__(self, host: str, done: Callable[[Exchange], None], clock: Callable[[], float], protocol: str) -> None:
+        self.host = host
+        self.protocol = protocol
+        self._done = done
+        self._clock = clock
+
+    @property
+    def busy(self) -> bool:
+        """An exchange is in progress, so that ending the connection now would cut it."""
+        raise NotImplementedError
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes that the client sent. Raises Unparsed."""
+        raise NotImplementedError
+
+    def from_server(self, data: bytes) -> None:
+        """Bytes that the server sent. Raises Unparsed."""
+        raise NotImplementedError
+
+    def client_ended(self) -> None:
+        """The client will send no more; it may still read."""
+
+    def server_ended(self) -> None:
+        """The server will send no more: a response that ends with the connection is complete, others are cut."""
+
+    def closed(self) -> None:
+        """The connection is gone: tell of what is still open. Calling it again tells nothing more."""
+        raise NotImplementedError
+
+
+def readable(data: bytes, limit: int) -> str:
+    """``data`` for a log line: what is not visible ASCII is percent-escaped, at most ``limit`` characters."""
+    text = data[:limit].decode("latin-1")
+    if text.isascii() and text.isprintable() and " " not in text:
+        return text
+    return "".join(c if "!" <= c <= "~" else f"%{ord(c):02X}" for c in text)[:limit]
+
+
+def path_of(target: bytes) -> str:
+    """A request target's path for the log, without query and fragment (RFC 9112 section 3.2)."""
+    return readable(target.partition(b"?")[0].partition(b"#")[0], MAX_PATH)

@@ -1,0 +1,97 @@
+"""The plain lane's place in a session: admission for each of its servers, and the client's transport."""
+
+from __future__ import annotations
+
+import asyncio
+
+from certs.names import Host
+from proxy import refusals
+from proxy.admission import ResolveError
+from proxy.block import RefusedError
+from proxy.lanes.plain import PlainLane
+from proxy.session import Session
+from proxy.upstream import DialError, dial
+
+
+class ForwardLane:
+    """Phase of a session whose client sends plain HTTP requests."""
+
+    __slots__ = ("half", "lane", "session")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.half = False
+        self.lane = PlainLane(self, self.dial, session.exchange, session.worker.wall, session.id, session.refused)
+
+    @property
+    def busy(self) -> bool:
+        """A request is under way."""
+        return self.lane.busy
+
+    def data(self, data: bytes) -> None:
+        """Bytes of the client."""
+        self.lane.data_received(data)
+
+    def ended(self) -> bool:
+        """FIN from the client; an answer may still be on its way."""
+        self.half = True
+        self.lane.eof_received()
+        return True
+
+    def writable(self, writable: bool) -> None:
+        """Back-pressure from the client's side."""
+        if writable:
+            self.lane.resume_writing()
+        else:
+            self.lane.pause_writing()
+
+    def timed_out(self) -> None:
+        """Nobody has said anything for the idle time."""
+        self.session.close("idle")
+
+    def closing(self, orderly: bool) -> None:
+        """Let the server go."""
+        self.lane.connection_lost()
+
+    # --- what the lane asks for ---
+
+    def write(self, data: bytes) -> None:
+        """Send to the client."""
+        self.session.active = self.session.loop.time()
+        self.session.client.write(data)
+
+    def pause_reading(self) -> None:
+        """The client has to wait."""
+        self.session.pause()
+
+    def resume_reading(self) -> None:
+        """Read the client again."""
+        self.session.resume()
+
+    def close(self) -> None:
+        """Everything is said."""
+        self.session.close("done")
+
+    def abort(self) -> None:
+        """The client must not take what it has for the whole."""
+        self.session.abort("cut")
+
+    async def dial(self, host: Host, port: int, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """Open a connection to a server; admission as for a CONNECT. Raises RefusedError."""
+        session = self.session
+        session.facts |= {"host": host.text, "port": port}
+        try:
+            addresses = await session.worker.resolver.resolve(host)
+        except ResolveError as error:
+            raise RefusedError(refusals.unresolved(host.text, session.id, error.timed_out, str(error))) from None
+        permitted = tuple(address for address in addresses if session.worker.egress.permits(address))
+        if not permitted:
+            address = addresses[0] if addresses else None
+            raise RefusedError(refusals.destination_prohibited(host.text, address, session.id))
+        try:
+            transport, session.facts["address"] = await dial(
+                permitted, port, lambda: protocol, session.worker.limits.connect_timeout
+            )
+        except DialError as error:
+            raise RefusedError(refusals.unreachable(error.error, host.text, port, session.id, str(error))) from None
+        return transport

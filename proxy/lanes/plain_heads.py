@@ -1,0 +1,184 @@
+"""Where a plain request goes, and what its head and the answer's look like on the other side (RFC 9110 7.6).
+
+What belongs to one connection only stays on it. The framing of a message is made anew from what was understood, so
+that the next reader cannot understand it otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import h11
+
+from certs.names import Host, InvalidHost, parse_authority
+from proxy import refusals
+from proxy.refusals import RefusedError
+
+Fields = list[tuple[bytes, bytes]]
+
+PSEUDONYM = f"sallyport-{secrets.token_hex(4)}"
+"""What this process calls itself in Via (RFC 9110 7.6.3). Random, so that a request that comes back is told from one
+that has passed another Sallyport, and nothing of the network is told."""
+PORT = 80
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_ADDRESS = re.compile(r"http://([^/?#]*)([^#]*)", re.IGNORECASE)
+_HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization proxy-authentication-info te "
+    b"trailer transfer-encoding upgrade".split()
+)
+_NEVER_NOMINATED = frozenset({b"host", b"content-length", b"via"})
+"""A Connection field that lists these would take away framing, routing or the detection of loops."""
+_NO_TRAILERS = _HOP_BY_HOP | {
+    b"host", b"content-length", b"content-type", b"content-encoding", b"content-range", b"authorization", b"set-cookie",
+    b"cookie", b"cache-control", b"expect", b"max-forwards", b"via", b"location", b"range",
+}  # fmt: skip
+"""RFC 9110 6.5.1: fields for framing, routing, authentication and the like may not come in trailers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes: ``authority`` as Host says it, ``path`` in origin-form (or ``*``)."""
+
+    host: Host
+    port: int
+    authority: str
+    path: str
+
+
+def read_target(method: str, text: str, id: str) -> Target:
+    """The target of a request in absolute-form (RFC 9112 3.2.2). Raises RefusedError for any other."""
+    if method == "CONNECT":
+        raise RefusedError(refusals.late_connect(text[:300], id))
+    address = _ADDRESS.fullmatch(text)
+    if address is None:
+        if scheme := _SCHEME.match(text):
+            if scheme[1].lower() == "http":
+                raise RefusedError(refusals.bad_request(400, "the address has a fragment, which is never sent", id))
+            raise RefusedError(refusals.wrong_scheme(scheme[1].lower()[:30], id))
+        if text.startswith("/") or text == "*":
+            raise RefusedError(refusals.not_a_web_server(id))
+        raise RefusedError(refusals.bad_request(400, "the target is no http:// address", id))
+    try:
+        host, port = parse_authority(address[1], PORT)
+    except InvalidHost as error:
+        raise RefusedError(refusals.bad_request(400, f"the address's host: {error}", id)) from None
+    name = f"[{host.text}]" if ":" in host.text else host.text
+    path = address[2]
+    if not path.startswith("/"):
+        # RFC 9112 3.2.1 and 3.2.4: an empty path is "/", and for OPTIONS without a query it is the whole server
+        path = "*" if method == "OPTIONS" and not path else f"/{path}"
+    return Target(host, port, name if port == PORT else f"{name}:{port}", path)
+
+
+def field(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
+    """All values of a field joined with commas; empty where there is none."""
+    return b", ".join(value for key, value in headers if key == name)
+
+
+def tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    """The members of a field that is a list of tokens, in lower case."""
+    return [part.strip().lower() for part in field(headers, name).split(b",") if part.strip()]
+
+
+def framing_problem(request: h11.Request) -> str | None:
+    """What makes a request's framing ambiguous (RFC 9112 6.1 and 6.3), beyond what h11 refuses."""
+    if not tokens(request.headers, b"transfer-encoding"):
+        return None
+    if field(request.headers, b"content-length"):
+        return "it has Content-Length and Transfer-Encoding; expected one of them"
+    if request.http_version < b"1.1":
+        return "it has Transfer-Encoding, which HTTP/1.0 does not know"
+    return None
+
+
+def asks_for_websocket(request: h11.Request) -> bool:
+    """An upgrade that is passed on. Others (h2c, TLS) would take the requests out of what is understood here."""
+    return (
+        request.http_version >= b"1.1"
+        and b"upgrade" in tokens(request.headers, b"connection")
+        and tokens(request.headers, b"upgrade") == [b"websocket"]
+    )
+
+
+def check(request: h11.Request, target: Target, id: str, pseudonym: str) -> None:
+    """Raises RefusedError where the request's framing is ambiguous, or where it has passed here before."""
+    if problem := framing_problem(request):
+        raise RefusedError(refusals.bad_request(400, problem, id, target.host.text))
+    if any(hop.split()[1:2] == [pseudonym.lower().encode()] for hop in tokens(request.headers, b"via")):
+        raise RefusedError(refusals.loop(target.host.text, id))
+
+
+def max_forwards(request: h11.Request) -> int | None:
+    """Max-Forwards, where it counts: for TRACE and OPTIONS (RFC 9110 7.6.2). None: no limit."""
+    value = field(request.headers, b"max-forwards")
+    if request.method not in (b"TRACE", b"OPTIONS") or not value.isdigit() or len(value) > 9:
+        return None
+    return int(value)
+
+
+def request_to_server(request: h11.Request, target: Target, pseudonym: str) -> h11.Request:
+    """The request as the server gets it."""
+    fields: Fields = [(b"Host", target.authority.encode())]
+    old = request.http_version < b"1.1"
+    hops = max_forwards(request)
+    dropped = {b"host", b"expect"} if old else {b"host"}  # RFC 9110 10.1.1: HTTP/1.0 has no expectations
+    if hops is not None:
+        dropped.add(b"max-forwards")
+        fields.append((b"Max-Forwards", str(hops - 1).encode()))
+    fields += _end_to_end(request, dropped)
+    if tokens(request.headers, b"transfer-encoding"):
+        fields.append((b"Transfer-Encoding", b"chunked"))
+    options = []
+    if b"trailers" in tokens(request.headers, b"te"):
+        fields.append((b"TE", b"trailers"))
+        options.append(b"TE")
+    if asks_for_websocket(request):
+        fields.append((b"Upgrade", b"websocket"))
+        options.append(b"Upgrade")
+    if options:
+        fields.append((b"Connection", b", ".join(options)))
+    fields.append(_via(request.http_version, pseudonym))
+    return h11.Request(method=request.method, target=target.path.encode("ascii"), headers=fields)
+
+
+def response_to_client(response: h11.Response, pseudonym: str, close: bool) -> h11.Response:
+    """The final response as the client gets it; h11 adds the framing that the client's version knows."""
+    dropped: set[bytes] = set()
+    if response.status_code == 204 or tokens(response.headers, b"transfer-encoding"):
+        dropped.add(b"content-length")
+    fields = [*_end_to_end(response, dropped), _via(response.http_version, pseudonym)]
+    if close:
+        fields.append((b"Connection", b"close"))
+    return h11.Response(status_code=response.status_code, headers=fields, reason=response.reason)
+
+
+def informational_to_client(response: h11.InformationalResponse) -> h11.InformationalResponse:
+    """A 1xx as the client gets it. For 101 the Upgrade is kept, since it is what was agreed."""
+    fields = _end_to_end(response, set())
+    if response.status_code == 101:
+        fields += [(b"Upgrade", field(response.headers, b"upgrade")), (b"Connection", b"Upgrade")]
+    return h11.InformationalResponse(status_code=response.status_code, headers=fields, reason=response.reason)
+
+
+def trailers(end: h11.EndOfMessage) -> Fields:
+    """The trailer fields that may be passed on."""
+    nominated = set(tokens(end.headers, b"connection"))
+    return [(name, value) for name, value in end.headers.raw_items() if name.lower() not in _NO_TRAILERS | nominated]
+
+
+def _end_to_end(message: h11.Request | h11.Response | h11.InformationalResponse, dropped: set[bytes]) -> Fields:
+    """The fields that go on, as they were written."""
+    nominated = set(tokens(message.headers, b"connection")) - _NEVER_NOMINATED
+    return [
+        (name, value)
+        for name, value in message.headers.raw_items()
+        if (low := name.lower()) not in _HOP_BY_HOP and low not in nominated and low not in dropped
+    ]
+
+
+def _via(version: bytes, pseudonym: str) -> tuple[bytes, bytes]:
+    return b"Via", version + b" " + pseudonym.encode()

@@ -1,0 +1,153 @@
+"""The leaf that a client is shown: from this worker's cache, or from the issuer.
+
+A leaf is kept as an OpenSSL context with its certificate, chain and key, since a context is also what a client resumes
+its session in. However many connections wait for the same leaf, the issuer is asked once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from cachetools import LRUCache
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from OpenSSL import SSL
+
+from issuer.client import IssuedLeaf, PrivateKey
+from proxy.snapshot import Snapshot
+
+CLIENT_CIPHERS = (
+    b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
+    b"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+"""TLS 1.2 towards clients: forward secrecy and authenticated encryption only (RFC 9325, section 4.2)."""
+DAY = 86_400.0
+AT_MOST = 7 * DAY
+SLACK = 300.0
+"""Seconds of life that a leaf must have left to be shown again."""
+
+
+class Issuer(Protocol):
+    """The part of the issuer's client that is used here."""
+
+    async def leaf(self, tenant: str, host: str, key: str, server_not_after: float | None) -> IssuedLeaf:
+        """A leaf for the host; raises issuer.client.IssuerUnavailable."""
+
+    async def leaf_key(self, tenant: str, leaf_key: int) -> PrivateKey:
+        """The private key of a leaf; raises issuer.client.IssuerUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A leaf ready to be shown."""
+
+    context: SSL.Context
+    signing_ca: int
+    not_after: float
+    reuse_until: float
+
+
+def limit(server_not_after: float | None, now: float) -> float:
+    """The latest end of a leaf's life: the server's own, seven days, or a day where the server's dates are bad."""
+    if server_not_after is None or server_not_after <= now:
+        return now + DAY
+    return min(server_not_after, now + AT_MOST)
+
+
+def usable(shown: Shown, signing_ca: int, latest: float, now: float) -> bool:
+    """Whether a kept leaf may be shown now: of the active CA, alive, not too long-lived, not due for a new one.
+
+    One that is due is kept where a new one could not live longer anyway, since the server's certificate is ending.
+    """
+    if shown.signing_ca != signing_ca or shown.not_after > latest + 1:
+        return False
+    if now < shown.reuse_until:
+        return shown.not_after > now
+    return shown.not_after > now + SLACK and shown.not_after >= latest - SLACK
+
+
+class Leaves:
+    """The worker's leaves. ``clock`` tells seconds since 1970."""
+
+    def __init__(self, issuer: Issuer, size: int, clock: Callable[[], float]) -> None:
+        self.issuer = issuer
+        self.clock = clock
+        self.hits = 0
+        self.asked = 0
+        self._kept: LRUCache[tuple[str, str, str, bool], Shown] = LRUCache(size)
+        self._keys: LRUCache[tuple[str, int], PrivateKey] = LRUCache(256)
+        self._waiting: dict[tuple[object, ...], asyncio.Task[Shown]] = {}
+
+    def kept(self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None) -> Shown | None:
+        """The leaf, where one is at hand. ``server_not_after`` None: there is no server certificate with good dates."""
+        shown = self._kept.get((snapshot.tenant, host, key, server_not_after is None))
+        if shown is None:
+            return None
+        now = self.clock()
+        if usable(shown, snapshot.signing_ca, limit(server_not_after, now), now):
+            self.hits += 1
+            return shown
+        return None
+
+    async def ask(self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None) -> Shown:
+        """The leaf from the issuer; one question for all who wait. Raises issuer.client.IssuerUnavailable."""
+        question = (snapshot.tenant, snapshot.signing_ca, host, key, server_not_after)
+        if (task := self._waiting.get(question)) is None:
+            task = asyncio.get_running_loop().create_task(self._ask(snapshot, host, key, server_not_after))
+            self._waiting[question] = task
+            task.add_done_callback(lambda done: self._answered(question, done))
+        # A client that goes away must not take the answer from the others.
+        return await asyncio.shield(task)
+
+    def _answered(self, question: tuple[object, ...], task: asyncio.Task[Shown]) -> None:
+        self._waiting.pop(question, None)
+        if not task.cancelled():
+            task.exception()  # whoever waits has it; where nobody does any more, it is of no interest
+
+    async def _ask(self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None) -> Shown:
+        self.asked += 1
+        issued = await self.issuer.leaf(snapshot.tenant, host, key, server_not_after)
+        if (private := self._keys.get((snapshot.tenant, issued.leaf_key))) is None:
+            private = await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key)
+            self._keys[(snapshot.tenant, issued.leaf_key)] = private
+        shown = Shown(leaf_context(issued, private), issued.signing_ca, issued.not_after, issued.reuse_until)
+        self._kept[(snapshot.tenant, host, key, server_not_after is None)] = shown
+        return shown
+
+    def forget(self, tenant: str) -> None:
+        """Drop a tenant's leaves and keys, and with their contexts the sessions that clients could resume."""
+        for kept in [key for key in self._kept if key[0] == tenant]:
+            del self._kept[kept]
+        for held in [key for key in self._keys if key[0] == tenant]:
+            del self._keys[held]
+
+
+def leaf_context(issued: IssuedLeaf, private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> SSL.Context:
+    """The server side of TLS towards a client, with this leaf and its whole chain."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_cipher_list(CLIENT_CIPHERS)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    # Tickets are enough to resume by; sessions kept here would only be memory.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(b"sallyport")
+    context.use_certificate(x509.load_der_x509_certificate(issued.certificate))
+    for certificate in issued.chain:
+        context.add_extra_chain_cert(x509.load_der_x509_certificate(certificate))
+    context.use_privatekey(private)
+    context.check_privatekey()
+    context.set_alpn_select_callback(select_alpn)
+    return context
+
+
+def select_alpn(connection: SSL.Connection, offers: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:
+    """The protocol of the leg's application data that the client offers; none where there is none in common."""
+    wanted: tuple[bytes, ...] = connection.get_app_data() or ()
+    for protocol in wanted:
+        if protocol in offers:
+            return protocol
+    return SSL.NO_OVERLAPPING_PROTOCOLS

@@ -1,0 +1,104 @@
+"""The explicit proxy: a client that knows it has one says CONNECT, or sends plain HTTP requests in absolute form.
+
+What is known before the tunnel stands is said in the answer to the CONNECT: a malformed request, a name without an
+address, an address that is out of bounds.
+"""
+
+from __future__ import annotations
+
+from certs.names import Host, InvalidHost, parse_authority
+from proxy import refusals
+from proxy.admission import ResolveError
+from proxy.head import BadHead, parse_head
+from proxy.lanes.forward import ForwardLane
+from proxy.session import Session, State
+from proxy.tunnel import Tunnel
+
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+class Explicit:
+    """Reads the first head and decides what the connection becomes."""
+
+    __slots__ = ("buffer", "busy", "half", "session")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.buffer = bytearray()
+        self.busy = False
+        self.half = False
+
+    def data(self, data: bytes) -> None:
+        """Gather the head; act on it when it is whole."""
+        session, buffer = self.session, self.buffer
+        buffer += data
+        self.busy = True
+        limit = session.worker.limits.connect_head_bytes
+        if session.state is State.NAME:
+            if len(buffer) > session.worker.limits.client_hello_bytes:
+                session.pause()  # the tunnel reads on
+            return
+        try:
+            head = parse_head(buffer, limit)
+        except BadHead as error:
+            return session.say(refusals.bad_request(error.status, str(error), session.id))
+        if head is None:
+            return
+        if head.method != "CONNECT":
+            lane = ForwardLane(session)
+            session.to(State.PLAIN, 0, lane)
+            return lane.data(bytes(buffer))
+        try:
+            host, port = parse_authority(head.target)
+        except InvalidHost as error:
+            return session.say(refusals.bad_request(400, f"CONNECT {head.target[:300]}: {error}", session.id))
+        del buffer[: head.size]
+        session.facts |= {"host": host.text, "port": port}
+        if (addresses := session.worker.resolver.at_once(host)) is not None:
+            return self._admit(host, port, addresses)
+        session.to(State.NAME, session.worker.limits.resolve_timeout + 1)
+        return session.run(self._resolve(host, port))
+
+    async def _resolve(self, host: Host, port: int) -> None:
+        session = self.session
+        try:
+            addresses = await session.worker.resolver.resolve(host)
+        except ResolveError as error:
+            session.say(refusals.unresolved(host.text, session.id, error.timed_out, str(error)))
+            return
+        self._admit(host, port, addresses)
+
+    def _admit(self, host: Host, port: int, addresses: tuple[str, ...]) -> None:
+        """Answer the CONNECT; TCP to the server opens while the client prepares its ClientHello."""
+        session = self.session
+        permitted = tuple(address for address in addresses if session.worker.egress.permits(address))
+        if not permitted:
+            refused = addresses[0] if addresses else None
+            return session.say(refusals.destination_prohibited(host.text, refused, session.id))
+        session.client.write(ESTABLISHED)
+        tunnel = Tunnel(session, host, port)
+        session.to(State.HELLO, session.worker.limits.tls_timeout, tunnel)
+        tunnel.dial(permitted)
+        if self.buffer:
+            tunnel.data(bytes(self.buffer))
+            session.resume()
+        return None
+
+    def ended(self) -> bool:
+        """A client that half-closes before its request is whole wants nothing."""
+        self.session.close("client closed")
+        return False
+
+    def writable(self, writable: bool) -> None:
+        """Nothing of size is written here."""
+
+    def timed_out(self) -> None:
+        """Too slow. Where there is half a head, say so."""
+        session = self.session
+        if session.state is State.HEAD and self.buffer:
+            return session.say(refusals.bad_request(408, "the request's head did not come in time", session.id))
+        return session.close("time limit")
+
+    def closing(self, orderly: bool) -> None:
+        """There is nothing to let go of."""
+        self.buffer.clear()

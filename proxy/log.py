@@ -1,0 +1,122 @@
+"""The log: one JSON object a line, gathered for a tenth of a second and written by a thread of its own.
+
+A worker must never wait for whoever reads its log, so a line is formatted and put aside, and a thread writes what has
+gathered. Where the reader is too slow, lines are dropped and counted, and the count is logged as soon as there is room.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import stat
+import threading
+from collections.abc import Callable
+from typing import Any
+
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
+LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
+NAMES = {number: name for name, number in LEVELS.items()}
+MAX_LINE = 4000
+"""A longer line loses its long fields: a pipe takes up to 4096 bytes (PIPE_BUF) whole, without another's in between."""
+MAX_WAITING = 4 << 20
+GATHER_SECONDS = 0.1
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, default=str).encode
+
+
+class Log:
+    """Takes events, gives lines. ``wall`` tells the time in seconds since 1970."""
+
+    def __init__(self, fd: int, level: str, source: str, wall: Callable[[], float]) -> None:
+        self.fd = fd
+        self.level = LEVELS[level]
+        self.source = source
+        self.wall = wall
+        self.dropped = 0
+        self.waiting: list[str] = []
+        self.size = 0
+        self.later: Callable[[float, Callable[[], None]], object] | None = None
+        self._pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
+        self._queue: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
+        self._backlog = 0
+        self._thread: threading.Thread | None = None
+
+    def start(self, later: Callable[[float, Callable[[], None]], object]) -> None:
+        """Gather from now on; ``later`` is the loop's ``call_later``. Until then every line is written at once."""
+        self.later = later
+        self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is left, for two seconds at most."""
+        self._gathered()
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join(2)
+
+    def event(self, level: int, event: str, **fields: Any) -> None:
+        """Log one event. Fields that are None or empty are left out."""
+        if level < self.level:
+            return
+        line = _encode(
+            {"time": round(self.wall(), 3), "level": NAMES[level], "event": event, "from": self.source}
+            | {name: value for name, value in fields.items() if value is not None and value != ""}
+        )
+        if len(line) > MAX_LINE:
+            line = _encode(
+                {"time": round(self.wall(), 3), "level": NAMES[level], "event": event, "from": self.source, "cut": True}
+                | {name: value[:256] if isinstance(value, str) else value for name, value in fields.items()
+                   if isinstance(value, str | int | float)}
+            )[:MAX_LINE]  # fmt: skip
+        if self.later is None:
+            _write(self.fd, (line + "\n").encode())
+            return
+        if self._backlog + self.size > MAX_WAITING:
+            self.dropped += 1
+            return
+        if not self.waiting:
+            self.later(GATHER_SECONDS, self._gathered)
+        self.waiting.append(line)
+        self.size += len(line)
+
+    def _gathered(self) -> None:
+        if not self.waiting:
+            return
+        if self.dropped and self._backlog < MAX_WAITING // 2:
+            self.waiting.append(
+                _encode({"time": round(self.wall(), 3), "level": "warning", "event": "log lines dropped",
+                         "from": self.source, "count": self.dropped})
+            )  # fmt: skip
+            self.dropped = 0
+        self._backlog += self.size
+        batch, self.waiting, self.size = self.waiting, [], 0
+        self._queue.put(batch)
+
+    def _write_all(self) -> None:
+        while (batch := self._queue.get()) is not None:
+            if self._pipe:
+                for line in batch:
+                    _write(self.fd, (line + "\n").encode())
+            else:
+                _write(self.fd, ("\n".join(batch) + "\n").encode())
+            self._backlog -= sum(map(len, batch))
+
+
+def _write(fd: int, data: bytes) -> None:
+    """Write all of it; where nobody reads any more, the log has no place to say so."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            threading.Event().wait(0.01)
+        except OSError:
+            return
+
+
+def open_log_file(path: str | None) -> int:
+    """The descriptor to log to: standard error, or the file, made 0600 and appended to. Raises OSError."""
+    if path is None:
+        return 2
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

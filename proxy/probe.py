@@ -1,0 +1,134 @@
+"""Connect to a server as the data plane would, and report what it would make of it. Nothing of a request is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from certs.failures import defect_of_failure
+from certs.names import Host
+from certs.trust import parse_common_store
+from certs.verdict import Action, Verdict
+from certs.verify import handshake_of
+from config.common_store import read_common_store
+from config.settings import Settings
+from proxy.admission import Egress, ResolveError, Resolver
+from proxy.log import Log
+from proxy.snapshot import Snapshots
+from proxy.tls_leg import LegError
+from proxy.upstream import DialError, Judge, ServerLeg, dial
+from store.engine import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReport:
+    """What a connection to the server came to. ``failure``: why there was nothing to judge."""
+
+    host: Host
+    port: int
+    address: str | None
+    verdict: Verdict
+    action: Action
+    tls_version: str | None
+    cipher: str | None
+    alpn: str | None
+    failure: str | None
+
+
+class _Waiter:
+    """Owner of the server leg: waits for the end of its handshake."""
+
+    def __init__(self, done: asyncio.Future[None]) -> None:
+        self.errors: list[tuple[int, int]] = []
+        self.done = done
+        self.reasons: tuple[str, ...] = ()
+
+    def _end(self, reasons: tuple[str, ...] = ()) -> None:
+        if not self.done.done():
+            self.reasons = reasons
+            self.done.set_result(None)
+
+    def server_connected(self) -> None: ...
+    def server_data(self, data: bytes) -> None: ...
+    def server_writable(self, writable: bool) -> None: ...
+
+    def server_established(self) -> None:
+        self._end()
+
+    def server_refused(self, error: LegError) -> None:
+        self._end(error.reasons or ("handshake failure",))
+
+    def server_ended(self, orderly: bool) -> None:
+        self._end(("the server closed the connection during the handshake",))
+
+    def server_lost(self, error: Exception | None) -> None:
+        self._end(("the server closed the connection during the handshake",))
+
+
+def probe(settings: Settings, tenant: str, host: Host, port: int, clock: Callable[[], datetime]) -> ProbeReport:
+    """Connect, judge and report. Raises StoreError, StoreFileError (the common store), LookupError (no such tenant)."""
+    return asyncio.run(_probe(settings, tenant, host, port, clock))
+
+
+async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: Callable[[], datetime]) -> ProbeReport:
+    limits = settings.limits
+    blocked = ProbeReport(host, port, None, Verdict(), Action.BLOCK, None, None, None, None)
+    resolver = Resolver(settings.resolver.hosts, limits.resolve_timeout)
+    try:
+        addresses = await resolver.resolve(host)
+    except ResolveError as error:
+        return _failed(blocked, str(error))
+    finally:
+        resolver.close()
+    egress = Egress(settings.egress.allow, settings.egress.deny)
+    permitted = tuple(address for address in addresses if egress.permits(address))
+    if not permitted:
+        return _failed(blocked, f"the egress rules do not permit {', '.join(addresses)}")
+    with Store.open(settings.state_dir / "sallyport.db", create=False) as store:
+        common = parse_common_store(read_common_store(settings.trust.common_store))
+        snapshots = Snapshots(store, common, [tenant], Log(2, "error", "probe", lambda: clock().timestamp()), clock)
+        snapshots.load()
+    snapshot = snapshots.current.get(tenant)
+    if snapshot is None:
+        raise LookupError(f"there is no tenant {tenant}")
+    loop = asyncio.get_running_loop()
+    waiter = _Waiter(loop.create_future())
+    leg = ServerLeg(waiter)
+    try:
+        _, address = await dial(permitted, port, lambda: leg, limits.connect_timeout)
+    except DialError as error:
+        return _failed(blocked, str(error))
+    try:
+        leg.begin(snapshot.server_context, host, [b"h2", b"http/1.1"])
+        async with asyncio.timeout(limits.tls_timeout):
+            await waiter.done
+    except TimeoutError:
+        return _failed(blocked, f"the server did not finish its TLS handshake within {limits.tls_timeout:g} s", address)
+    finally:
+        leg.close(True)
+    assert leg.leg is not None  # noqa: S101 - begun above
+    tls = leg.leg.tls
+    if not leg.leg.established:
+        verdict = Verdict.of([defect_of_failure(waiter.reasons)])
+        action = snapshot.errors.action_for(verdict.defects)
+        return ProbeReport(host, port, address, verdict, action, None, None, None, ", ".join(waiter.reasons))
+    handshake = handshake_of(tls, waiter.errors)
+    judge = Judge(clock)
+    verdict = judge.now(judge.key(handshake, host, snapshot), handshake, host, snapshot)
+    return ProbeReport(
+        host=host,
+        port=port,
+        address=address,
+        verdict=verdict,
+        action=snapshot.errors.action_for(verdict.defects),
+        tls_version=tls.get_protocol_version_name(),
+        cipher=tls.get_cipher_name(),
+        alpn=tls.get_alpn_proto_negotiated().decode("ascii", "replace") or None,
+        failure=None,
+    )
+
+
+def _failed(report: ProbeReport, why: str, address: str | None = None) -> ProbeReport:
+    return ProbeReport(report.host, report.port, address, report.verdict, report.action, None, None, None, why)

@@ -1,0 +1,322 @@
+"""Why a request is not served, with words for people: what happened, why, and whom to ask.
+
+Statuses are those that RFC 9209 2.3 recommends for the error type, but for 403 where the organisation's rules say no
+and 502 where this proxy itself cannot go on. Every function takes the id that the log has too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from certs.verdict import Defect, Finding
+
+ASK = "ask the people who run this proxy in your organisation, and give them the id below."
+NEEDED = f"If you need it, {ASK}"
+LATER = f"Try again in a while. If it goes on, {ASK}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not served, for a program and for a person.
+
+    ``error`` is an error type of RFC 9209 2.3, ``details`` its machine-readable detail (a defect, ``sni_mismatch``),
+    ``id`` what the log has too.
+    """
+
+    status: int
+    error: str
+    details: str | None
+    title: str
+    explanation: str
+    remedy: str
+    host: str
+    id: str
+    findings: tuple[Finding, ...] = ()
+
+
+class RefusedError(Exception):
+    """Raised by what was asked to connect and will not or cannot."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(f"{refusal.error}: {refusal.title}")
+        self.refusal = refusal
+
+
+def certificate(findings: Sequence[Finding], host: str, id: str) -> Refusal:
+    """The server's certificate has defects that are blocked. ``findings``: in the verdict's order, at least one."""
+    if findings[0].defect is Defect.PROTOCOL:
+        return protocol(findings, host, id)
+    defects = "defects" if len(findings) > 1 else "a defect"
+    return Refusal(
+        502,
+        "tls_certificate_error",
+        findings[0].defect.value,
+        "Blocked: this server's certificate cannot be trusted",
+        f"The certificate that the server showed has {defects}, so nobody can be sure that it is {host}, nor that no "
+        "one listens in. The connection was stopped before anything of your request was sent to it.",
+        "If you run this server, mend its certificate as said above. Otherwise do not try to get around this: "
+        f"if you need the site, {ASK} They can trust its CA, if it is one of theirs.",
+        host,
+        id,
+        tuple(findings),
+    )
+
+
+def protocol(findings: Sequence[Finding], host: str, id: str) -> Refusal:
+    """The TLS handshake with the server failed, so there is nothing to judge or to allow."""
+    return Refusal(
+        502,
+        "tls_protocol_error",
+        Defect.PROTOCOL.value,
+        "Blocked: no secure connection to this server",
+        f"The proxy and {host} could not agree on a secure connection (TLS), so nothing was sent to it. The server may "
+        "offer only outdated versions or ciphers, ask for a client certificate, or not speak TLS on this port.",
+        f"If you run this server, let it offer TLS 1.2 or 1.3 with forward secrecy. {NEEDED}",
+        host,
+        id,
+        tuple(findings),
+    )
+
+
+def sni_mismatch(connect_host: str, sni: str, id: str) -> Refusal:
+    """The tunnel was asked for one host and the TLS inside it for another."""
+    return Refusal(
+        403,
+        "http_request_denied",
+        "sni_mismatch",
+        "Blocked: two different hosts were asked for",
+        f"The tunnel was asked for {connect_host}, but the TLS connection inside it asks for {sni}. A rule for the one "
+        "could be got around with the other (domain fronting), so nothing was sent to either.",
+        f"This comes from the program that you use or its settings. {NEEDED}",
+        connect_host,
+        id,
+    )
+
+
+def destination_prohibited(host: str, address: str | None, id: str) -> Refusal:
+    """The egress rules do not allow the address that the host resolves to."""
+    leads = f"{host} leads to the address {address}" if address and address != host else host
+    verb = ", which" if leads != host else ", an address that"
+    return Refusal(
+        403,
+        "destination_ip_prohibited",
+        None,
+        "Blocked: this address may not be reached through the proxy",
+        f"{leads}{verb} the rules of this proxy do not let anybody connect to. Addresses of the proxy's own "
+        "machine and network are among those, unless the operator allows them.",
+        NEEDED,
+        host,
+        id,
+    )
+
+
+def dns_error(host: str, id: str, what: str = "the name does not exist, or it has no address") -> Refusal:
+    """The name has no address. ``what`` the resolver said."""
+    return Refusal(
+        502,
+        "dns_error",
+        None,
+        "This host name cannot be found",
+        f"The proxy asked for the address of {host} and got none: {what}.",
+        f"Check the spelling of the name. If it is right, {ASK}",
+        host,
+        id,
+    )
+
+
+def dns_timeout(host: str, id: str) -> Refusal:
+    """Nobody answered for the name in time."""
+    return Refusal(
+        504,
+        "dns_timeout",
+        None,
+        "The host name could not be looked up in time",
+        f"The proxy asked for the address of {host} and got no answer in time.",
+        LATER,
+        host,
+        id,
+    )
+
+
+def unresolved(host: str, id: str, timed_out: bool, what: str) -> Refusal:
+    """The name could not be looked up: in time, or at all."""
+    return dns_timeout(host, id) if timed_out else dns_error(host, id, what)
+
+
+_UNREACHABLE = {
+    "connection_refused": (
+        502,
+        "The server refused the connection",
+        "does not accept connections on port {port}. The server may be down, or the port may be wrong.",
+    ),
+    "connection_timeout": (504, "The server does not answer", "did not answer on port {port} in time."),
+    "connection_terminated": (
+        502,
+        "The server closed the connection",
+        "(port {port}) closed the connection before it had answered.",
+    ),
+    "destination_ip_unroutable": (502, "The server cannot be reached", "(port {port}) cannot be reached from here."),
+    "destination_unavailable": (503, "The server cannot be reached", "(port {port}) is not available."),
+}
+
+
+def unreachable(error: str, host: str, port: int, id: str, what: str = "") -> Refusal:
+    """There is no connection to the server. ``error``: an error type of RFC 9209; ``what`` the system said, if it did.
+
+    An error type that is not known here is told as ``destination_unavailable``.
+    """
+    error = error if error in _UNREACHABLE else "destination_unavailable"
+    status, title, text = _UNREACHABLE[error]
+    said = f" ({what[:300]})" if what else ""
+    explanation = f"{host} {text.format(port=port).removesuffix('.')}".rstrip() + f".{said}"
+    return Refusal(status, error, None, title, explanation, f"Check the address. {LATER}", host, id)
+
+
+def connection_refused(host: str, port: int, id: str, what: str = "") -> Refusal:
+    """The server's machine is there and refuses the connection."""
+    return unreachable("connection_refused", host, port, id, what)
+
+
+def connection_timeout(host: str, port: int, id: str, what: str = "") -> Refusal:
+    """The server did not answer the connection in time."""
+    return unreachable("connection_timeout", host, port, id, what)
+
+
+def connection_terminated(host: str, port: int, id: str, what: str = "") -> Refusal:
+    """The server closed the connection before it answered."""
+    return unreachable("connection_terminated", host, port, id, what)
+
+
+def response_malformed(host: str, id: str) -> Refusal:
+    """What the server answered is no HTTP."""
+    return Refusal(
+        502,
+        "http_protocol_error",
+        None,
+        "The server's answer cannot be understood",
+        f"What {host} answered is not valid HTTP, so it was not passed on: it could mean one thing to the proxy and "
+        "another to your program.",
+        f"If you run this server, mend its answers. {NEEDED}",
+        host,
+        id,
+    )
+
+
+def response_incomplete(host: str, id: str) -> Refusal:
+    """The server ended the connection in the head of its answer."""
+    return Refusal(
+        502,
+        "http_response_incomplete",
+        None,
+        "The server's answer broke off",
+        f"{host} closed the connection in the middle of the head of its answer, so there is nothing to pass on.",
+        LATER,
+        host,
+        id,
+    )
+
+
+def loop(host: str, id: str) -> Refusal:
+    """The request has already come through this proxy."""
+    return Refusal(
+        502,
+        "proxy_loop_detected",
+        None,
+        "The request runs in a circle",
+        f"The request for {host} has already passed this proxy: it, or a proxy behind it, leads back to it.",
+        f"Ask for another address than the proxy's own. If you did, {ASK}",
+        host,
+        id,
+    )
+
+
+def bad_request(status: int, why: str, id: str, host: str = "") -> Refusal:
+    """The request is malformed. ``why``: one line that says what and where; ``status``: 400, 431, 501 or 505."""
+    return Refusal(
+        status,
+        "http_request_error",
+        None,
+        "The request cannot be understood",
+        f"What your program sent to the proxy is not a request that can be served: {why}.",
+        f"This comes from the program that you use or its proxy settings. If it goes on, {ASK}",
+        host,
+        id,
+    )
+
+
+def _denied(status: int, details: str, title: str, explanation: str, remedy: str, host: str, id: str) -> Refusal:
+    """The request is well-formed and not one that this proxy serves."""
+    return Refusal(status, "http_request_denied", details, title, explanation, remedy, host, id)
+
+
+def not_tls(host: str, id: str) -> Refusal:
+    """What came through a tunnel is not TLS."""
+    return _denied(
+        403,
+        "not_tls",
+        "Blocked: what came through the tunnel is not TLS",
+        f"What was sent through the tunnel to {host} is not TLS. This proxy passes only TLS connections through "
+        "tunnels, since it cannot check anything else; nothing was sent to the server.",
+        "For a plain http:// address, let your program send the request to the proxy without CONNECT. "
+        f"For another protocol, {ASK}",
+        host,
+        id,
+    )
+
+
+def not_a_web_server(id: str) -> Refusal:
+    """A request in origin-form: somebody opened the proxy's port as if it were a website."""
+    return _denied(
+        400,
+        "origin_form",
+        "This is a proxy, not a website",
+        "This is the port of a proxy, not a website. A request to a proxy names the whole address, as in "
+        "GET http://example.com/ HTTP/1.1, or asks for a tunnel, as in CONNECT example.com:443 HTTP/1.1.",
+        "Enter this address and port as the HTTP proxy in the settings of your system, browser or program, then open "
+        "the website by its own address.",
+        "",
+        id,
+    )
+
+
+def wrong_scheme(scheme: str, id: str) -> Refusal:
+    """A request for a whole address whose scheme is not http."""
+    return _denied(
+        400,
+        "scheme",
+        "The proxy does not serve this kind of address",
+        f"Without a tunnel this proxy serves http:// addresses only, and this request is for {scheme}://. For https:// "
+        "and wss:// addresses a client asks for a tunnel with CONNECT host:443 and speaks TLS inside it.",
+        f"This comes from the program that you use: let it use CONNECT. If you cannot change it, {ASK}",
+        "",
+        id,
+    )
+
+
+def late_connect(host: str, id: str) -> Refusal:
+    """A CONNECT on a connection that has carried plain requests."""
+    return _denied(
+        400,
+        "late_connect",
+        "A tunnel needs a connection of its own",
+        "This connection to the proxy has carried plain HTTP requests before, so no tunnel is made of it.",
+        "This comes from the program that you use: let it open a new connection to the proxy for CONNECT.",
+        host,
+        id,
+    )
+
+
+def internal(host: str, id: str) -> Refusal:
+    """This proxy cannot go on: no certificate for the host can be had, or a part of it is down."""
+    return Refusal(
+        502,
+        "proxy_internal_error",
+        None,
+        "The proxy cannot serve this request now",
+        f"A part of the proxy that is needed for {host} does not answer, such as the one that signs certificates. The "
+        "website itself may be fine.",
+        LATER,
+        host,
+        id,
+    )

@@ -1,0 +1,308 @@
+"""One client connection, as a table of states.
+
+``TRANSITIONS`` is the life of a connection. A session holds the client's transport, the state with its time limit and
+the end; what happens in a state is the work of its current :class:`Phase`: a listener's way in, then the tunnel, then a
+lane. Whatever fails ends in ``ANSWER`` (the client is told, over its own TLS) or in ``CLOSED``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Protocol
+
+from proxy.block import Refusal, answer_bytes
+from proxy.lanes.tap import Exchange
+from proxy.log import DEBUG, INFO, WARNING
+from proxy.snapshot import Snapshot
+from proxy.upstream import WRITE_HIGH, WRITE_LOW
+
+if TYPE_CHECKING:
+    from proxy.worker import Worker
+
+
+class State(Enum):
+    """Where a connection is."""
+
+    HEAD = auto()
+    """Reading the first request's head."""
+    NAME = auto()
+    """The name is being resolved; the CONNECT is not answered yet."""
+    HELLO = auto()
+    """The tunnel stands: reading the ClientHello, while TCP to the server opens."""
+    SERVER = auto()
+    """The server's handshake and the verdict."""
+    LEAF = auto()
+    """Waiting for the leaf."""
+    CLIENT = auto()
+    """The client's handshake."""
+    OPEN = auto()
+    """Both legs are up: a lane has the connection."""
+    ANSWER = auto()
+    """The client's TLS is ours alone: every request gets the refusal."""
+    PLAIN = auto()
+    """Plain HTTP requests are forwarded."""
+    PASS = auto()
+    """Not TLS, and the operator lets such pass: bytes both ways."""
+    CLOSED = auto()
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.HEAD: frozenset({State.NAME, State.HELLO, State.PLAIN, State.CLOSED}),
+    State.NAME: frozenset({State.HELLO, State.CLOSED}),
+    State.HELLO: frozenset({State.SERVER, State.ANSWER, State.PASS, State.CLOSED}),
+    State.SERVER: frozenset({State.LEAF, State.ANSWER, State.CLOSED}),
+    State.LEAF: frozenset({State.CLIENT, State.CLOSED}),
+    State.CLIENT: frozenset({State.OPEN, State.CLOSED}),
+    State.OPEN: frozenset({State.CLOSED}),
+    State.ANSWER: frozenset({State.CLOSED}),
+    State.PLAIN: frozenset({State.CLOSED}),
+    State.PASS: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+MOVING = frozenset({State.OPEN, State.PLAIN, State.PASS})
+"""States whose time limit counts from the last byte, not from their beginning."""
+
+
+class Phase(Protocol):
+    """What has the connection at the moment. It never raises for what a peer does; it closes the session instead."""
+
+    @property
+    def busy(self) -> bool:
+        """Something is under way that a drain should wait for."""
+
+    @property
+    def half(self) -> bool:
+        """One side has ended: the shorter idle time holds."""
+
+    def data(self, data: bytes) -> None:
+        """The client sent bytes."""
+
+    def ended(self) -> bool:
+        """The client sent FIN; False closes the connection, True keeps it for the other direction."""
+
+    def writable(self, writable: bool) -> None:
+        """Whether the client takes more, or has more than enough waiting."""
+
+    def timed_out(self) -> None:
+        """The state's time limit is over."""
+
+    def closing(self, orderly: bool) -> None:
+        """The session ends; let go of everything, the server's connection too. ``orderly`` tells both sides first."""
+
+
+class Session(asyncio.Protocol):
+    """One client connection."""
+
+    __slots__ = (
+        "active", "deadline", "draining", "facts", "id", "listener", "loop", "peer", "phase", "port", "snapshot",
+        "started", "state", "task", "transport", "worker",
+    )  # fmt: skip
+
+    def __init__(self, worker: Worker, listener: str, tenant: str, begin: Callable[[Session], Phase]) -> None:
+        self.worker = worker
+        self.loop = worker.loop
+        self.listener = listener
+        self.snapshot: Snapshot | None = worker.snapshots.current.get(tenant)
+        self.id = secrets.token_hex(8)
+        self.state = State.HEAD
+        self.started = self.active = self.loop.time()
+        self.deadline = self.started + worker.limits.connect_head_timeout
+        self.transport: asyncio.Transport | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.draining = False
+        self.peer = ""
+        self.facts: dict[str, Any] = {}
+        """What the log says of the connection at its end: host, address, defects, versions."""
+        self.phase: Phase = begin(self)
+
+    # --- states, their time limits, their work ---
+
+    def to(self, state: State, seconds: float, phase: Phase | None = None) -> None:
+        """Enter a state for ``seconds`` at the most, with another phase where one is given."""
+        if state not in TRANSITIONS[self.state]:
+            raise RuntimeError(f"a connection cannot go from {self.state.name} to {state.name}")
+        self.state = state
+        self.deadline = self.loop.time() + seconds
+        if phase is not None:
+            self.phase = phase
+
+    def expired(self, now: float) -> bool:
+        """Whether the state's time limit is over; asked once a second."""
+        if self.state in MOVING:
+            limits = self.worker.limits
+            return now - self.active > (limits.half_close_timeout if self.phase.half else limits.idle_timeout)
+        return now > self.deadline
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that has to wait; it ends with the session."""
+        self.task = self.loop.create_task(work)
+        self.task.add_done_callback(self._ran)
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        if self.task is task:
+            self.task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.broken(error)
+
+    def broken(self, error: BaseException) -> None:
+        """A fault of ours: this connection ends and no other, the log says where."""
+        self.worker.fault(self.id, error)
+        self.abort(f"fault: {type(error).__name__}")
+
+    @property
+    def client(self) -> asyncio.Transport:
+        """The client's transport, once there is one."""
+        assert self.transport is not None  # noqa: S101 - set before the first byte
+        return self.transport
+
+    @property
+    def tenant(self) -> Snapshot:
+        """The working set that this connection began with."""
+        assert self.snapshot is not None  # noqa: S101 - without one the connection is closed before its first byte
+        return self.snapshot
+
+    # --- the client's transport ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's own promise for TCP
+        self.transport = transport
+        transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        name = transport.get_extra_info("peername")
+        self.peer = str(name[0]) if name else ""
+        self.worker.sessions.add(self)
+        if self.snapshot is None:
+            self.close("no such tenant")
+
+    def data_received(self, data: bytes) -> None:
+        self.active = self.loop.time()
+        if self.state is State.CLOSED:
+            return
+        try:
+            self.phase.data(data)
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection and no other
+            self.broken(error)
+
+    def eof_received(self) -> bool:
+        if self.state is State.CLOSED:
+            return False
+        try:
+            return self.phase.ended()
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection and no other
+            self.broken(error)
+            return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close("client closed" if exc is None else f"client: {exc}")
+        self.worker.sessions.discard(self)
+        self.transport = None
+
+    def pause_writing(self) -> None:
+        self.phase.writable(False)
+
+    def resume_writing(self) -> None:
+        self.phase.writable(True)
+
+    def pause(self) -> None:
+        """Read no more from the client for now."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read from the client again."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    # --- the end ---
+
+    def drain(self) -> None:
+        """End as soon as nothing is under way."""
+        self.draining = True
+        if not self.phase.busy:
+            self.close("drained")
+
+    def close(self, reason: str) -> None:
+        """End in good order: what is buffered is sent, both sides are told."""
+        if self.state is not State.CLOSED:
+            self._end(reason, orderly=True)
+            if self.transport is not None:
+                self.transport.close()
+
+    def abort(self, reason: str) -> None:
+        """End at once: neither side may take what it has for the whole."""
+        if self.state is not State.CLOSED:
+            self._end(reason, orderly=False)
+            if self.transport is not None:
+                self.transport.abort()
+
+    def _end(self, reason: str, orderly: bool) -> None:
+        state, self.state = self.state, State.CLOSED
+        task, self.task = self.task, None
+        if task is not None and task is not asyncio.current_task(self.loop):
+            task.cancel()
+        phase, self.phase = self.phase, ENDED
+        phase.closing(orderly)
+        # A client that gave up in the handshake most often does not trust our root: worth a line without asking.
+        level = INFO if state in (State.HELLO, State.CLIENT) else DEBUG
+        self.log(level, "connection", state=state.name.lower(), reason=reason,
+                 ms=round((self.loop.time() - self.started) * 1e3, 1), **self.facts)  # fmt: skip
+
+    # --- the log ---
+
+    def log(self, level: int, event: str, **fields: Any) -> None:
+        """Log an event of this connection."""
+        log = self.worker.log
+        if level >= log.level:
+            tenant = self.snapshot.tenant if self.snapshot is not None else None
+            log.event(level, event, id=self.id, tenant=tenant, client=self.peer, **fields)
+
+    def refused(self, refusal: Refusal) -> None:
+        """Log a refusal."""
+        self.log(
+            WARNING, "refused", host=refusal.host, port=self.facts.get("port"), address=self.facts.get("address"),
+            status=refusal.status, error=refusal.error, details=refusal.details,
+            defects=[finding.defect.value for finding in refusal.findings] or None,
+            reason=refusal.findings[0].explanation if refusal.findings else refusal.explanation,
+        )  # fmt: skip
+
+    def say(self, refusal: Refusal) -> None:
+        """Answer in plain HTTP with a refusal, and close."""
+        self.refused(refusal)
+        self.client.write(answer_bytes(refusal, None))
+        self.close("refused")
+
+    def exchange(self, exchange: Exchange) -> None:
+        """A tap has seen a request and its response to their end."""
+        if self.worker.settings.log.requests:
+            self.log(
+                INFO, "request", protocol=exchange.protocol, method=exchange.method, host=exchange.host,
+                path=exchange.path, status=exchange.status or None, request_bytes=exchange.request_bytes,
+                response_bytes=exchange.response_bytes, first_byte_ms=_ms(exchange.started, exchange.first_byte),
+                ms=_ms(exchange.started, exchange.ended), outcome=exchange.outcome,
+            )  # fmt: skip
+        if self.draining and self.state is not State.CLOSED:
+            self.loop.call_soon(self.drain)  # the bytes of this exchange are not sent yet
+
+
+def _ms(start: float, end: float) -> float | None:
+    return round((end - start) * 1e3, 2) if end else None
+
+
+class _Ended:
+    """The phase of a connection that has ended: nothing matters any more."""
+
+    busy = False
+    half = False
+
+    def data(self, data: bytes) -> None: ...
+    def ended(self) -> bool:
+        return False
+
+    def writable(self, writable: bool) -> None: ...
+    def timed_out(self) -> None: ...
+    def closing(self, orderly: bool) -> None: ...
+
+
+ENDED = _Ended()

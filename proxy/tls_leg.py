@@ -1,0 +1,142 @@
+"""One side's TLS: OpenSSL over memory buffers, between a transport and the plain text.
+
+A leg knows nothing of proxies. It is fed what the wire brought, gives the plain text, and writes to its transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from OpenSSL import SSL
+
+RECORD = 16_384
+"""The most plain text that one TLS record holds (RFC 8446, section 5.1)."""
+_OVERHEAD = 64
+_HANDSHAKE_FLIGHT = 16_384
+
+
+class LegError(Exception):
+    """TLS on this leg failed; ``reasons`` are OpenSSL's words, the alert (where there is one) is already sent."""
+
+    def __init__(self, reasons: tuple[str, ...]) -> None:
+        super().__init__(", ".join(reasons) or "the connection ended")
+        self.reasons = reasons
+
+
+def reasons_of(error: SSL.Error) -> tuple[str, ...]:
+    """OpenSSL's reason strings, which pyOpenSSL carries as ``[(library, function, reason), ...]``."""
+    found = error.args[0] if error.args else ()
+    if isinstance(found, list | tuple):
+        return tuple(str(entry[-1]) for entry in found if isinstance(entry, tuple) and entry)
+    return (str(found),)
+
+
+class TlsLeg:
+    """A TLS connection whose bytes come and go through memory."""
+
+    __slots__ = ("closed", "ended", "established", "shut", "tls", "transport")
+
+    def __init__(self, tls: SSL.Connection, transport: asyncio.Transport) -> None:
+        self.tls = tls
+        self.transport = transport
+        self.established = False
+        self.ended = False
+        """The peer has sent close_notify (RFC 8446, section 6.1): it will send no more."""
+        self.closed = False
+        """Our close_notify is sent."""
+        self.shut = False
+        """Our FIN is sent, or waits behind the last bytes: nothing can be written any more."""
+
+    def handshake(self, data: bytes) -> bool:
+        """Take handshake bytes; True once the handshake is through. Raises LegError, its alert already on the way."""
+        tls = self.tls
+        if data:
+            tls.bio_write(data)
+        try:
+            tls.do_handshake()
+            self.established = True
+        except SSL.WantReadError:
+            pass
+        except SSL.Error as error:
+            self.flush(_HANDSHAKE_FLIGHT)
+            raise LegError(reasons_of(error)) from None
+        self.flush(_HANDSHAKE_FLIGHT)
+        return self.established
+
+    def receive(self, data: bytes) -> bytes:
+        """Take wire bytes, give the plain text of every whole record. Raises LegError, its alert already on the way."""
+        tls = self.tls
+        if data:
+            tls.bio_write(data)
+        first = b""
+        try:
+            first = tls.recv(RECORD)
+            second = tls.recv(RECORD)
+        except SSL.WantReadError:
+            if not first:
+                # Records without plain text (a KeyUpdate, say) may want an answer.
+                self.flush(_HANDSHAKE_FLIGHT)
+            return first
+        except SSL.ZeroReturnError:
+            self.ended = True
+            return first
+        except SSL.Error as error:
+            raise self._failed(error) from None
+        # One call of the next stage for all that there is: each costs more than the joining.
+        pieces = [first, second]
+        try:
+            while True:
+                pieces.append(tls.recv(RECORD))
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self.ended = True
+        except SSL.Error as error:
+            raise self._failed(error) from None
+        return b"".join(pieces)
+
+    def _failed(self, error: SSL.Error) -> LegError:
+        self.flush(_HANDSHAKE_FLIGHT)
+        return LegError(reasons_of(error))
+
+    def send(self, data: bytes) -> None:
+        """Encrypt and write. Raises LegError."""
+        tls = self.tls
+        try:
+            tls.sendall(data)
+        except SSL.Error as error:
+            raise LegError(reasons_of(error)) from None
+        size = len(data)
+        self.flush(size + (size // RECORD + 2) * _OVERHEAD)
+
+    def end(self) -> None:
+        """Send close_notify; what was sent before it is not affected, nothing can be sent after it."""
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            self.tls.shutdown()
+        except SSL.Error:
+            return  # not established, or failed before: there is nothing left to say
+        self.flush(_OVERHEAD * 4)
+
+    def half_close(self) -> None:
+        """Send FIN behind what is still to be written."""
+        transport = self.transport
+        if not self.shut and not transport.is_closing() and transport.can_write_eof():
+            self.shut = True
+            transport.write_eof()
+
+    def flush(self, size: int) -> None:
+        """Write what OpenSSL has for the wire; ``size`` is the expected most, in bytes."""
+        if self.shut:
+            return
+        read, transport = self.tls.bio_read, self.transport
+        try:
+            while True:
+                data = read(size)
+                transport.write(data)
+                if len(data) < size:
+                    return
+        except SSL.WantReadError:
+            return

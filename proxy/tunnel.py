@@ -1,0 +1,333 @@
+"""From the CONNECT to two legs that are up: ClientHello, server leg, verdict, leaf, client leg.
+
+The server is judged first. Only when the verdict allows it does the client get a leaf with the server behind it; where
+the verdict or anything else forbids it, the client gets an answer of ours over its own TLS, and the server nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from OpenSSL import SSL
+
+from certs.failures import defect_of_failure
+from certs.names import Host, InvalidHost, parse_host
+from certs.verdict import Action, Defect, Verdict
+from certs.verify import handshake_of
+from issuer.client import IssuerUnavailable
+from proxy import refusals
+from proxy.block import Refusal
+from proxy.client_hello import BadClientHello, ClientHello, HelloReader, NotTls, alert_record
+from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
+from proxy.lanes.fast import FastLane
+from proxy.lanes.splice import SpliceLane
+from proxy.leaves import Shown
+from proxy.log import WARNING
+from proxy.session import Session, State
+from proxy.tls_leg import LegError, TlsLeg
+from proxy.upstream import MANY_CERTIFICATES, NOBODY, READ_LIMIT, DialError, ServerLeg, dial
+
+ALERT_ACCESS_DENIED = 49
+ALERT_INTERNAL_ERROR = 80
+ALERT_UNRECOGNIZED_NAME = 112
+BAD_DATES = frozenset({Defect.EXPIRED, Defect.NOT_YET_VALID, Defect.MALFORMED})
+
+
+class Tunnel:
+    """The phase between the CONNECT and the lane; owner of the server leg until the lane takes it over."""
+
+    __slots__ = (
+        "buffer", "busy", "early", "errors", "half", "hello", "host", "leg", "port", "reader", "refusal", "server",
+        "server_gone", "session", "target",
+    )  # fmt: skip
+
+    def __init__(self, session: Session, target: Host, port: int) -> None:
+        self.session = session
+        self.target = target
+        self.port = port
+        self.host = target
+        """The name to check: the server name asked for, else the CONNECT's host."""
+        self.buffer = bytearray()
+        self.reader = HelloReader(session.worker.limits.client_hello_bytes)
+        self.early = bytearray()
+        """What the server said before the client could be told."""
+        self.errors: list[tuple[int, int]] = []
+        self.hello: ClientHello | None = None
+        self.server = ServerLeg(self)
+        self.server_gone: bool | None = None
+        """The server has ended already: with close_notify (True) or without."""
+        self.leg: TlsLeg | None = None
+        self.refusal: Refusal | None = None
+        self.busy = True
+        self.half = False
+
+    # --- TCP to the server ---
+
+    def dial(self, addresses: Sequence[str]) -> None:
+        """Open the connection to the server."""
+        self.session.run(self._dial(addresses))
+
+    async def _dial(self, addresses: Sequence[str]) -> None:
+        session = self.session
+        try:
+            _, session.facts["address"] = await dial(
+                addresses, self.port, lambda: self.server, session.worker.limits.connect_timeout
+            )
+        except DialError as error:
+            if session.state is State.PASS:
+                return session.close(str(error))
+            refusal = refusals.unreachable(error.error, self.target.text, self.port, session.id, str(error))
+            if session.state is State.SERVER:
+                self.refuse(refusal)
+            else:
+                self.refusal = refusal  # said when there is a hello to answer
+
+    # --- the client's side, until its leg is up ---
+
+    def data(self, data: bytes) -> None:
+        """Bytes of the client: its hello, its handshake, or something sent too early."""
+        session = self.session
+        if self.leg is not None:
+            return self._client_handshake(data)
+        self.buffer += data
+        if session.state is State.HELLO:
+            return self._read_hello()
+        if len(self.buffer) > session.worker.limits.client_hello_bytes:
+            session.pause()
+        return None
+
+    def _read_hello(self) -> None:
+        session = self.session
+        try:
+            self.hello = hello = self.reader.read(self.buffer)
+        except NotTls:
+            return self._not_tls()
+        except BadClientHello as error:
+            return self._alert(error.alert, f"client hello: {error}")
+        if hello is None:
+            return None
+        try:
+            named = parse_host(hello.server_name) if hello.server_name else None
+        except InvalidHost as error:
+            return self._alert(ALERT_UNRECOGNIZED_NAME, f"server name: {error}")
+        if named is not None:
+            self.host = named
+            session.facts["host"] = named.text
+            if not self.target.is_ip and named != self.target:
+                return self.refuse(refusals.sni_mismatch(self.target.text, named.text, session.id))
+        if self.refusal is not None:
+            return self.refuse(self.refusal)
+        limits = session.worker.limits
+        session.to(State.SERVER, limits.connect_timeout + limits.tls_timeout)
+        if self.server.transport is not None:
+            self.server_connected()
+        return None
+
+    def _alert(self, description: int, reason: str) -> None:
+        self.session.client.write(alert_record(description))
+        self.session.close(reason)
+
+    def _not_tls(self) -> None:
+        session = self.session
+        if session.worker.settings.tunnel.non_tls == "pass":
+            return self._splice()
+        if b"A" <= self.buffer[:1] <= b"Z":
+            # It may be HTTP: then somebody can read why.
+            return session.say(refusals.not_tls(self.target.text, session.id))
+        return session.close("not TLS")
+
+    def _splice(self) -> None:
+        if self.refusal is not None:
+            return self.session.close(self.refusal.title)
+        lane = SpliceLane(self.session, self.server, self.target.text, bytes(self.buffer))
+        self.server.owner = lane
+        self.session.to(State.PASS, 0, lane)
+        return lane.begin(bytes(self.early))
+
+    # --- the server's side ---
+
+    def server_connected(self) -> None:
+        """TCP stands; the handshake begins when the hello is known."""
+        session, server, hello = self.session, self.server, self.hello
+        if session.state is State.SERVER and hello is not None and not server.begun:
+            session.deadline = session.loop.time() + session.worker.limits.tls_timeout
+            server.begin(session.tenant.server_context, self.host, hello.alpn)
+
+    def server_established(self) -> None:
+        """The handshake is through: judge it."""
+        session, server = self.session, self.server
+        if session.state is not State.SERVER or server.leg is None:
+            return
+        host, snapshot, judge = self.host, session.tenant, session.worker.judge
+        handshake = handshake_of(server.leg.tls, self.errors)
+        key = judge.key(handshake, host, snapshot)
+        if (verdict := judge.known(key)) is not None:
+            return self._judged(verdict)
+        if len(handshake.presented) < MANY_CERTIFICATES:
+            return self._judged(judge.now(key, handshake, host, snapshot))
+
+        async def elsewhere() -> None:
+            self._judged(await asyncio.to_thread(judge.now, key, handshake, host, snapshot))
+
+        return session.run(elsewhere())
+
+    def _judged(self, verdict: Verdict) -> None:
+        session = self.session
+        if session.state is not State.SERVER:
+            return
+        action = session.tenant.errors.action_for(verdict.defects)
+        if not verdict.ok:
+            session.facts |= {"defects": [defect.value for defect in verdict.defects], "action": action.value}
+        if action is not Action.ALLOW or not verdict.chain:
+            # Warn and bypass cannot be set in this version: what is not plainly allowed is blocked.
+            return self.refuse(refusals.certificate(verdict.findings, self.host.text, session.id))
+        not_after = None
+        if not BAD_DATES.intersection(verdict.defects):
+            not_after = verdict.chain[0].not_valid_after_utc.timestamp()
+        session.to(State.LEAF, session.worker.limits.leaf_timeout + 1)
+        return self._leaf(not_after)
+
+    def server_refused(self, error: LegError) -> None:
+        """TLS with the server failed."""
+        if self.session.state is State.SERVER:
+            verdict = Verdict.of([defect_of_failure(error.reasons)])
+            self.session.facts["defects"] = [defect.value for defect in verdict.defects]
+            self.refuse(refusals.certificate(verdict.findings, self.host.text, self.session.id))
+        else:
+            self.session.abort(f"server TLS: {error}")
+
+    def server_data(self, data: bytes) -> None:
+        """What the server says now is kept for the lane, up to a limit."""
+        session = self.session
+        self.early += data
+        if session.state is State.HELLO and not self.buffer and session.worker.settings.tunnel.non_tls == "pass":
+            self._splice()  # the server speaks first, so this is no TLS
+        elif len(self.early) > READ_LIMIT:
+            self.server.read(False)
+
+    def server_ended(self, orderly: bool) -> None:
+        """The server will send no more; what it has said may be all that there was to say."""
+        session = self.session
+        if session.state in (State.HELLO, State.SERVER):
+            refusal = refusals.connection_terminated(self.host.text, self.port, session.id)
+            if session.state is State.SERVER:
+                self.refuse(refusal)
+            else:
+                self.refusal = refusal
+        else:
+            self.server_gone = orderly or bool(self.server_gone)
+
+    def server_lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+        self.server_ended(False)
+
+    def server_writable(self, writable: bool) -> None:
+        """Nothing of size is written here."""
+
+    # --- the leaf, and the client's handshake ---
+
+    def _leaf(self, server_not_after: float | None) -> None:
+        session = self.session
+        leaves, snapshot, host = session.worker.leaves, session.tenant, self.host.text
+        assert self.hello is not None  # noqa: S101 - known since the state SERVER
+        kind = "rsa" if snapshot.signing_ca_is_rsa and not self.hello.ecdsa else "ecdsa"
+        if (shown := leaves.kept(snapshot, host, kind, server_not_after)) is not None:
+            return self._show(shown)
+
+        async def ask() -> None:
+            try:
+                self._show(await leaves.ask(snapshot, host, kind, server_not_after))
+            except IssuerUnavailable as error:
+                # Without a leaf there is no TLS to tell the client in.
+                session.log(WARNING, "no leaf", host=host, reason=str(error))
+                self._alert(ALERT_INTERNAL_ERROR, f"no leaf: {error}")
+
+        return session.run(ask())
+
+    def _show(self, shown: Shown) -> None:
+        session, server = self.session, self.server
+        tls = SSL.Connection(shown.context, None)
+        tls.set_accept_state()
+        first = bytes(self.buffer)
+        self.buffer.clear()
+        if session.state is State.ANSWER:
+            assert self.refusal is not None  # noqa: S101 - set with the state
+            tls.set_app_data(HTTP_PROTOCOLS)
+            lane = AnswerLane(session, TlsLeg(tls, session.client), self.refusal)
+            session.phase = lane
+            lane.data(first)
+        elif session.state is State.LEAF and server.leg is not None:
+            towards = server.leg.tls
+            alpn = towards.get_alpn_proto_negotiated()
+            tls.set_app_data((alpn,) if alpn else ())
+            if towards.get_protocol_version() < SSL.TLS1_3_VERSION:
+                tls.set_options(SSL.OP_NO_TLSv1_3)  # never a newer version here than the server speaks
+            self.leg = TlsLeg(tls, session.client)
+            session.to(State.CLIENT, session.worker.limits.tls_timeout)
+            self._client_handshake(first)
+        session.resume()
+
+    def _client_handshake(self, data: bytes) -> None:
+        session, leg, server = self.session, self.leg, self.server
+        assert leg is not None  # noqa: S101 - set with the state
+        assert server.leg is not None  # noqa: S101 - judged, so it is there
+        try:
+            if not leg.handshake(data):
+                return
+        except LegError as error:
+            return session.close(f"client handshake: {error}")
+        alpn = server.leg.tls.get_alpn_proto_negotiated()
+        session.facts |= {
+            "server_tls": server.leg.tls.get_protocol_version_name(),
+            "client_tls": leg.tls.get_protocol_version_name(),
+            "alpn": alpn.decode("ascii", "replace"),
+        }
+        lane = FastLane(session, leg, server, alpn, self.host.text)
+        server.owner = lane
+        session.to(State.OPEN, 0, lane)
+        return lane.begin(bytes(self.early), self.server_gone)
+
+    # --- refusals, and the end ---
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Tell the client over its own TLS; the server gets nothing more."""
+        session, hello = self.session, self.hello
+        session.refused(refusal)
+        self._drop_server(orderly=True)
+        assert hello is not None  # noqa: S101 - there is nothing to tell before it
+        if hello.alpn and not any(protocol in hello.alpn for protocol in HTTP_PROTOCOLS):
+            return self._alert(ALERT_ACCESS_DENIED, "refused")  # one who speaks no HTTP can read no page
+        self.refusal = refusal
+        limits = session.worker.limits
+        session.to(State.ANSWER, limits.leaf_timeout + limits.tls_timeout)
+        return self._leaf(None)
+
+    def ended(self) -> bool:
+        """A client that half-closes before its handshake is through wants nothing."""
+        self.session.close("client closed")
+        return False
+
+    def writable(self, writable: bool) -> None:
+        """Nothing of size is written here."""
+
+    def timed_out(self) -> None:
+        """The server may be told of as too slow; a client that is gets nothing."""
+        session = self.session
+        if session.state is State.SERVER:
+            return self.refuse(refusals.connection_timeout(self.host.text, self.port, session.id))
+        return session.close(f"time limit: {session.state.name.lower()}")
+
+    def closing(self, orderly: bool) -> None:
+        """The connection ends here: let the server go."""
+        self._drop_server(orderly)
+        self.buffer.clear()
+        self.early.clear()
+
+    def _drop_server(self, orderly: bool) -> None:
+        session = self.session
+        if session.task is not None and session.task is not asyncio.current_task(session.loop):
+            session.task.cancel()
+            session.task = None
+        self.server.owner = NOBODY
+        self.server.close(orderly)

@@ -1,0 +1,266 @@
+"""The way to the server: connect, handshake, verdict. Nothing of a request is sent before the verdict.
+
+:func:`dial` opens TCP to one of the permitted addresses. :class:`ServerLeg` is the protocol on that connection; it
+tells its owner what happened. :class:`Judge` turns a finished handshake into a verdict and keeps verdicts for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import aiohappyeyeballs
+from cachetools import LRUCache
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+
+from certs.names import Host
+from certs.verdict import Verdict
+from certs.verify import Handshake, judge, valid_until
+from proxy.snapshot import Snapshot
+from proxy.tls_leg import LegError, TlsLeg
+
+STAGGER_SECONDS = 0.25
+"""How long one address is tried before the next is tried beside it (RFC 8305, section 5)."""
+WRITE_HIGH = 256 * 1024
+WRITE_LOW = 64 * 1024
+"""Bytes waiting to be written at which the other side is no longer read, and is read again."""
+READ_LIMIT = 64 * 1024
+"""Plain text from a server that is kept before the client's handshake is through, in bytes."""
+KEPT_VERDICTS = 4096
+MANY_CERTIFICATES = 5
+"""A longer chain is judged in a thread: it may be expensive on purpose."""
+
+
+class DialError(Exception):
+    """No connection; ``error`` is the proxy error type of RFC 9209, section 2.3."""
+
+    def __init__(self, error: str, message: str) -> None:
+        super().__init__(message)
+        self.error = error
+
+
+async def dial(
+    addresses: Sequence[str], port: int, factory: Callable[[], asyncio.Protocol], patience: float
+) -> tuple[asyncio.Transport, str]:
+    """Connect to the first address that answers; the transport, and the address it is connected to.
+
+    Several addresses are tried side by side, a quarter of a second apart. ``patience`` is for all of them, in seconds.
+    Raises DialError.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(patience):
+            if len(addresses) == 1:
+                transport, _ = await loop.create_connection(factory, addresses[0], port)
+                return transport, addresses[0]
+            infos = [(_family(a), socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (a, port)) for a in addresses]
+            connected = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=STAGGER_SECONDS)
+            try:
+                address = str(connected.getpeername()[0])
+                transport, _ = await loop.create_connection(factory, sock=connected)
+            except BaseException:
+                connected.close()
+                raise
+            return transport, address
+    except TimeoutError:
+        raise DialError("connection_timeout", f"no connection within {patience:g} s") from None
+    except ConnectionRefusedError:
+        raise DialError("connection_refused", "the server refused the connection") from None
+    except OSError as error:
+        raise DialError("destination_ip_unroutable", error.strerror or str(error)) from None
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+class Owner(Protocol):
+    """Whoever waits for a server: a session of the proxy, or a probe."""
+
+    errors: list[tuple[int, int]]
+    """OpenSSL's verification errors of this handshake: (code, depth). Filled by the verify callback."""
+
+    def server_connected(self) -> None:
+        """TCP stands; the owner calls :meth:`ServerLeg.begin` when it knows the name to check."""
+
+    def server_established(self) -> None:
+        """The handshake is through; nothing is verified yet."""
+
+    def server_refused(self, error: LegError) -> None:
+        """The handshake failed."""
+
+    def server_data(self, data: bytes) -> None:
+        """Plain text came (or, before :meth:`ServerLeg.begin`, bytes as they are)."""
+
+    def server_ended(self, orderly: bool) -> None:
+        """The server will send no more; ``orderly`` where it said so with close_notify."""
+
+    def server_lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+
+    def server_writable(self, writable: bool) -> None:
+        """Whether the server takes more, or has more than enough waiting."""
+
+
+class _Nobody:
+    """The owner of a connection that nobody waits for any more."""
+
+    errors: list[tuple[int, int]] = []  # noqa: RUF012 - never appended to: no handshake begins for nobody
+
+    def server_connected(self) -> None: ...
+    def server_established(self) -> None: ...
+    def server_refused(self, error: LegError) -> None: ...
+    def server_data(self, data: bytes) -> None: ...
+    def server_ended(self, orderly: bool) -> None: ...
+    def server_lost(self, error: Exception | None) -> None: ...
+    def server_writable(self, writable: bool) -> None: ...
+
+
+NOBODY = _Nobody()
+
+
+class ServerLeg(asyncio.Protocol):
+    """The connection to the server."""
+
+    __slots__ = ("begun", "leg", "lost", "owner", "transport")
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.transport: asyncio.Transport | None = None
+        self.leg: TlsLeg | None = None
+        self.begun = False
+        self.lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's own promise for TCP
+        self.transport = transport
+        if self.owner is NOBODY:
+            transport.abort()  # given up while TCP was opening
+            return
+        transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        self.owner.server_connected()
+
+    def begin(self, context: SSL.Context, host: Host, alpn: Sequence[bytes]) -> None:
+        """Start the handshake: SNI and ALPN as the client asked."""
+        tls = SSL.Connection(context, None)
+        tls.set_connect_state()
+        tls.set_app_data(self.owner)
+        if not host.is_ip:
+            tls.set_tlsext_host_name(host.text.encode())
+        if alpn:
+            tls.set_alpn_protos(list(alpn))
+        assert self.transport is not None  # noqa: S101 - begin comes after connection_made
+        self.leg = TlsLeg(tls, self.transport)
+        self.begun = True
+        self._handshake(b"")
+
+    def _handshake(self, data: bytes) -> None:
+        leg = self.leg
+        assert leg is not None  # noqa: S101 - only called once begun
+        try:
+            if not leg.handshake(data):
+                return
+        except LegError as error:
+            self.owner.server_refused(error)
+            return
+        self.owner.server_established()
+        if data:
+            self._plain(b"")  # what came behind the server's Finished
+
+    def _plain(self, data: bytes) -> None:
+        leg = self.leg
+        if leg is None:
+            return
+        try:
+            plain = leg.receive(data)
+        except LegError as error:
+            self.owner.server_refused(error)
+            return
+        if plain:
+            self.owner.server_data(plain)
+        if leg.ended:
+            self.owner.server_ended(True)
+
+    def read(self, reading: bool) -> None:
+        """Read from the server, or do not for now."""
+        transport = self.transport
+        if transport is None or self.lost or transport.is_closing():
+            return
+        if reading:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
+    def close(self, orderly: bool) -> None:
+        """Let the connection go: with close_notify behind what is still to be sent, or at once."""
+        transport = self.transport
+        if transport is None or self.lost:
+            return
+        if not orderly:
+            transport.abort()
+            return
+        if self.leg is not None and self.leg.established:
+            self.leg.end()
+        transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        leg = self.leg
+        if leg is None:
+            self.owner.server_data(data)
+        elif leg.established:
+            self._plain(data)
+        else:
+            self._handshake(data)
+
+    def eof_received(self) -> bool:
+        self.owner.server_ended(False)
+        return True  # the other direction may still be wanted
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.owner.server_lost(exc)
+
+    def pause_writing(self) -> None:
+        self.owner.server_writable(False)
+
+    def resume_writing(self) -> None:
+        self.owner.server_writable(True)
+
+
+class Judge:
+    """Verdicts on finished handshakes, the recent ones kept.
+
+    A verdict is kept under the whole chain, OpenSSL's errors, the name and the generation of the tenant's working set,
+    until the next date in the chain changes it (an hour at most).
+    """
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self.clock = clock
+        self._kept: LRUCache[tuple[object, ...], tuple[Verdict, datetime]] = LRUCache(KEPT_VERDICTS)
+
+    def known(self, key: tuple[object, ...]) -> Verdict | None:
+        """A kept verdict that still holds."""
+        if (kept := self._kept.get(key)) is not None and self.clock() < kept[1]:
+            return kept[0]
+        return None
+
+    def key(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> tuple[object, ...]:
+        chain = b"".join(certificate.public_bytes(Encoding.DER) for certificate in handshake.presented)
+        unread = (handshake.unread, handshake.leaf_unread)
+        return (snapshot.tenant, snapshot.generation, host.text, handshake.errors, unread, chain)
+
+    def now(self, key: tuple[object, ...], handshake: Handshake, host: Host, snapshot: Snapshot) -> Verdict:
+        """Judge, and keep the verdict."""
+        moment = self.clock()
+        verdict = judge(handshake, host, snapshot.trust, moment, snapshot.own_keys)
+        self._kept[key] = (verdict, min(valid_until(verdict, moment), moment + timedelta(hours=1)))
+        return verdict
+
+    def forget(self, tenant: str) -> None:
+        """Drop what was kept for a tenant."""
+        for key in [key for key in self._kept if key[0] == tenant]:
+            del self._kept[key]

@@ -1,0 +1,214 @@
+"""One process of the data plane: ``python -m proxy.worker``, started by the supervisor.
+
+It accepts from the shared listening sockets and holds what its sessions share: snapshots, leaves, verdicts, resolver,
+egress rules, log. It holds no CA key; leaves come from the issuer.
+
+Its settings come on standard input as JSON. The control socket tells the supervisor when it accepts, and tells it to
+drain; at the control socket's end of file, which means that the supervisor is gone, it ends at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import resource
+import signal
+import socket
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+from certs.trust import parse_common_store
+from config.common_store import read_common_store
+from config.settings import Listener, Settings
+from issuer.client import IssuerClient
+from proxy.admission import Egress, Resolver
+from proxy.leaves import Leaves
+from proxy.listeners.explicit import Explicit
+from proxy.log import ERROR, INFO, WARNING, Log, open_log_file
+from proxy.session import Session
+from proxy.snapshot import Snapshot, Snapshots
+from proxy.upstream import Judge
+from store.engine import Store
+
+SWEEP_SECONDS = 1.0
+BACKLOG = 1024
+READY = b"r"
+DRAIN = b"d"
+
+
+class Worker:
+    """What the sessions of one process share."""
+
+    def __init__(self, settings: Settings, sockets: list[tuple[Listener, socket.socket]], log: Log) -> None:
+        self.settings = settings
+        self.limits = settings.limits
+        self.sockets = sockets
+        self.log = log
+        self.loop = asyncio.get_running_loop()
+        self.wall = time.time
+        self.sessions: set[Session] = set()
+        self.judge = Judge(self.clock)
+        self.egress = Egress(settings.egress.allow, settings.egress.deny)
+        self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
+        self.issuer = IssuerClient(settings.state_dir / "run" / "issuer.sock", settings.limits.leaf_timeout)
+        self.leaves = Leaves(self.issuer, settings.limits.cached_hosts, self.wall)
+        self.store = Store.open(settings.state_dir / "sallyport.db", create=False)
+        tenants = [listener.tenant for listener, _ in sockets]
+        common = parse_common_store(read_common_store(settings.trust.common_store))
+        self.snapshots = Snapshots(self.store, common, tenants, log, self.clock)
+        self.snapshots.changed = self._changed
+        self.leaf_owner: dict[str, int | None] = {}
+        self.servers: list[asyncio.Server] = []
+        self.draining = asyncio.Event()
+        self.faults = 0
+
+    def clock(self) -> datetime:
+        """The time now, in UTC."""
+        return datetime.now(UTC)  # noqa: TID251 - the process's own clock, handed to everything else
+
+    async def start(self) -> None:
+        """Load the working sets and accept connections. Raises StoreError."""
+        self.snapshots.load()
+        for listener, listening in self.sockets:
+
+            def session(name: str = listener.name, tenant: str = listener.tenant) -> Session:
+                return Session(self, name, tenant, Explicit)
+
+            self.servers.append(await self.loop.create_server(session, sock=listening, backlog=BACKLOG))
+
+    async def run(self, control: socket.socket) -> None:
+        """Serve until told to drain, then until the last session has ended or the drain time is over."""
+        control.setblocking(False)
+        following = self.loop.create_task(self.snapshots.follow())
+        following.add_done_callback(self._follower_ended)
+        commands = self.loop.create_task(self._commands(control))
+        self.loop.call_later(SWEEP_SECONDS, self._sweep)
+        await self.loop.sock_sendall(control, READY)
+        await self.draining.wait()
+        for server in self.servers:
+            server.close()
+        for session in tuple(self.sessions):
+            session.drain()
+        end = self.loop.time() + self.limits.drain_timeout
+        while self.sessions and self.loop.time() < end:  # noqa: ASYNC110 - an event would cost every session
+            await asyncio.sleep(0.05)
+        for session in tuple(self.sessions):
+            session.close("the proxy is stopping")
+        await asyncio.sleep(0)
+        following.cancel()
+        commands.cancel()
+        await self.issuer.close()
+        self.resolver.close()
+
+    def _follower_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Without the feed a removed CA would stay trusted: better no worker than that one.
+            self.fault("", error)
+            self.stop_now()
+
+    async def _commands(self, control: socket.socket) -> None:
+        while True:
+            try:
+                command = await self.loop.sock_recv(control, 1)
+            except OSError:
+                command = b""
+            if not command:
+                return self.stop_now()
+            if command == DRAIN:
+                self.draining.set()
+
+    def stop_now(self) -> None:
+        """End every connection and the process."""
+        for session in tuple(self.sessions):
+            session.abort("the proxy is stopping")
+        self.limits = self.limits.model_copy(update={"drain_timeout": 0.1})
+        self.draining.set()
+
+    def _changed(self, snapshot: Snapshot | None, tenant: str) -> None:
+        """A tenant's working set was replaced; what was derived from the old one goes."""
+        self.judge.forget(tenant)
+        before = self.leaf_owner.get(tenant)
+        after = snapshot.signing_ca if snapshot is not None else None
+        if before is not None and before != after:
+            self.leaves.forget(tenant)
+        self.leaf_owner[tenant] = after
+        if snapshot is None:
+            for session in tuple(self.sessions):
+                if session.snapshot is not None and session.snapshot.tenant == tenant:
+                    session.abort("the tenant is gone")
+
+    def _sweep(self) -> None:
+        self.loop.call_later(SWEEP_SECONDS, self._sweep)
+        now = self.loop.time()
+        for session in [session for session in self.sessions if session.expired(now)]:
+            session.phase.timed_out()
+
+    def fault(self, session: str, error: BaseException) -> None:
+        """Log a fault of ours with the place where it happened, in one line."""
+        self.faults += 1
+        frames = traceback.extract_tb(error.__traceback__)
+        where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
+        self.log.event(ERROR, "fault", id=session, error=type(error).__name__, reason=str(error)[:300], where=where)
+
+
+def _loop_fault(worker: Worker, context: dict[str, object]) -> None:
+    error = context.get("exception")
+    if isinstance(error, OSError):
+        return  # a client or server that went away in the middle; the transport has ended already
+    if isinstance(error, BaseException):
+        worker.fault("", error)
+    else:
+        worker.log.event(WARNING, "loop", reason=str(context.get("message")))
+
+
+async def serve(
+    settings: Settings, sockets: list[tuple[Listener, socket.socket]], control: socket.socket, log: Log
+) -> None:
+    """Run a worker to its end."""
+    worker = Worker(settings, sockets, log)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: _loop_fault(worker, context))
+    loop.add_signal_handler(signal.SIGTERM, worker.draining.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    log.start(loop.call_later)
+    await worker.start()
+    # What is alive now stays alive: the collector need not walk over it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    await worker.run(control)
+    log.event(INFO, "worker stopped")
+
+
+def main() -> int:
+    """Entry point; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="sallyport worker")
+    parser.add_argument("--listen", action="append", default=[], metavar="INDEX:FD")
+    parser.add_argument("--control", type=int, required=True, metavar="FD")
+    parser.add_argument("--number", type=int, default=0)
+    arguments = parser.parse_args()
+    settings = Settings.model_validate_json(sys.stdin.buffer.read())
+    sockets = []
+    for entry in arguments.listen:
+        index, _, fd = entry.partition(":")
+        listening = socket.socket(fileno=int(fd))
+        listening.setblocking(False)
+        sockets.append((settings.listeners[int(index)], listening))
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    log = Log(open_log_file(settings.log.file), settings.log.level, f"worker {arguments.number}", time.time)
+    with socket.socket(fileno=arguments.control) as control:
+        asyncio.run(serve(settings, sockets, control, log))
+    log.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Opening the database, and the two ways to use it: :meth:`Store.reading` and :meth:`Store.transaction`.
+
+SQLite in WAL mode: readers never wait for the writer, and the writer never for them. Each transaction that writes
+begins with BEGIN IMMEDIATE, so that it waits for its turn at the beginning (up to :data:`BUSY_SECONDS`) and can never
+fail half-way because somebody else wrote meanwhile. Within one process, writers queue for one connection: that is
+fairer and faster than SQLite's polling.
+
+How durable a commit is: ``synchronous = NORMAL`` in WAL mode loses nothing when a process is killed and never damages
+the database, but a power failure can take the last commits with it. That is right for leaves: the leaf that is lost
+was minted moments before, and one fsync for each would cost more than the signature. What an administrator changes
+is not to be lost: those transactions say ``durable=True`` (``synchronous = FULL``, one fsync a commit).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine.interfaces import ExceptionContext
+from sqlalchemy.pool import QueuePool
+
+from store import creation
+from store.errors import Conflict, NewerDatabase, StoreError, translate
+
+__all__ = ["DATABASE_FILE", "Conflict", "Connection", "NewerDatabase", "Store", "StoreError"]
+
+DATABASE_FILE = "sallyport.db"
+"""The name of the database in the state directory."""
+BUSY_SECONDS = 5.0
+READERS = 8
+"""Connections that read at once in one process; a ninth waits."""
+
+
+class Store:
+    """The open database of an installation. Usable from several threads; not across fork."""
+
+    def __init__(self, path: Path) -> None:
+        """For :meth:`open`, which makes sure of the revision first."""
+        self.path = path
+        self._readers = _engine(path, connections=READERS, writes=False)
+        self._writer = _engine(path, connections=1, writes=True)
+
+    @classmethod
+    def open(cls, path: Path, create: bool) -> Store:
+        """Open the database at ``path`` and bring it to this version's revision.
+
+        With ``create`` a missing file is made (0600). Alembic is imported only when there is something to migrate.
+        Raises NewerDatabase, the file unchanged, or StoreError.
+        """
+        creation.bring_up_to_date(path, create=create)
+        return cls(path)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that only reads: all its statements see one state of the database. Raises StoreError."""
+        with self._connected(self._readers) as connection, connection.begin() as transaction:
+            yield connection
+            transaction.rollback()
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[Connection]:
+        """A connection in a transaction of its own: committed at the end, rolled back on an exception.
+
+        ``durable`` waits until the disk has it. Not to be nested. Raises StoreError; Conflict from the statement
+        that broke a rule of uniqueness.
+        """
+        with self._connected(self._writer) as connection:
+            # Before BEGIN, since within a transaction SQLite does not take it.
+            driver: Any = connection.connection.driver_connection
+            driver.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            with connection.begin():
+                yield connection
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database and empty it, so that deleted keys leave the disk.
+
+        Where a reader is at work, SQLite keeps what that one needs, and the next checkpoint takes the rest.
+        """
+        with self._connected(self._writer) as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._readers.dispose()
+        self._writer.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _connected(self, engine: Engine) -> Iterator[Connection]:
+        try:
+            connection = engine.connect()
+        except exc.TimeoutError:
+            raise StoreError(
+                f"{self.path}: no connection within {BUSY_SECONDS:g} s; other work keeps it busy; try again"
+            ) from None
+        with connection:
+            yield connection
+
+
+def _engine(path: Path, *, connections: int, writes: bool) -> Engine:
+    """A pool of connections to the file; all its errors come out as StoreError."""
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        # isolation_level None: the driver begins nothing by itself; the event below says BEGIN.
+        connect_args={"isolation_level": None, "timeout": BUSY_SECONDS, "check_same_thread": False},
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=BUSY_SECONDS,
+        hide_parameters=True,  # parameters are sealed keys and certificates: not for an error's text
+    )
+    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+
+    @event.listens_for(engine, "connect")
+    def _connected(driver: Any, record: object) -> None:
+        driver.execute("PRAGMA foreign_keys = ON")
+        if writes:
+            driver.execute("PRAGMA secure_delete = ON")  # a deleted key is overwritten, not only unlinked
+        else:
+            driver.execute("PRAGMA query_only = ON")
+
+    @event.listens_for(engine, "begin")
+    def _began(connection: Connection) -> None:
+        # Straight to the driver: SQLAlchemy's way would be a tenth of what it costs to record a leaf.
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.execute(begin)
+        except sqlite3.Error as error:
+            raise translate(path, error) from None
+
+    @event.listens_for(engine, "handle_error", retval=True)
+    def _failed(context: ExceptionContext) -> StoreError | None:
+        original = context.original_exception
+        return translate(path, original) if context.sqlalchemy_exception is not None else None
+
+    return engine

@@ -1,0 +1,113 @@
+"""Leaf keys, and the record of every leaf. ``record`` is on the way of each new host: one statement, many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from store.engine import Connection
+from store.records import Leaf, LeafKey, NewLeaf
+from store.tables import leaf_keys, leaves
+
+KEY_COLUMNS: tuple[sa.Column[Any], ...] = (
+    leaf_keys.c.id,
+    leaf_keys.c.tenant_id,
+    leaf_keys.c.signing_ca_id,
+    leaf_keys.c.kind,
+    leaf_keys.c.sealed,
+    leaf_keys.c.created_at,
+)
+COLUMNS: tuple[sa.Column[Any], ...] = (
+    leaves.c.id,
+    leaves.c.tenant_id,
+    leaves.c.signing_ca_id,
+    leaves.c.leaf_key_id,
+    leaves.c.host,
+    leaves.c.serial,
+    leaves.c.not_before,
+    leaves.c.not_after,
+    leaves.c.certificate,
+    leaves.c.issued_at,
+)
+INSERT = sa.insert(leaves)
+NEWEST = (
+    sa.select(*COLUMNS)
+    .where(
+        leaves.c.leaf_key_id == sa.bindparam("leaf_key_id"),
+        leaves.c.host == sa.bindparam("host"),
+        leaves.c.signing_ca_id == sa.bindparam("signing_ca_id"),
+        leaves.c.tenant_id == sa.bindparam("tenant_id"),
+    )
+    .order_by(leaves.c.id.desc())
+    .limit(1)
+)
+
+
+def add_key(c: Connection, tenant_id: int, signing_ca_id: int, kind: str, sealed: bytes, now: datetime) -> LeafKey:
+    """Add a sealed leaf key of kind ``ecdsa`` or ``rsa``."""
+    statement = sa.insert(leaf_keys).values(
+        tenant_id=tenant_id, signing_ca_id=signing_ca_id, kind=kind, sealed=sealed, created_at=now
+    )
+    return LeafKey(*c.execute(statement.returning(*KEY_COLUMNS)).one())
+
+
+def newest_key(c: Connection, tenant_id: int, signing_ca_id: int, kind: str) -> LeafKey | None:
+    """The youngest key of that kind under that signing CA."""
+    statement = (
+        sa.select(*KEY_COLUMNS)
+        .where(
+            leaf_keys.c.tenant_id == tenant_id,
+            leaf_keys.c.signing_ca_id == signing_ca_id,
+            leaf_keys.c.kind == kind,
+        )
+        .order_by(leaf_keys.c.id.desc())
+        .limit(1)
+    )
+    row = c.execute(statement).one_or_none()
+    return None if row is None else LeafKey(*row)
+
+
+def key_by_id(c: Connection, tenant_id: int, leaf_key_id: int) -> LeafKey | None:
+    """The leaf key of that id, where it is that tenant's."""
+    statement = sa.select(*KEY_COLUMNS).where(leaf_keys.c.id == leaf_key_id, leaf_keys.c.tenant_id == tenant_id)
+    row = c.execute(statement).one_or_none()
+    return None if row is None else LeafKey(*row)
+
+
+def record(c: Connection, rows: Sequence[NewLeaf]) -> None:
+    """Record the leaves, all or none. Raises Conflict where a serial was used before by the same signing CA."""
+    if not rows:
+        return
+    c.execute(
+        INSERT,
+        [
+            {
+                "tenant_id": row.tenant_id,
+                "signing_ca_id": row.signing_ca_id,
+                "leaf_key_id": row.leaf_key_id,
+                "host": row.host,
+                "serial": row.serial,
+                "not_before": row.not_before,
+                "not_after": row.not_after,
+                "certificate": row.certificate,
+                "issued_at": row.issued_at,
+            }
+            for row in rows
+        ],
+    )
+
+
+def newest(c: Connection, tenant_id: int, signing_ca_id: int, leaf_key_id: int, host: str) -> Leaf | None:
+    """The leaf recorded last for the host under that key."""
+    parameters = {"tenant_id": tenant_id, "signing_ca_id": signing_ca_id, "leaf_key_id": leaf_key_id, "host": host}
+    row = c.execute(NEWEST, parameters).one_or_none()
+    return None if row is None else Leaf(*row)
+
+
+def listing(c: Connection, tenant_id: int, limit: int) -> list[Leaf]:
+    """The tenant's leaves, the last recorded first, at most ``limit``."""
+    statement = sa.select(*COLUMNS).where(leaves.c.tenant_id == tenant_id).order_by(leaves.c.id.desc()).limit(limit)
+    return [Leaf(*row) for row in c.execute(statement)]

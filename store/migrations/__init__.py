@@ -1,0 +1,8 @@
+"""The database's revisions, oldest first, and Alembic's environment to go through them.
+
+A new revision: a file in ``versions/``, its id at the end of :data:`REVISIONS`, and ``store.tables`` changed
+accordingly; tests compare all three. Revisions are frozen: they never import ``store.tables``.
+"""
+
+REVISIONS = ("0001",)
+"""Known here so that opening a database needs no Alembic; a revision that is not in it is a newer version's."""

@@ -1,0 +1,112 @@
+"""What the repositories hand out: frozen records. Certificates are DER, datetimes aware UTC.
+
+A tuple of certificates runs from the issuing certificate upwards; its last entry is the root or the anchor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class ChangeKind(StrEnum):
+    """What an entry of the change feed is about."""
+
+    TENANT_CREATED = "tenant_created"
+    TENANT_DELETED = "tenant_deleted"
+    TRUSTED_CA_ADDED = "trusted_ca_added"
+    TRUSTED_CA_DELETED = "trusted_ca_deleted"
+    ERROR_SETTINGS_CHANGED = "error_settings_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One organisation, or one part of it. ``generation`` numbers its working sets."""
+
+    id: int
+    name: str
+    generation: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SigningCa:
+    """A certificate set that can sign leaves. Its sealed key is read apart, so that no listing carries it."""
+
+    id: int
+    tenant_id: int
+    name: str
+    kind: str
+    status: str
+    certificate: bytes
+    chain: tuple[bytes, ...]
+    created_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedCa:
+    """A private CA that a tenant trusts beside the common store."""
+
+    id: int
+    tenant_id: int
+    name: str
+    active: bool
+    chain: tuple[bytes, ...]
+    created_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LeafKey:
+    """The sealed key pair of a tenant's leaves under one signing CA."""
+
+    id: int
+    tenant_id: int
+    signing_ca_id: int
+    kind: str
+    sealed: bytes = field(repr=False)
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewLeaf:
+    """A leaf that is to be recorded. ``serial`` is hexadecimal, ``host`` normalised."""
+
+    tenant_id: int
+    signing_ca_id: int
+    leaf_key_id: int
+    host: str
+    serial: str
+    not_before: datetime
+    not_after: datetime
+    certificate: bytes
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A leaf that was recorded."""
+
+    id: int
+    tenant_id: int
+    signing_ca_id: int
+    leaf_key_id: int
+    host: str
+    serial: str
+    not_before: datetime
+    not_after: datetime
+    certificate: bytes
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of the change feed."""
+
+    id: int
+    tenant_id: int
+    generation: int
+    kind: str
+    at: datetime

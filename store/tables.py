@@ -1,0 +1,204 @@
+"""The tables. Private to this package: everybody else sees records.
+
+A change here needs a revision in :mod:`store.migrations.versions`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """An instant: stored as UTC, aware on both sides. SQLite has no zone, so there it is stored without one."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To the database. Raises ValueError for a datetime without a zone: nobody knows which instant it means."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a datetime without a zone cannot be stored")
+        if value.tzinfo is not UTC:
+            value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        """From the database."""
+        if value is None:
+            return None
+        instant: datetime = value
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+class Certificates(sa.TypeDecorator[tuple[bytes, ...]]):
+    """A chain of DER certificates: a JSON list of base64 texts, readable with any tool."""
+
+    impl = sa.Text()
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[bytes, ...] | None, dialect: Dialect) -> str | None:
+        """To the database."""
+        return None if value is None else json.dumps([base64.b64encode(der).decode("ascii") for der in value])
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[bytes, ...] | None:
+        """From the database. Raises ValueError where the column holds something else."""
+        if value is None:
+            return None
+        try:
+            return tuple(base64.b64decode(text, validate=True) for text in json.loads(value))
+        except (TypeError, binascii.Error, json.JSONDecodeError) as error:
+            raise ValueError(f"a stored certificate chain is damaged: {error}") from None
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _id() -> sa.Column[int]:
+    return sa.Column("id", sa.Integer, primary_key=True)
+
+
+def _of(table: str, column: str) -> sa.Column[int]:
+    return sa.Column(column, sa.Integer, sa.ForeignKey(f"{table}.id", ondelete="CASCADE"), nullable=False)
+
+
+def _at(column: str) -> sa.Column[datetime]:
+    return sa.Column(column, UtcDateTime, nullable=False)
+
+
+# sqlite_autoincrement: ids are never used again, since caches, the change feed and the issuance log name rows by them.
+
+installation = sa.Table(
+    "installation",
+    metadata,
+    _id(),
+    sa.Column("name", sa.Text, nullable=False),
+    _at("created_at"),
+    sa.CheckConstraint("id = 1", name="single_row"),
+)
+
+tenants = sa.Table(
+    "tenants",
+    metadata,
+    _id(),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("wrapped_key", sa.LargeBinary, nullable=False),
+    _at("created_at"),
+    sqlite_autoincrement=True,
+)
+
+signing_cas = sa.Table(
+    "signing_cas",
+    metadata,
+    _id(),
+    _of("tenants", "tenant_id"),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("chain", Certificates, nullable=False),
+    sa.Column("issuing_spki_sha256", sa.LargeBinary, nullable=False),
+    sa.Column("sealed_key", sa.LargeBinary, nullable=False),
+    sa.Column("sealed_root_key", sa.LargeBinary, nullable=True),
+    _at("created_at"),
+    _at("changed_at"),
+    sa.UniqueConstraint("tenant_id", "name"),
+    sa.CheckConstraint("kind IN ('built_in')", name="kind"),
+    sa.CheckConstraint("status IN ('active', 'inactive', 'revoked')", name="status"),
+    sqlite_autoincrement=True,
+)
+# At most one active, by the database itself: no crash and no race can make a second.
+sa.Index(
+    "uq_signing_cas_one_active",
+    signing_cas.c.tenant_id,
+    unique=True,
+    sqlite_where=signing_cas.c.status == "active",
+    postgresql_where=signing_cas.c.status == "active",
+)
+
+trusted_cas = sa.Table(
+    "trusted_cas",
+    metadata,
+    _id(),
+    _of("tenants", "tenant_id"),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("active", sa.Boolean, nullable=False),
+    sa.Column("chain", Certificates, nullable=False),
+    sa.Column("anchor_sha256", sa.LargeBinary, nullable=False),
+    _at("created_at"),
+    _at("changed_at"),
+    sa.UniqueConstraint("tenant_id", "name"),
+    sa.UniqueConstraint("tenant_id", "anchor_sha256"),
+    sqlite_autoincrement=True,
+)
+
+error_settings = sa.Table(
+    "error_settings",
+    metadata,
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("row", sa.Text, primary_key=True),
+    sa.Column("action", sa.Text, nullable=False),
+    _at("changed_at"),
+)
+
+leaf_keys = sa.Table(
+    "leaf_keys",
+    metadata,
+    _id(),
+    _of("tenants", "tenant_id"),
+    _of("signing_cas", "signing_ca_id"),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    _at("created_at"),
+    sa.CheckConstraint("kind IN ('ecdsa', 'rsa')", name="kind"),
+    sa.Index(None, "tenant_id", "signing_ca_id", "kind"),
+    sa.Index(None, "signing_ca_id"),
+    sqlite_autoincrement=True,
+)
+
+leaves = sa.Table(
+    "leaves",
+    metadata,
+    _id(),
+    _of("tenants", "tenant_id"),
+    _of("signing_cas", "signing_ca_id"),
+    _of("leaf_keys", "leaf_key_id"),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("serial", sa.Text, nullable=False),
+    _at("not_before"),
+    _at("not_after"),
+    sa.Column("certificate", sa.LargeBinary, nullable=False),
+    _at("issued_at"),
+    sa.UniqueConstraint("signing_ca_id", "serial"),  # RFC 5280 4.1.2.2: unique for each certificate of a CA
+    sa.Index(None, "leaf_key_id", "host"),
+    sa.Index(None, "tenant_id"),
+    sqlite_autoincrement=True,
+)
+
+changes = sa.Table(
+    "changes",
+    metadata,
+    _id(),
+    # No foreign key: the feed tells of a tenant's end after the tenant is gone.
+    sa.Column("tenant_id", sa.Integer, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    _at("at"),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,66 @@
+"""The private CAs that a tenant trusts beside the common store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from store.engine import Connection
+from store.records import TrustedCa
+from store.tables import trusted_cas
+
+COLUMNS: tuple[sa.Column[Any], ...] = (
+    trusted_cas.c.id,
+    trusted_cas.c.tenant_id,
+    trusted_cas.c.name,
+    trusted_cas.c.active,
+    trusted_cas.c.chain,
+    trusted_cas.c.created_at,
+    trusted_cas.c.changed_at,
+)
+
+
+def add(
+    c: Connection,
+    tenant_id: int,
+    name: str,
+    active: bool,
+    chain: Sequence[bytes],
+    anchor_fingerprint: bytes,
+    now: datetime,
+) -> TrustedCa:
+    """Add a trusted CA; ``chain`` is DER, intermediates first and the anchor last, ``anchor_fingerprint`` its SHA-256.
+
+    Raises Conflict where the tenant has one of that name or with that anchor.
+    """
+    statement = sa.insert(trusted_cas).values(
+        tenant_id=tenant_id,
+        name=name,
+        active=active,
+        chain=tuple(chain),
+        anchor_sha256=anchor_fingerprint,
+        created_at=now,
+        changed_at=now,
+    )
+    return TrustedCa(*c.execute(statement.returning(*COLUMNS)).one())
+
+
+def listing(c: Connection, tenant_id: int) -> list[TrustedCa]:
+    """The tenant's trusted CAs, active or not, by name."""
+    statement = sa.select(*COLUMNS).where(trusted_cas.c.tenant_id == tenant_id).order_by(trusted_cas.c.name)
+    return [TrustedCa(*row) for row in c.execute(statement)]
+
+
+def by_name(c: Connection, tenant_id: int, name: str) -> TrustedCa | None:
+    """The tenant's trusted CA of that name."""
+    statement = sa.select(*COLUMNS).where(trusted_cas.c.tenant_id == tenant_id, trusted_cas.c.name == name)
+    row = c.execute(statement).one_or_none()
+    return None if row is None else TrustedCa(*row)
+
+
+def delete(c: Connection, id: int) -> bool:
+    """Delete it. False where there is none."""
+    return c.execute(sa.delete(trusted_cas).where(trusted_cas.c.id == id)).rowcount == 1

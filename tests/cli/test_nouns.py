@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import pkcs7
+
+from tests.cli.conftest import Run
+from tests.harness.pki import DAY, NOW, Authority
+
+
+def refused(run: Run, *args: str, stdin: bytes | None = None) -> str:
+    """Run what must be refused: status 1, nothing on stdout, one line on stderr, which is returned."""
+    done = run(*args, stdin=stdin)
+    assert done.exit_code == 1, done.output
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    return done.stderr.removeprefix("Error: ").rstrip("\n")
+
+
+# tenant
+
+
+def test_the_first_command_makes_the_installation(run: Run, tmp_path: Path) -> None:
+    done = run("tenant", "list", "--json")
+    assert done.exit_code == 0
+    assert [tenant["name"] for tenant in json.loads(done.stdout)] == ["default"]
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
+def test_a_tenant_comes_shows_and_goes(run: Run, tmp_path: Path) -> None:
+    assert run("tenant", "create", "acme").exit_code == 0
+    root = tmp_path / "state" / "certs" / "acme-root.pem"
+    assert b"acme" in x509.load_pem_x509_certificate(root.read_bytes()).subject.public_bytes()
+    shown = json.loads(run("tenant", "show", "acme", "--json").stdout)
+    assert shown["signing_ca"] == "built-in"
+    assert shown["root"] == str(root)
+    assert shown["listeners"] == []
+    assert json.loads(run("tenant", "show", "default", "--json").stdout)["listeners"] == ["explicit"]
+    assert "signing CA:        built-in" in run("tenant", "show", "acme").stdout
+    assert run("tenant", "delete", "acme").exit_code == 0
+    assert not root.exists()
+    assert "no tenant 'acme'" in refused(run, "tenant", "show", "acme")
+
+
+def test_a_tenant_in_use_or_of_a_bad_or_taken_name_is_refused(run: Run) -> None:
+    assert "listener explicit" in refused(run, "tenant", "delete", "default")
+    assert "'Acme'" in refused(run, "tenant", "create", "Acme")
+    assert "default" in refused(run, "tenant", "create", "default")
+
+
+# trusted-ca
+
+
+def test_a_trusted_ca_is_validated_added_listed_shown_and_deleted(run: Run, bundle: Path) -> None:
+    checked = run("trusted-ca", "validate", str(bundle))
+    assert checked.exit_code == 0
+    assert "Certificate 2 of 2" in checked.stdout
+    assert "the anchor would be Company Root" in checked.stdout
+    assert json.loads(run("trusted-ca", "list", "--json").stdout) == []
+
+    added = run("trusted-ca", "add", "company", str(bundle))
+    assert added.exit_code == 0, added.stderr
+    assert added.stdout == "Trusted CA company (Company Root) is saved and counts from the next connection.\n"
+
+    (listed,) = json.loads(run("trusted-ca", "list", "--json").stdout)
+    assert listed["name"] == "company"
+    assert listed["status"] == "active"
+    assert [one["common_name"] for one in listed["certificates"]] == ["Company Issuing", "Company Root"]
+    heading, row = run("trusted-ca", "list").stdout.splitlines()
+    assert heading.split() == ["NAME", "STATUS", "COMMON", "NAME", "EXPIRES", "LAST", "CHANGE"]
+    assert row.startswith("company  active  Company Root  20")
+
+    shown = run("trusted-ca", "show", "company").stdout
+    assert shown.index("Intermediate 1") < shown.index("CN=Company Issuing") < shown.index("Anchor")
+    assert run("trusted-ca", "delete", "company").exit_code == 0
+    assert "no trusted CA 'company'" in refused(run, "trusted-ca", "delete", "company")
+
+
+def test_standard_input_is_a_file_too_and_inactive_is_said(run: Run, bundle: Path) -> None:
+    added = run("trusted-ca", "add", "company", "-", "--inactive", stdin=bundle.read_bytes())
+    assert added.exit_code == 0, added.stderr
+    assert "is not active" in added.stdout
+    assert json.loads(run("trusted-ca", "show", "company", "--json").stdout)["status"] == "inactive"
+
+
+def test_a_file_in_the_wrong_order_is_taken_and_said_to_be(run: Run, company: tuple[Authority, Authority]) -> None:
+    root, issuing = company
+    added = run("trusted-ca", "add", "company", "-", "--json", stdin=root.pem() + issuing.pem())
+    assert added.exit_code == 0, added.stderr
+    told = json.loads(added.stdout)
+    assert [one["common_name"] for one in told["certificates"]] == ["Company Issuing", "Company Root"]
+    assert "reordered" in [finding["code"] for finding in told["findings"]]
+
+
+def test_each_refused_upload_has_its_reason_and_saves_nothing(run: Run, company: tuple[Authority, Authority]) -> None:
+    _, issuing = company
+    expired = Authority.root("Old Root", not_before=NOW - 3 * DAY, not_after=NOW - DAY)
+    reasons = {
+        refused(run, "trusted-ca", "add", "x", "-", stdin=data)
+        for data in (b"nothing here", issuing.key_pem(), issuing.leaf("a.example").pem(), expired.pem())
+    }
+    assert len(reasons) == 4
+    assert not any("-----" in reason for reason in reasons)
+    assert json.loads(run("trusted-ca", "list", "--json").stdout) == []
+
+
+def test_a_validation_that_fails_shows_what_is_there_and_is_one(run: Run) -> None:
+    old = Authority.root("Old Root", not_before=NOW - 3 * DAY, not_after=NOW - DAY).pem()
+    told = run("trusted-ca", "validate", "-", stdin=old)
+    assert told.exit_code == 1
+    assert "expired" in told.stderr
+    assert "would be accepted" not in told.stdout
+    as_json = run("trusted-ca", "validate", "-", "--json", stdin=old)
+    assert as_json.exit_code == 1
+    answer = json.loads(as_json.stdout)
+    assert answer["ok"] is False
+    assert [finding["code"] for finding in answer["findings"] if finding["level"] == "error"] == ["expired"]
+
+
+def test_tenants_do_not_see_each_other(run: Run, bundle: Path) -> None:
+    run("tenant", "create", "acme")
+    assert run("--tenant", "acme", "trusted-ca", "add", "company", str(bundle)).exit_code == 0
+    assert json.loads(run("trusted-ca", "list", "--json").stdout) == []
+    assert len(json.loads(run("--tenant", "acme", "trusted-ca", "list", "--json").stdout)) == 1
+    assert "no tenant 'nobody'" in refused(run, "--tenant", "nobody", "trusted-ca", "list")
+
+
+def test_a_name_that_steers_a_terminal_is_shown_escaped(run: Run) -> None:
+    root = Authority.root("\x1b[2Jpwned\x07 Root")
+    assert run("trusted-ca", "add", "odd", "-", stdin=root.pem()).exit_code == 0
+    for args in (("trusted-ca", "list"), ("trusted-ca", "show", "odd"), ("trusted-ca", "validate", "-")):
+        told = run(*args, stdin=Authority.root("\x1b[2Jpwned\x07 Other").pem()).output
+        assert "\x1b" not in told
+        assert "\\x1b[2Jpwned\\x07" in told
+
+
+# signing-ca
+
+
+def test_the_built_in_ca_is_listed_and_shown(run: Run) -> None:
+    (listed,) = json.loads(run("signing-ca", "list", "--json").stdout)
+    assert (listed["name"], listed["kind"], listed["status"]) == ("built-in", "built-in", "active")
+    assert [one["key"] for one in listed["certificates"]] == ["EC secp256r1", "EC secp384r1"]
+    shown = run("signing-ca", "show", "built-in").stdout
+    assert shown.index("Issuing certificate") < shown.index("Root")
+    assert "no signing CA 'x'" in refused(run, "signing-ca", "show", "x")
+
+
+def test_every_part_downloads_in_every_form(run: Run, tmp_path: Path) -> None:
+    chain = x509.load_pem_x509_certificates(run("signing-ca", "download", "--chain").stdout_bytes)
+    assert len(chain) == 2
+    assert x509.load_pem_x509_certificates(run("signing-ca", "download").stdout_bytes) == chain[1:]
+    assert x509.load_pem_x509_certificates(run("signing-ca", "download", "--root").stdout_bytes) == chain[1:]
+    assert x509.load_pem_x509_certificates(run("signing-ca", "download", "--intermediate").stdout_bytes) == chain[:1]
+    der = run("signing-ca", "download", "built-in", "--intermediate", "--format", "der").stdout_bytes
+    assert x509.load_der_x509_certificate(der) == chain[0]
+    p7b = run("signing-ca", "download", "--chain", "--format", "p7b").stdout_bytes
+    assert set(pkcs7.load_der_pkcs7_certificates(p7b)) == set(chain)
+    target = tmp_path / "root.crt"
+    told = run("signing-ca", "download", "--format", "der", "--output", str(target))
+    assert told.stdout.startswith(f"Written to {target}: Sallyport Root CA (default, ")
+    assert x509.load_der_x509_certificate(target.read_bytes()) == chain[1]
+
+
+def test_a_chain_is_no_der_file_and_an_output_must_be_writable(run: Run, tmp_path: Path) -> None:
+    done = run("signing-ca", "download", "--chain", "--format", "der")
+    assert done.exit_code == 2
+    assert "--format pem or p7b" in done.stderr
+    done = run("signing-ca", "download", "--output", str(tmp_path / "none" / "root.pem"))
+    assert done.exit_code == 2
+    assert "No such file or directory" in done.stderr
+
+
+def test_openssl_accepts_the_downloaded_chain(run: Run, tmp_path: Path) -> None:
+    for part in ("root", "intermediate"):
+        run("signing-ca", "download", f"--{part}", "--output", str(tmp_path / f"{part}.pem"))
+    done = subprocess.run(
+        ["openssl", "verify", "-x509_strict", "-CAfile", "root.pem", "intermediate.pem"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "intermediate.pem: OK\n", done.stderr
+
+
+# errors
+
+
+def test_error_settings_are_set_shown_and_unset(run: Run) -> None:
+    assert run("errors", "set", "untrusted", "allow").exit_code == 0
+    rows = {row["row"]: row for row in json.loads(run("errors", "show", "--json").stdout)}
+    assert rows["untrusted"] == {"row": "untrusted", "action": "allow", "set": True, "from": None}
+    assert rows["self_signed"] == {"row": "self_signed", "action": "allow", "set": False, "from": "untrusted"}
+    assert rows["expired"]["action"] == "block"
+    told = [line.split() for line in run("errors", "show").stdout.splitlines()]
+    assert ["untrusted", "allow", "set"] in told
+    assert ["untrusted_root", "allow", "untrusted"] in told
+    assert "is unset" in run("errors", "unset", "untrusted").stdout
+    assert "was not set" in run("errors", "unset", "untrusted").stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (("nonsense", "allow"), "is no defect"),
+        (("expired", "forgive"), "is no action"),
+        (("expired", "warn"), "not in this version"),
+        (("expired", "bypass"), "not in this version"),
+        (("own_ca", "allow"), "only block"),
+        (("protocol", "allow"), "only block"),
+        (("revoked", "block"), "not checked in this version"),
+    ],
+)
+def test_error_settings_that_cannot_be_are_refused(run: Run, args: tuple[str, str], reason: str) -> None:
+    assert reason in refused(run, "errors", "set", *args)
+
+
+# check-config
+
+
+def test_check_config_shows_the_effective_settings(run: Run, config: Path) -> None:
+    assert "is good" in run("check-config").stdout
+    told = json.loads(run("check-config", "--json").stdout)
+    assert told["ok"] is True
+    assert told["file"] == str(config)
+    assert told["settings"]["state_dir"] == str(config.parent / "state")
+    assert told["settings"]["limits"]["connect_timeout"] == 10.0
+    assert not (config.parent / "state").exists()
+
+
+def test_check_config_reports_every_problem_with_its_line(run: Run, config: Path) -> None:
+    config.write_text("state_dir: state\nworkerz: 1\nlisteners:\n  - {name: a, bind: nowhere}\nworkers: many\n")
+    done = run("check-config")
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    places = [line.removeprefix(f"Error: {config}:").split(": ")[:2] for line in done.stderr.splitlines()]
+    assert places == [["2", "workerz"], ["4", "listeners[0].bind"], ["5", "workers"]]
+    told = json.loads(run("--json", "check-config").stdout)
+    assert told["ok"] is False
+    assert [problem["line"] for problem in told["problems"]] == [2, 4, 5]
+
+
+def test_an_unusable_state_directory_is_two_and_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    (tmp_path / "state").chmod(0o755)
+    done = run("tenant", "list")
+    assert done.exit_code == 2
+    assert "chmod 700" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list((tmp_path / "state").iterdir()) == []
+
+
+def test_check_config_reads_the_common_store_too(run: Run, config: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.pem"
+    broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    config.write_text("trust: {common_store: broken.pem}\n")
+    done = run("check-config")
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"Error: {config}: trust.common_store: {broken}: ")
+    (problem,) = json.loads(run("check-config", "--json").stdout)["problems"]
+    assert problem["path"] == "trust.common_store"

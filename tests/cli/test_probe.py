@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from certs.names import Host
+from certs.verdict import Action, Defect, Finding, Verdict
+from tests.cli.conftest import Run
+from tests.harness.pki import Authority
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the data plane reports, as far as the command looks at it."""
+
+    host: Host
+    port: int
+    verdict: Verdict = field(default_factory=Verdict)
+    action: Action = Action.ALLOW
+    address: str | None = "192.0.2.1"
+    tls_version: str | None = "TLSv1.3"
+    cipher: str | None = "TLS_AES_256_GCM_SHA384"
+    alpn: str | None = "h2"
+    failure: str | None = None
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the next probe finds; afterwards, what was asked for."""
+    given: dict[str, Any] = {}
+
+    def probe(_settings: object, tenant: str, host: Host, port: int, _clock: object) -> Report:
+        given["tenant"], given["target"] = tenant, (str(host), port)
+        return Report(host, port, **given.get("found", {}))
+
+    module = ModuleType("proxy.probe")
+    module.probe = probe  # type: ignore[attr-defined] # a module made here has what is put into it
+    monkeypatch.setitem(sys.modules, "proxy.probe", module)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("target", "parsed"),
+    [
+        ("Bücher.example", ("xn--bcher-kva.example", 443)),
+        ("example.com:8443", ("example.com", 8443)),
+        ("[2001:DB8::1]:443", ("2001:db8::1", 443)),
+    ],
+)
+def test_the_target_is_a_host_and_a_port(run: Run, asked: dict[str, Any], target: str, parsed: tuple[str, int]) -> None:
+    assert run("probe", target).exit_code == 0
+    assert asked["target"] == parsed
+    assert asked["tenant"] == "default"
+
+
+@pytest.mark.parametrize("target", ["", "a b", "example.com:0", "http://example.com/", "user@example.com"])
+def test_a_target_that_is_none_is_two(run: Run, asked: dict[str, Any], target: str) -> None:
+    done = run("probe", target)
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+    assert "target" not in asked
+
+
+def test_a_good_server_is_explained_and_passes(run: Run, asked: dict[str, Any]) -> None:
+    issuing = Authority.root("Root").intermediate("Issuing")
+    asked["found"] = {"verdict": Verdict((), issuing.leaf("good.example").chain())}
+    done = run("probe", "good.example")
+    assert done.exit_code == 0
+    assert "CN=good.example" in done.stdout
+    assert "Certificate 1 above it" in done.stdout
+    assert "CN=Issuing" in done.stdout
+    assert "TLSv1.3, TLS_AES_256_GCM_SHA384" in done.stdout
+    assert done.stdout.endswith("Nothing is wrong with the server's certificate.\nTenant default lets it pass.\n")
+
+
+def test_each_finding_is_explained_and_a_blocked_server_is_one(run: Run, asked: dict[str, Any]) -> None:
+    findings = (
+        Finding(Defect.UNTRUSTED_ROOT, "its root is unknown", "RFC 5280 6.1", 1, "add the CA"),
+        Finding(Defect.HOSTNAME_MISMATCH, "no such name", "RFC 9525 6.3", 0, "ask for another name"),
+    )
+    chain = Authority.root("Root").leaf("a.example").chain(with_root=True)
+    asked["found"] = {"verdict": Verdict.of(findings, chain), "action": Action.BLOCK}
+    done = run("probe", "b.example")
+    assert done.exit_code == 1
+    assert "untrusted_root (certificate 2 of the chain): its root is unknown" in done.stdout
+    assert "  by      RFC 9525 6.3" in done.stdout
+    assert "  remedy  add the CA" in done.stdout
+    assert done.stdout.endswith("Tenant default blocks it.\n")
+    told = json.loads(run("probe", "b.example", "--json").stdout)
+    assert [one["defect"] for one in told["findings"]] == ["untrusted_root", "hostname_mismatch"]
+    assert told["action"] == "block"
+    assert told["passes"] is False
+    assert len(told["certificates"]) == 2
+
+
+def test_a_defect_that_is_allowed_passes(run: Run, asked: dict[str, Any]) -> None:
+    asked["found"] = {"verdict": Verdict.of([Finding(Defect.EXPIRED, "old", "")]), "action": Action.ALLOW}
+    done = run("probe", "old.example")
+    assert done.exit_code == 0
+    assert "expired: old" in done.stdout
+    assert done.stdout.endswith("Tenant default lets it pass.\n")
+
+
+def test_a_server_that_is_not_reached_is_one(run: Run, asked: dict[str, Any]) -> None:
+    nothing = {"address": None, "tls_version": None, "cipher": None, "alpn": None}
+    asked["found"] = {"failure": "connection refused", **nothing}
+    done = run("probe", "down.example")
+    assert done.exit_code == 1
+    assert done.stdout.endswith("Not reached: connection refused\n")
+    assert json.loads(run("probe", "down.example", "--json").stdout)["passes"] is False
+
+
+def test_another_tenant_is_asked_for_and_an_unknown_one_refused(run: Run, asked: dict[str, Any]) -> None:
+    run("tenant", "create", "acme")
+    assert run("--tenant", "acme", "probe", "a.example").exit_code == 0
+    assert asked.pop("tenant") == "acme"
+    done = run("--tenant", "nobody", "probe", "a.example")
+    assert done.exit_code == 1
+    assert "no tenant 'nobody'" in done.stderr
+    assert "tenant" not in asked
+
+
+def test_what_a_stranger_wrote_is_shown_escaped(run: Run, asked: dict[str, Any]) -> None:
+    chain = Authority.root("\x1b[2Jroot").leaf("a.example").chain(with_root=True)
+    asked["found"] = {"verdict": Verdict.of([Finding(Defect.EXPIRED, "\x1b[2J", "")], chain), "action": Action.BLOCK}
+    told = run("probe", "a.example").stdout
+    assert "\x1b" not in told
+    assert "\\x1b[2Jroot" in told

@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import yaml
+
+from config.loader import DEFAULT_FILE, Loaded, describe, load
+from config.problems import ConfigError, Problem
+from config.settings import Settings
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    return folder / "s.yaml"
+
+
+def loaded(file: Path, text: str) -> Loaded:
+    file.write_text(text)
+    return load(file, {}, file.parent.parent)
+
+
+def problems(file: Path, text: str | bytes) -> tuple[Problem, ...]:
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, {}, file.parent.parent)
+    return caught.value.problems
+
+
+def only(file: Path, text: str | bytes) -> Problem:
+    found = problems(file, text)
+    assert len(found) == 1, found
+    return found[0]
+
+
+class TestWhichFile:
+    def test_config_wins_over_the_variable_and_the_local_file(self, tmp_path: Path) -> None:
+        for name in ("a.yaml", "b.yaml", "sallyport.yaml"):
+            (tmp_path / name).write_text("")
+        environ = {"SALLYPORT_CONFIG": "b.yaml"}
+        assert load(Path("a.yaml"), environ, tmp_path).path == tmp_path / "a.yaml"
+        assert load(None, environ, tmp_path).path == tmp_path / "b.yaml"
+        assert load(None, {}, tmp_path).path == tmp_path / "sallyport.yaml"
+        assert load(None, {"SALLYPORT_CONFIG": ""}, tmp_path).path == tmp_path / "sallyport.yaml"
+        (tmp_path / "sallyport.yaml").unlink()
+        assert load(None, {}, tmp_path).path == DEFAULT_FILE
+
+    def test_a_local_file_that_can_not_be_read_is_an_error_and_not_passed_over(self, tmp_path: Path) -> None:
+        (tmp_path / "sallyport.yaml").symlink_to("nowhere")
+        with pytest.raises(ConfigError, match=r"^/.*/sallyport.yaml: no such file; name one with --config"):
+            load(None, {}, tmp_path)
+
+    def test_a_missing_file_is_one_line_that_says_what_to_do(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError) as caught:
+            load(tmp_path / "x.yaml", {}, tmp_path)
+        assert str(caught.value) == f"{tmp_path}/x.yaml: no such file; name one with --config or SALLYPORT_CONFIG"
+
+    def test_a_folder_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="this is a folder; expected a YAML file"):
+            load(tmp_path, {}, tmp_path)
+
+    def test_a_file_below_a_file_is_refused(self, file: Path) -> None:
+        file.write_text("")
+        with pytest.raises(ConfigError, match="can't be read: Not a directory"):
+            load(file / "x", {}, file.parent)
+
+    def test_a_file_without_permission_is_refused(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def denied(*_: object) -> NoReturn:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        # Not chmod: the tests may run as root, who reads everything.
+        monkeypatch.setattr(Path, "open", denied)
+        with pytest.raises(ConfigError, match="permission denied; the user who runs sallyport must be able to read it"):
+            load(file, {}, file.parent)
+
+    def test_nothing_is_created(self, tmp_path: Path) -> None:
+        load(None, {}, tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestPaths:
+    def test_relative_paths_are_taken_from_the_files_folder(self, file: Path) -> None:
+        (file.parent / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+        settings = loaded(file, "state_dir: state\ntrust: {common_store: ca.pem}\nlog: {file: ../log.json}\n").settings
+        assert settings.state_dir == file.parent / "state"
+        assert settings.trust.common_store == str(file.parent / "ca.pem")
+        assert settings.log.file == str(file.parent / "../log.json")
+
+    def test_absolute_paths_stay(self, file: Path) -> None:
+        assert loaded(file, "state_dir: /srv/s").settings.state_dir == Path("/srv/s")
+
+    def test_state_dir_of_the_packaged_default_is_in_the_current_folder(self, tmp_path: Path) -> None:
+        assert load(None, {}, tmp_path).settings.state_dir == tmp_path / "var"
+        assert load(DEFAULT_FILE, {}, tmp_path).settings.state_dir == tmp_path / "var"
+        # Named by a relative path, as `make run` does.
+        assert load(Path("config/default.yaml"), {}, DEFAULT_FILE.parents[1]).settings.state_dir == (
+            DEFAULT_FILE.parents[1] / "var"
+        )
+
+    def test_a_relative_config_is_absolute_in_the_end(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file.write_text("")
+        monkeypatch.chdir(file.parent)
+        assert load(Path("s.yaml"), {}, Path()).settings.state_dir == file.parent / "var"
+
+    @pytest.mark.parametrize("name", ["certifi", "system"])
+    def test_a_store_by_name_stays_a_name(self, file: Path, name: str) -> None:
+        assert loaded(file, f"trust: {{common_store: {name}}}").settings.trust.common_store == name
+
+    def test_a_missing_store_is_one_line_with_its_place(self, file: Path) -> None:
+        file.write_text("workers: 1\ntrust:\n  common_store: ca.pem\n")
+        with pytest.raises(ConfigError) as caught:
+            load(file, {}, file.parent)
+        assert str(caught.value) == (
+            f"{file}:3: trust.common_store: no such file: {file.parent}/ca.pem; "
+            "expected certifi, system or the path of a PEM file"
+        )
+
+    def test_a_store_that_is_a_folder_or_holds_nothing_is_refused(self, file: Path) -> None:
+        assert only(file, "trust: {common_store: .}").message.endswith("is a folder; expected the path of a PEM file")
+        (file.parent / "ca.pem").write_text("hello")
+        assert "holds no certificate" in only(file, "trust: {common_store: ca.pem}").message
+
+    def test_a_log_file_that_is_a_folder_is_refused(self, file: Path) -> None:
+        assert only(file, "log:\n  file: .").path == "log.file"
+
+
+class TestDefaults:
+    def test_the_packaged_file_equals_the_models(self) -> None:
+        assert Settings.model_validate(yaml.safe_load(DEFAULT_FILE.read_text())) == Settings()
+
+    def test_the_packaged_file_writes_every_setting_out(self) -> None:
+        written = yaml.safe_load(DEFAULT_FILE.read_text())
+        expected = json.loads(Settings().model_dump_json())
+
+        def keys(value: object, path: str = "") -> set[str]:
+            if isinstance(value, dict):
+                return {path} | {k for key, inner in value.items() for k in keys(inner, f"{path}.{key}")}
+            if isinstance(value, list):
+                return {path} | {k for inner in value for k in keys(inner, f"{path}[]")}
+            return {path}
+
+        assert keys(written) == keys(expected)
+
+    def test_every_setting_has_a_comment(self) -> None:
+        lines = DEFAULT_FILE.read_text().splitlines()
+        uncommented = [
+            line
+            for number, line in enumerate(lines)
+            if line and line[0] not in " #" and not lines[number - 1].startswith("#")
+        ]
+        assert uncommented == []
+
+    def test_the_document_about_it_names_every_setting_and_its_default(self) -> None:
+        table = (DEFAULT_FILE.parents[1] / "docs" / "configuration.md").read_text()
+        for section, value in Settings().model_dump(mode="json").items():
+            if isinstance(value, dict):
+                for key, default in value.items():
+                    shown = json.dumps(default) if not isinstance(default, str) else default
+                    row = next(line for line in table.splitlines() if line.startswith(f"| `{section}.{key}`"))
+                    assert f"`{shown.removesuffix('.0')}`" in row, row
+            else:
+                assert f"| `{section}" in table
+
+    def test_an_empty_file_has_the_defaults(self, file: Path) -> None:
+        for text in ("", "# nothing\n", "---\n", "---\n...\n"):
+            settings = loaded(file, text).settings
+            assert settings == Settings(state_dir=file.parent / "var")
+
+    def test_what_is_described_loads_back_to_the_same(self, file: Path) -> None:
+        settings = loaded(
+            file, "listeners: [{name: a, bind: '[::1]:0'}]\negress: {allow: [127.0.0.0/8]}\nlimits: {tls_timeout: 3}"
+        ).settings
+        described = describe(settings)
+        assert described["egress"] == {"allow": ["127.0.0.0/8"], "deny": []}
+        assert described["state_dir"] == str(file.parent / "var")
+        assert json.loads(json.dumps(described)) == described
+        assert loaded(file, yaml.safe_dump(described)).settings == settings
+
+    def test_the_default_file_is_in_the_wheel(self, tmp_path: Path) -> None:
+        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+        subprocess.run(build, cwd=DEFAULT_FILE.parents[1], check=True, capture_output=True, timeout=60)
+        (wheel,) = tmp_path.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            assert archive.read("config/default.yaml") == DEFAULT_FILE.read_bytes()
+
+
+class TestProblems:
+    def test_all_are_reported_at_once_in_the_order_of_the_file(self, file: Path) -> None:
+        text = """\
+workers: many
+listeners:
+  - name: a
+    bind: 127.0.0.1:8080
+  - name: a
+    bind: 0.0.0.0:8080
+    mode: tproxy
+console:
+  enabled: true
+lissteners: []
+egress: {allow: [10.0.0.1/8]}
+"""
+        file.write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            load(file, {}, file.parent)
+        assert str(caught.value).splitlines() == [
+            f"{file}:1: workers: expected a whole number from 0 to 1024, got 'many'",
+            f"{file}:5: listeners[1].name: 'a' is the name of listeners[0] too; expected a name of its own",
+            f"{file}:6: listeners[1].bind: 0.0.0.0:8080 is taken by listeners[0]; "
+            "expected an address and port of its own",
+            f"{file}:7: listeners[1].mode: mode tproxy is not in this version; expected explicit",
+            f"{file}:9: console.enabled: the console is not in this version; expected false",
+            f"{file}:10: lissteners: unknown key; did you mean listeners?",
+            f"{file}:11: egress.allow[0]: expected a CIDR such as 10.0.0.0/8: 10.0.0.1/8 has host bits set",
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "path", "line", "message"),
+        [
+            ("\nworkers: 1.5", "workers", 2, "expected a whole number from 0 to 1024, got 1.5"),
+            ("workers: -1", "workers", 1, "expected a whole number from 0 to 1024, got -1"),
+            ("workers: 2000", "workers", 1, "expected a whole number from 0 to 1024, got 2000"),
+            ("workers: yes", "workers", 1, "expected a whole number from 0 to 1024, got yes"),
+            ("workers: '2'", "workers", 1, "expected a whole number from 0 to 1024, got '2'"),
+            ("workers:\n  - 2", "workers", 1, "expected a whole number from 0 to 1024, got a list"),
+            ("workers:", "workers", 1, "expected a whole number from 0 to 1024, got nothing"),
+            ("state_dir: 3", "state_dir", 1, "expected a path, got 3"),
+            ("state_dir: ''", "state_dir", 1, "expected a path, absolute or relative (~ is not expanded), got ''"),
+            ("state_dir: ~/x", "state_dir", 1, "expected a path, absolute or relative (~ is not expanded), got '~/x'"),
+            ("trust:", "trust", 1, "expected a mapping with the keys common_store, got nothing"),
+            ("trust: certifi", "trust", 1, "expected a mapping with the keys common_store, got 'certifi'"),
+            ("listeners: []", "listeners", 1, "expected at least one listener"),
+            (
+                "listeners: 8080",
+                "listeners",
+                1,
+                "expected a list, each item a mapping with the keys name, mode, bind, tenant, got 8080",
+            ),
+            (
+                "listeners:\n  - name: a",
+                "listeners[0].bind",
+                2,
+                "missing; expected ADDRESS:PORT, as in 127.0.0.1:8080 or [::1]:8080",
+            ),
+            (
+                "listeners:\n  - name: a\n    bind: 8080",
+                "listeners[0].bind",
+                3,
+                "expected ADDRESS:PORT, as in 127.0.0.1:8080 or [::1]:8080, got 8080 "
+                "(a number to YAML; in quotes it is text)",
+            ),
+            (
+                "listeners:\n  - name: a\n    bind: 127.0.0.1:99999",
+                "listeners[0].bind",
+                3,
+                "expected ADDRESS:PORT, as in 127.0.0.1:8080 or [::1]:8080, got '127.0.0.1:99999'",
+            ),
+            (
+                "listeners:\n  - bind: 127.0.0.1:1\n    name: no",
+                "listeners[0].name",
+                3,
+                "expected a name of 1 to 63 letters, digits, dots, hyphens and underscores, got no "
+                "(true or false to YAML; in quotes it is text)",
+            ),
+            (
+                "listeners: [{name: a, bind: '127.0.0.1:1', tenant: Acme}]",
+                "listeners[0].tenant",
+                1,
+                "expected a tenant's name: 1 to 63 lower-case letters, digits and hyphens, got 'Acme'",
+            ),
+            (
+                "listeners: [{name: a, bind: '127.0.0.1:1', mode: magic}]",
+                "listeners[0].mode",
+                1,
+                "expected explicit, got 'magic'",
+            ),
+            (
+                "limits:\n\n  tls_timeout: 10s",
+                "limits.tls_timeout",
+                3,
+                "expected a number of seconds above 0 and not above 86400 (one day), got '10s'",
+            ),
+            (
+                "limits: {idle_timeout: .nan}",
+                "limits.idle_timeout",
+                1,
+                "expected a number of seconds above 0 and not above 86400 (one day), got .nan",
+            ),
+            (
+                "limits: {idle_timeout: 0}",
+                "limits.idle_timeout",
+                1,
+                "expected a number of seconds above 0 and not above 86400 (one day), got 0",
+            ),
+            ("limits: {tls_timout: 3}", "limits.tls_timout", 1, "unknown key; did you mean tls_timeout?"),
+            ("kms: {colour: red}", "kms.colour", 1, "unknown key; expected one of provider"),
+            ("Workers: 3", "Workers", 1, "unknown key; did you mean workers?"),
+            ("8080: 3", "8080", 1, None),
+            (
+                "signing: {leaf_lifetime: 700000}",
+                "signing.leaf_lifetime",
+                1,
+                "expected a whole number of seconds from 3600 (an hour) to 604800 (7 days), got 700000",
+            ),
+            ("log: {level: loud}", "log.level", 1, "expected one of debug, info, warning, error, got 'loud'"),
+            ("log: {requests: 'yes'}", "log.requests", 1, "expected true or false, got 'yes'"),
+            ("log: {file: 3}", "log.file", 1, "expected text or null, got 3 (a number to YAML; in quotes it is text)"),
+            ("egress:\n  allow:\n    - 3", "egress.allow[0]", 3, "expected a CIDR such as 10.0.0.0/8, got 3"),
+            (
+                "egress: {deny: 10.0.0.0/8}",
+                "egress.deny",
+                1,
+                "expected a list, each item a CIDR such as 10.0.0.0/8, got '10.0.0.0/8'",
+            ),
+            (
+                "resolver:\n  hosts:\n    a.example: b.example",
+                "resolver.hosts.a.example",
+                3,
+                "expected an IP address, got 'b.example'",
+            ),
+            ("resolver: {hosts: []}", "resolver.hosts", 1, "expected a mapping, each value an IP address, got a list"),
+        ],
+    )
+    def test_a_wrong_value_says_what_was_expected(
+        self, file: Path, text: str, path: str, line: int, message: str | None
+    ) -> None:
+        problem = only(file, text)
+        assert (problem.path, problem.line) == (path, line)
+        assert problem.message == message or (message is None and "expected one of state_dir" in problem.message)
+
+    @pytest.mark.parametrize(
+        ("text", "path", "message"),
+        [
+            *(
+                (
+                    f"listeners: [{{name: a, bind: '127.0.0.1:1', mode: {mode}}}]",
+                    "listeners[0].mode",
+                    f"mode {mode} is not in this version; expected explicit",
+                )
+                for mode in ("explicit-tls", "transparent", "tproxy", "socks5", "wireguard")
+            ),
+            *(
+                (
+                    f"kms: {{provider: {kms}}}",
+                    "kms.provider",
+                    f"KMS provider {kms} is not in this version; expected local",
+                )
+                for kms in ("aws", "vault", "pkcs11")
+            ),
+            ("console: {enabled: true}", "console.enabled", "the console is not in this version; expected false"),
+            ("metrics: {enabled: true}", "metrics.enabled", "metrics are not in this version; expected false"),
+            (
+                "inspection: {addons: [a.py]}",
+                "inspection.addons",
+                "inspection addons are not in this version; expected []",
+            ),
+            (
+                "database: postgresql+psycopg://u:hunter2@h/n",
+                "database",
+                "PostgreSQL is not in this version; expected null (SQLite in state_dir)",
+            ),
+        ],
+    )
+    def test_what_comes_later_is_refused_by_name(self, file: Path, text: str, path: str, message: str) -> None:
+        problem = only(file, text)
+        assert (problem.path, problem.message) == (path, message)
+
+    def test_what_comes_later_is_taken_in_its_switched_off_form(self, file: Path) -> None:
+        text = "console: {enabled: false}\nmetrics: {enabled: false}\ninspection: {addons: []}\ndatabase: null\n"
+        assert loaded(file, text).settings == Settings(state_dir=file.parent / "var")
+
+    def test_a_database_address_is_never_repeated(self, file: Path) -> None:
+        for address in ("mysql://u:hunter2@h/n", "postgresql://u:hunter2@h/n"):
+            assert "hunter2" not in only(file, f"database: {address}").message
+
+    def test_port_zero_is_taken_more_than_once(self, file: Path) -> None:
+        text = "listeners: [{name: a, bind: '127.0.0.1:0'}, {name: b, bind: '127.0.0.1:0'}]"
+        assert [listener.bind for listener in loaded(file, text).settings.listeners] == ["127.0.0.1:0"] * 2
+
+    def test_a_file_problem_and_a_value_problem_come_together(self, file: Path) -> None:
+        found = problems(file, "workers: 1\nworkers: 2\ntrust: {store: x}\n")
+        assert [(problem.path, problem.line) for problem in found] == [("workers", 2), ("trust.store", 3)]
+
+    def test_a_long_value_is_cut(self, file: Path) -> None:
+        assert len(only(file, f"workers: {'x' * 100_000}").message) < 200
+        assert len(str(only(file, f"egress: {{allow: [{'x' * 100_000}]}}").render("f"))) < 500
+
+    def test_every_problem_is_one_line_without_control_characters(self, file: Path) -> None:
+        for text in ('"a\\nb": 1', '"\\x1b[31m": 1', 'workers: "a\\nb"', "a\u2028b: 3", '"\\ud800": 1'):
+            for problem in problems(file, text):
+                rendered = problem.render("f\ng")
+                assert rendered.isprintable(), rendered

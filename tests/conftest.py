@@ -1,0 +1,23 @@
+"""What every test has: programs by need, and a hypothesis that is patient on a loaded machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.harness import programs
+
+# Deadlines measure the machine, not the code: the suite shares its cores with daemons that it starts.
+# No example database: a run depends on the code and on the seed that it prints, not on earlier runs.
+settings.register_profile("here", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("here"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "here"))
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], str]:
+    """``need("nginx")``: the program's path; else the test is skipped with what to install (in CI: fails)."""
+    return programs.need

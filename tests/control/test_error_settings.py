@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from certs.verdict import Action, Defect
+from control import error_settings, tenants
+from control.error_settings import ROWS, ErrorRow
+from control.errors import Refused
+from control.installation import Installation
+from tests.control.conftest import kinds_since, last_change
+from tests.harness.pki import NOW
+
+SETTABLE = [row for row in ROWS if row not in {"own_ca", "protocol", "revoked", "revocation_unknown"}]
+
+
+def rows(inst: Installation, tenant: str = "default") -> dict[str, ErrorRow]:
+    return {row.row: row for row in error_settings.show(inst, tenant)}
+
+
+def test_by_default_everything_is_blocked_and_nothing_is_set(inst: Installation) -> None:
+    shown = error_settings.show(inst, "default")
+    assert [row.row for row in shown] == [*Defect, "untrusted"]
+    assert {row.action for row in shown} == {Action.BLOCK}
+    assert not any(row.is_set or row.inherited_from for row in shown)
+
+
+@pytest.mark.parametrize("row", SETTABLE)
+def test_a_row_is_set_announced_and_unset(inst: Installation, row: str) -> None:
+    before = last_change(inst)
+    error_settings.set_action(inst, "default", row, "allow", NOW)
+    assert rows(inst)[row] == ErrorRow(row, Action.ALLOW, is_set=True)
+    assert error_settings.unset(inst, "default", row, NOW)
+    assert rows(inst)[row] == ErrorRow(row, Action.BLOCK, is_set=False)
+    assert kinds_since(inst, before) == ["error_settings_changed"] * 2
+
+
+def test_the_master_row_covers_three_and_their_own_rows_win(inst: Installation) -> None:
+    error_settings.set_action(inst, "default", "untrusted", "allow", NOW)
+    error_settings.set_action(inst, "default", "self_signed", "block", NOW)
+    shown = rows(inst)
+    assert shown["untrusted"] == ErrorRow("untrusted", Action.ALLOW, is_set=True)
+    assert shown["self_signed"] == ErrorRow("self_signed", Action.BLOCK, is_set=True)
+    for row in ("untrusted_root", "incomplete_chain"):
+        assert shown[row] == ErrorRow(row, Action.ALLOW, is_set=False, inherited_from="untrusted")
+    assert {row for row, found in shown.items() if found.action is Action.ALLOW} == {
+        "untrusted", "untrusted_root", "incomplete_chain",
+    }  # fmt: skip
+
+
+def test_what_changes_nothing_is_not_announced(inst: Installation) -> None:
+    error_settings.set_action(inst, "default", "expired", "allow", NOW)
+    before = last_change(inst)
+    error_settings.set_action(inst, "default", "expired", "allow", NOW)
+    assert not error_settings.unset(inst, "default", "weak_key", NOW)
+    assert last_change(inst) == before
+
+
+def test_what_one_tenant_sets_is_no_other_tenants_business(inst: Installation) -> None:
+    tenants.create(inst, "acme", NOW)
+    error_settings.set_action(inst, "acme", "expired", "allow", NOW)
+    assert rows(inst)["expired"].action is Action.BLOCK
+    assert not error_settings.unset(inst, "default", "expired", NOW)
+    assert rows(inst, "acme")["expired"].action is Action.ALLOW
+
+
+@pytest.mark.parametrize(
+    ("row", "action", "message"),
+    [
+        ("rotten", "allow", "'rotten' is no defect; expected one of malformed, bad_signature, own_ca, revoked, "),
+        ("EXPIRED", "allow", "'EXPIRED' is no defect"),
+        ("", "allow", "'' is no defect"),
+        ("a\nb", "allow", r"'a\nb' is no defect"),
+        ("expired", "permit", "'permit' is no action; expected block or allow"),
+        ("expired", "ALLOW", "'ALLOW' is no action"),
+        ("expired", "warn", "the action warn is not in this version; expected block or allow"),
+        ("expired", "bypass", "the action bypass is not in this version; expected block or allow"),
+        ("own_ca", "allow", "own_ca: only block can be set"),
+        ("own_ca", "warn", "the action warn is not in this version"),
+        ("protocol", "allow", "protocol: only block can be set: a failed handshake leaves nothing to allow"),
+        ("revoked", "allow", "revoked: revocation is not checked in this version"),
+        ("revoked", "block", "revoked: revocation is not checked in this version"),
+        ("revocation_unknown", "allow", "revocation_unknown: revocation is not checked in this version"),
+    ],
+)
+def test_what_cannot_be_set_is_refused_with_its_own_words(
+    inst: Installation, row: str, action: str, message: str
+) -> None:
+    before, shown = last_change(inst), error_settings.show(inst, "default")
+    with pytest.raises(Refused) as caught:
+        error_settings.set_action(inst, "default", row, action, NOW)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert last_change(inst) == before
+    assert error_settings.show(inst, "default") == shown
+
+
+@pytest.mark.parametrize("row", ["own_ca", "protocol"])
+def test_block_can_be_set_where_nothing_else_can(inst: Installation, row: str) -> None:
+    error_settings.set_action(inst, "default", row, "block", NOW)
+    assert rows(inst)[row] == ErrorRow(row, Action.BLOCK, is_set=True)
+
+
+@pytest.mark.parametrize("row", ["rotten", "revoked"])
+def test_what_cannot_be_set_cannot_be_unset(inst: Installation, row: str) -> None:
+    with pytest.raises(Refused, match=row):
+        error_settings.unset(inst, "default", row, NOW)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(SETTABLE), st.sampled_from(["allow", "block", None])), max_size=12))
+def test_the_last_word_on_a_row_counts(inst: Installation, steps: list[tuple[str, str | None]]) -> None:
+    for row in SETTABLE:
+        error_settings.unset(inst, "default", row, NOW)
+    expected: dict[str, str] = {}
+    for row, action in steps:
+        if action is None:
+            assert error_settings.unset(inst, "default", row, NOW) == (expected.pop(row, None) is not None)
+        else:
+            error_settings.set_action(inst, "default", row, action, NOW)
+            expected[row] = action
+    assert {row.row: row.action.value for row in error_settings.show(inst, "default") if row.is_set} == expected

@@ -1,0 +1,330 @@
+"""A real daemon for tests: its configuration, its processes, its log, and the command beside it.
+
+    with Daemon(tmp_path, hosts={"good.example": "127.0.0.1"}, common=root) as daemon:
+        assert curl(daemon, f"https://good.example:{origin.port}/").status == 200
+
+Egress to loopback is allowed unless told otherwise, since that is where the tests' origins are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from tests.harness.pki import Issued
+from tests.harness.processes import children, pss_kib, runs_module, tree, wait_for
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMMAND = (sys.executable, "-m", "cli.main")
+LISTENS = "Sallyport listens on http://"
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+START_SECONDS = 30
+STOP_SECONDS = 45
+
+
+@dataclass(frozen=True)
+class Pids:
+    """The processes of a daemon, as its command lines tell them apart."""
+
+    supervisor: int
+    issuer: int
+    workers: tuple[int, ...]
+
+
+def environment() -> dict[str, str]:
+    """The environment for the command: no configuration of the person who runs the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SALLYPORT_")}
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid over ``base``, mapping by mapping."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+class Daemon:
+    """``sallyport serve`` in a folder of its own.
+
+    ``listeners`` are pairs of a name and a tenant, each on a free port of ``address``; a tenant other than ``default``
+    is created first. ``common`` is the common store: certificates of the tests' PKI, or a name or path as the
+    configuration takes it. ``extra`` is laid over the configuration, section by section.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        hosts: Mapping[str, str] | None = None,
+        allow: Sequence[str] = LOOPBACK,
+        deny: Sequence[str] = (),
+        common: Issued | Sequence[Issued] | str | Path = "certifi",
+        listeners: Sequence[tuple[str, str]] = (("explicit", "default"),),
+        address: str = "127.0.0.1",
+        workers: int = 1,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.config = folder / "sallyport.yaml"
+        self.state_dir = folder / "state"
+        self.stderr = folder / "daemon.stderr"
+        self.listeners = tuple(listeners)
+        self.tenants = tuple(dict.fromkeys(tenant for _, tenant in listeners))
+        self.addresses: dict[str, str] = {}
+        self.said: list[str] = []
+        """What the daemon wrote to its standard output, line by line."""
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._roots: dict[str, Path] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        where = f"[{address}]" if ":" in address else address
+        base = {
+            "state_dir": str(self.state_dir),
+            "workers": workers,
+            "listeners": [
+                {"name": name, "mode": "explicit", "bind": f"{where}:0", "tenant": tenant} for name, tenant in listeners
+            ],
+            "trust": {"common_store": self._common_store(common)},
+            "egress": {"allow": list(allow), "deny": list(deny)},
+            "resolver": {"hosts": dict(hosts or {})},
+        }
+        self.settings = merged(base, extra or {})
+        self.write_config()
+
+    def _common_store(self, common: Issued | Sequence[Issued] | str | Path) -> str:
+        if isinstance(common, (str, Path)):
+            return str(common)
+        path = self.folder / "common.pem"
+        path.write_bytes(b"".join(one.pem() for one in ([common] if isinstance(common, Issued) else common)))
+        return str(path)
+
+    def write_config(self) -> None:
+        """Write the configuration file from ``settings``, which a test may have changed."""
+        self.config.write_text(yaml.safe_dump(self.settings, sort_keys=False))
+
+    # The command
+
+    def cli(self, *args: str, tenant: str | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run ``sallyport ARGS`` with this daemon's configuration."""
+        scope = [] if tenant is None else ["--tenant", tenant]
+        return subprocess.run(
+            [*COMMAND, "--config", str(self.config), *scope, *args],
+            cwd=REPOSITORY,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            timeout=60,
+            check=False,
+        )
+
+    def told(self, *args: str, tenant: str | None = None, stdin: str | None = None) -> str:
+        """Run the command, which must succeed, and return what it printed."""
+        done = self.cli(*args, tenant=tenant, stdin=stdin)
+        assert done.returncode == 0, f"sallyport {' '.join(args)}: exit {done.returncode}: {done.stderr}"
+        return done.stdout
+
+    def root_of(self, tenant: str) -> Path:
+        """The tenant's root certificate, downloaded by the command."""
+        if tenant not in self._roots:
+            path = self.folder / f"{tenant}-root.pem"
+            self.told("signing-ca", "download", "--root", "--output", str(path), tenant=tenant)
+            self._roots[tenant] = path
+        return self._roots[tenant]
+
+    # The process
+
+    def __enter__(self) -> Self:
+        for tenant in self.tenants:
+            if tenant != "default" and self.cli("tenant", "show", tenant).returncode != 0:
+                self.told("tenant", "create", tenant)
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            error.add_note(f"the daemon's log ended with:\n{self.stderr_text()[-4000:]}")
+            self.kill()
+            return
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it listens. Fails the test with what it wrote where it does not."""
+        assert self._process is None, "it runs already"
+        with self.stderr.open("ab") as stderr:
+            self._process = subprocess.Popen(
+                [*COMMAND, "--config", str(self.config), "serve"],
+                cwd=REPOSITORY,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,
+            )
+        self.addresses = {}
+        self.said = []
+        ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, args=(self._process, ready), daemon=True)
+        self._reader.start()
+        if not ready.wait(START_SECONDS) or len(self.addresses) < len(self.listeners):
+            self.kill()
+            raise AssertionError(f"the daemon did not start: {self.said}\n{self.stderr_text()[-4000:]}")
+
+    def _read(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
+        assert process.stdout is not None
+        names = [name for name, _ in self.listeners]
+        for line in process.stdout:
+            self.said.append(line.rstrip("\n"))
+            if line.startswith(LISTENS) and len(self.addresses) < len(names):
+                self.addresses[names[len(self.addresses)]] = line.removeprefix(LISTENS).split()[0]
+                if len(self.addresses) == len(names):
+                    ready.set()
+        ready.set()
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        """The running supervisor."""
+        assert self._process is not None, "it does not run"
+        return self._process
+
+    @property
+    def proxy(self) -> str:
+        """ADDRESS:PORT of the first listener."""
+        return self.addresses[self.listeners[0][0]]
+
+    @property
+    def root(self) -> Path:
+        """The root certificate of the first listener's tenant."""
+        return self.root_of(self.listeners[0][1])
+
+    def listener(self, name: str) -> Entrance:
+        """One of several listeners, for ``curl``."""
+        return Entrance(self.addresses[name], self.root_of(dict(self.listeners)[name]))
+
+    def stop(self, *, expect: int = 0) -> None:
+        """SIGTERM, and wait; nothing may stay behind."""
+        if self._process is None:
+            return
+        pids = tree(self._process.pid)
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            status = self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"SIGTERM did not end it in {STOP_SECONDS} s:\n{self.stderr_text()[-4000:]}") from None
+        self._finish()
+        left = [pid for pid in pids if Path(f"/proc/{pid}/exe").exists()]
+        if left:
+            wait_for(f"the daemon's processes {left} to end", lambda: not any(_there(pid) for pid in left), timeout=5)
+        assert status == expect, f"it ended with status {status}:\n{self.stderr_text()[-4000:]}"
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes. For clearing up, and for tests of a crash."""
+        if self._process is None:
+            return
+        for pid in reversed(tree(self._process.pid)):
+            if pid != self._process.pid:
+                _kill(pid)
+        self._process.kill()
+        self._process.wait()
+        self._finish()
+
+    def _finish(self) -> None:
+        process, self._process = self._process, None
+        if self._reader is not None:
+            self._reader.join(5)
+        if process is not None and process.stdout is not None:
+            process.stdout.close()
+
+    # What it looks like from outside
+
+    def pids(self) -> Pids:
+        """The processes that run now. Fails the test where there is no issuer or no worker."""
+
+        def ask() -> Pids | None:
+            below = children(self.process.pid)
+            issuers = [pid for pid in below if runs_module(pid, "issuer")]
+            workers = [pid for pid in below if runs_module(pid, "proxy.worker")]
+            return Pids(self.process.pid, issuers[0], tuple(sorted(workers))) if issuers and workers else None
+
+        found = wait_for("an issuer and a worker", ask)
+        assert found is not None
+        return found
+
+    def memory_kib(self) -> int:
+        """The memory of all its processes, in KiB (PSS)."""
+        return sum(pss_kib(pid) for pid in tree(self.process.pid))
+
+    def open_files(self, pid: int) -> int:
+        """How many descriptors a process of it has open."""
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+    def stderr_text(self) -> str:
+        return self.stderr.read_text("utf-8", "replace") if self.stderr.exists() else ""
+
+    def log(self, event: str | None = None, **fields: object) -> list[dict[str, Any]]:
+        """The log's events, of one name and with these fields where given. A line that is no JSON fails the test."""
+        found: list[dict[str, Any]] = []
+        for line in self.stderr_text().splitlines():
+            assert line.startswith("{"), f"not a line of the log: {line!r}\n{self.stderr_text()[-4000:]}"
+            entry: dict[str, Any] = json.loads(line)
+            fits = event is None or entry.get("event") == event
+            if fits and all(entry.get(name) == value for name, value in fields.items()):
+                found.append(entry)
+        return found
+
+    def wait_log(self, event: str, timeout: float = 5, **fields: object) -> list[dict[str, Any]]:
+        """The same, waited for: the log is written a moment after what it tells of."""
+        return wait_for(f"{event} {fields} in the log", lambda: self.log(event, **fields), timeout)
+
+    def within[T](self, seconds: float, ask: Callable[[], T]) -> tuple[T, float]:
+        """Ask until the answer is true; the answer, and the seconds it took. For "within a second" claims."""
+        started = time.monotonic()
+        answer = wait_for("the daemon to act on it", ask, timeout=seconds, pause=0.01)
+        return answer, time.monotonic() - started
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """One listener of a daemon, as ``curl`` wants it."""
+
+    proxy: str
+    root: Path
+
+
+def _there(pid: int) -> bool:
+    """Whether the process runs (one that nobody waited for has no executable any more)."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return False
+    return True
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,70 @@
+"""Processes as Linux tells of them: children, command lines, memory. For tests that look at the daemon from outside."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+
+def children(pid: int) -> list[int]:
+    """The processes that ``pid`` started and that are still there, of all its threads."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += [int(child) for child in task.read_text().split()]
+        except OSError:
+            continue  # the thread ended while we looked
+    return found
+
+
+def tree(pid: int) -> list[int]:
+    """``pid`` and all below it."""
+    found = [pid]
+    for one in found:
+        found += children(one)
+    return found
+
+
+def argv(pid: int) -> list[str]:
+    """The command line; empty for a process that is gone, or that nobody has waited for yet."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def runs_module(pid: int, module: str) -> bool:
+    """Whether the process is ``python -m MODULE``."""
+    line = argv(pid)
+    return any(flag == "-m" and name == module for flag, name in pairwise(line))
+
+
+def pss_kib(pid: int) -> int:
+    """The process's share of memory in KiB (PSS: a page that n processes share counts 1/n to each); 0 if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port that nobody listened on a moment ago."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for[T](what: str, ask: Callable[[], T], timeout: float = 10, pause: float = 0.02) -> T:
+    """Ask until the answer is true, and return it. Fails the test, saying what was waited for, after ``timeout``."""
+    deadline = time.monotonic() + timeout
+    while True:
+        if answer := ask():
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout} s for {what}")
+        time.sleep(pause)

@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.dialects import sqlite
+
+from store import changes, error_settings, leaves, signing_cas, tenants, trusted_cas
+from store.engine import Conflict, Store, StoreError
+from store.records import LeafKey, NewLeaf, SigningCa, Tenant
+from store.tables import Certificates, UtcDateTime
+from tests.harness.pki import DAY, NOW
+from tests.store.conftest import add_ca, chain
+
+TABLES = ("signing_cas", "trusted_cas", "error_settings", "leaf_keys", "leaves")
+
+
+def leaf(ca: SigningCa, key: LeafKey, host: str, serial: str) -> NewLeaf:
+    return NewLeaf(ca.tenant_id, ca.id, key.id, host, serial, NOW - DAY, NOW + DAY, b"der of " + host.encode(), NOW)
+
+
+# tenants
+
+
+def test_a_tenant_comes_back_as_it_was_made(store: Store) -> None:
+    with store.transaction() as c:
+        made = tenants.create(c, "acme", b"wrapped", NOW)
+        tenants.create(c, "a-first", b"other", NOW)
+    with store.reading() as c:
+        assert tenants.by_name(c, "acme") == made == Tenant(made.id, "acme", 0, NOW)
+        assert tenants.by_name(c, "ACME") is None
+        assert [tenant.name for tenant in tenants.listing(c)] == ["a-first", "acme"]
+        assert tenants.wrapped_key(c, made.id) == b"wrapped"
+        with pytest.raises(KeyError):
+            tenants.wrapped_key(c, 99)
+
+
+def test_deleting_a_tenant_deletes_all_of_it_and_nothing_of_another(store: Store) -> None:
+    with store.transaction() as c:
+        both = [tenants.create(c, name, b"wrapped", NOW) for name in ("acme", "other")]
+        for tenant in both:
+            ca = add_ca(c, tenant, "built-in")
+            key = leaves.add_key(c, tenant.id, ca.id, "ecdsa", b"sealed", NOW)
+            leaves.record(c, [leaf(ca, key, "www.example", "01")])
+            trusted_cas.add(c, tenant.id, "private", True, [b"der"], b"f" * 32, NOW)
+            error_settings.set_row(c, tenant.id, "expired", "allow", NOW)
+            changes.announce(c, tenant.id, "tenant_created", NOW)
+        changes.announce(c, both[0].id, "tenant_deleted", NOW)
+        assert tenants.delete(c, both[0].id)
+        assert not tenants.delete(c, both[0].id)
+    with store.reading() as c:
+        for table in TABLES:
+            owners = c.exec_driver_sql(f"SELECT tenant_id FROM {table}").scalars().all()  # noqa: S608 - names of ours
+            assert owners == [both[1].id], table
+        assert [(change.tenant_id, change.generation, change.kind) for change in changes.since(c, 0)] == [
+            (both[0].id, 1, "tenant_created"),
+            (both[1].id, 1, "tenant_created"),
+            (both[0].id, 2, "tenant_deleted"),
+        ]
+
+
+def test_the_id_of_a_deleted_tenant_is_never_used_again(store: Store) -> None:
+    with store.transaction() as c:
+        first = tenants.create(c, "acme", b"wrapped", NOW)
+        tenants.delete(c, first.id)
+        assert tenants.create(c, "acme", b"wrapped", NOW).id > first.id
+
+
+# signing CAs
+
+
+def test_a_signing_ca_comes_back_as_it_was_added(store: Store, tenant: Tenant) -> None:
+    certificates = chain()
+    with store.transaction() as c:
+        added = signing_cas.add(c, tenant.id, "one", "built_in", "active", certificates, b"k", b"r", NOW)
+    with store.reading() as c:
+        assert signing_cas.active(c, tenant.id) == signing_cas.by_name(c, tenant.id, "one") == added
+        assert signing_cas.listing(c, tenant.id) == [added]
+        assert signing_cas.sealed_key(c, added.id) == b"k"
+        assert signing_cas.by_name(c, tenant.id, "two") is None
+        assert signing_cas.active(c, tenant.id + 1) is None
+    assert asdict(added) == {
+        "id": added.id, "tenant_id": tenant.id, "name": "one", "kind": "built_in", "status": "active",
+        "certificate": certificates[0], "chain": certificates, "created_at": NOW, "changed_at": NOW,
+    }  # fmt: skip
+
+
+def test_the_database_itself_refuses_a_second_active_signing_ca(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        add_ca(c, tenant, "one")
+        spare = add_ca(c, tenant, "two", "inactive")
+        add_ca(c, tenant, "three", "revoked")
+    with store.transaction() as c, pytest.raises(Conflict):
+        add_ca(c, tenant, "four")
+    with store.transaction() as c, pytest.raises(Conflict):
+        c.exec_driver_sql("UPDATE signing_cas SET status = 'active' WHERE id = ?", (spare.id,))
+    with store.transaction() as c:
+        other = tenants.create(c, "other", b"wrapped", NOW)
+        add_ca(c, other, "one")
+    with store.reading() as c:
+        assert [ca.name for ca in signing_cas.listing(c, tenant.id) if ca.status == "active"] == ["one"]
+
+
+@pytest.mark.parametrize(("kind", "status"), [("built_in", "on"), ("unheard_of", "inactive")])
+def test_the_database_itself_refuses_an_unknown_kind_or_status(
+    store: Store, tenant: Tenant, kind: str, status: str
+) -> None:
+    with store.transaction() as c, pytest.raises(StoreError, match="CHECK constraint failed"):
+        signing_cas.add(c, tenant.id, "one", kind, status, chain(), b"k", None, NOW)
+
+
+def test_issuing_keys_are_those_of_every_tenant_and_state_and_no_root_is_among_them(
+    store: Store, tenant: Tenant
+) -> None:
+    with store.transaction() as c:
+        other = tenants.create(c, "other", b"wrapped", NOW)
+        added = [add_ca(c, tenant, "a"), add_ca(c, tenant, "b", "revoked"), add_ca(c, other, "c", "inactive")]
+    expected = set()
+    for ca in added:
+        key = x509.load_der_x509_certificate(ca.certificate).public_key()
+        expected.add(hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest())
+    with store.reading() as c:
+        assert signing_cas.issuing_keys(c) == expected
+    assert len(expected) == 3
+
+
+# trusted CAs
+
+
+def test_a_trusted_ca_comes_back_as_it_was_added(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        added = trusted_cas.add(c, tenant.id, "Büro CA", False, [b"intermediate", b"root"], b"f" * 32, NOW)
+        trusted_cas.add(c, tenant.id, "A", True, [b"root 2"], b"g" * 32, NOW)
+    with store.reading() as c:
+        assert trusted_cas.by_name(c, tenant.id, "Büro CA") == added
+        assert [ca.name for ca in trusted_cas.listing(c, tenant.id)] == ["A", "Büro CA"]
+    assert (added.active, added.chain, added.created_at) == (False, (b"intermediate", b"root"), NOW)
+
+
+@pytest.mark.parametrize(("name", "fingerprint"), [("one", b"g" * 32), ("two", b"f" * 32)])
+def test_the_same_name_or_the_same_anchor_twice_is_a_conflict_within_a_tenant(
+    store: Store, tenant: Tenant, name: str, fingerprint: bytes
+) -> None:
+    with store.transaction() as c:
+        trusted_cas.add(c, tenant.id, "one", True, [b"root"], b"f" * 32, NOW)
+        other = tenants.create(c, "other", b"wrapped", NOW)
+        trusted_cas.add(c, other.id, "one", True, [b"root"], b"f" * 32, NOW)
+    with store.transaction() as c, pytest.raises(Conflict):
+        trusted_cas.add(c, tenant.id, name, True, [b"root"], fingerprint, NOW)
+
+
+def test_a_deleted_trusted_ca_is_gone_and_its_name_is_free(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        added = trusted_cas.add(c, tenant.id, "one", True, [b"root"], b"f" * 32, NOW)
+        assert trusted_cas.delete(c, added.id)
+        assert not trusted_cas.delete(c, added.id)
+        assert trusted_cas.listing(c, tenant.id) == []
+        trusted_cas.add(c, tenant.id, "one", True, [b"root"], b"f" * 32, NOW)
+
+
+# error settings
+
+
+def test_a_row_is_set_replaced_and_taken_away(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        error_settings.set_row(c, tenant.id, "expired", "allow", NOW)
+        error_settings.set_row(c, tenant.id, "untrusted", "allow", NOW)
+        error_settings.set_row(c, tenant.id, "expired", "block", NOW)
+        assert error_settings.rows(c, tenant.id) == {"expired": "block", "untrusted": "allow"}
+        assert error_settings.unset_row(c, tenant.id, "expired")
+        assert not error_settings.unset_row(c, tenant.id, "expired")
+        assert error_settings.rows(c, tenant.id) == {"untrusted": "allow"}
+        assert error_settings.rows(c, tenant.id + 1) == {}
+
+
+def test_what_belongs_to_no_tenant_is_refused(store: Store) -> None:
+    with store.transaction() as c, pytest.raises(StoreError, match="FOREIGN KEY constraint failed"):
+        error_settings.set_row(c, 99, "expired", "allow", NOW)
+
+
+# leaves
+
+
+def test_the_newest_key_of_a_kind_is_found(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        ca, spare = add_ca(c, tenant, "one"), add_ca(c, tenant, "two", "inactive")
+        assert leaves.newest_key(c, tenant.id, ca.id, "ecdsa") is None
+        old = leaves.add_key(c, tenant.id, ca.id, "ecdsa", b"old", NOW)
+        new = leaves.add_key(c, tenant.id, ca.id, "ecdsa", b"new", NOW)
+        other = leaves.add_key(c, tenant.id, ca.id, "rsa", b"rsa", NOW)
+        leaves.add_key(c, tenant.id, spare.id, "ecdsa", b"spare", NOW)
+        assert leaves.newest_key(c, tenant.id, ca.id, "ecdsa") == new
+        assert leaves.newest_key(c, tenant.id, ca.id, "rsa") == other
+        assert leaves.key_by_id(c, tenant.id, old.id) == old
+        assert leaves.key_by_id(c, tenant.id + 1, old.id) is None
+    assert (new.sealed, new.kind, new.created_at) == (b"new", "ecdsa", NOW)
+    assert "new" not in repr(new)
+
+
+def test_recorded_leaves_are_found_by_host_and_key_and_listed_the_last_first(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        ca = add_ca(c, tenant, "one")
+        old, new = (leaves.add_key(c, tenant.id, ca.id, "ecdsa", b"sealed", NOW) for _ in range(2))
+        leaves.record(c, [])
+        leaves.record(
+            c, [leaf(ca, old, "a.example", "01"), leaf(ca, new, "a.example", "02"), leaf(ca, new, "b.example", "03")]
+        )
+        leaves.record(c, [leaf(ca, new, "a.example", "04")])
+    with store.reading() as c:
+        assert [found.serial for found in leaves.listing(c, tenant.id, 3)] == ["04", "03", "02"]
+        found = leaves.newest(c, tenant.id, ca.id, new.id, "a.example")
+        assert found is not None
+        expected = asdict(leaf(ca, new, "a.example", "04"))
+        assert asdict(found) == {"id": found.id, **expected}
+        assert leaves.newest(c, tenant.id, ca.id, new.id, "c.example") is None
+        assert leaves.newest(c, tenant.id, ca.id + 1, new.id, "a.example") is None
+        assert leaves.newest(c, tenant.id + 1, ca.id, new.id, "a.example") is None
+        assert leaves.listing(c, tenant.id + 1, 3) == []
+
+
+def test_a_serial_used_twice_by_one_ca_takes_the_whole_batch_back(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        ca = add_ca(c, tenant, "one")
+        key = leaves.add_key(c, tenant.id, ca.id, "ecdsa", b"sealed", NOW)
+        leaves.record(c, [leaf(ca, key, "a.example", "01")])
+    with pytest.raises(Conflict), store.transaction() as c:
+        leaves.record(c, [leaf(ca, key, "b.example", "02"), leaf(ca, key, "c.example", "01")])
+    with store.reading() as c:
+        assert [found.host for found in leaves.listing(c, tenant.id, 9)] == ["a.example"]
+
+
+def test_the_look_up_of_a_leaf_uses_its_index(store: Store) -> None:
+    with store.reading() as c:
+        query = str(leaves.NEWEST.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": False}))
+        plan = c.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", (1, "a", 1, 1, 1, 0)[: query.count("?")]).all()
+    assert any("ix_leaves_leaf_key_id_host" in str(row) for row in plan), plan
+    assert not any("TEMP B-TREE" in str(row) for row in plan), plan
+
+
+# the change feed
+
+
+def test_the_feed_grows_with_each_announcement_and_the_generation_with_it(store: Store) -> None:
+    with store.transaction() as c:
+        assert changes.latest(c) == 0
+        first, second = (tenants.create(c, name, b"wrapped", NOW) for name in ("a", "b"))
+        assert changes.announce(c, first.id, "one", NOW) == 1
+        assert changes.announce(c, first.id, "two", NOW) == 2
+        assert changes.announce(c, second.id, "three", NOW) == 1
+    with store.reading() as c:
+        last = changes.latest(c)
+        assert last == 3
+        assert [(change.id, change.kind, change.at) for change in changes.since(c, 1)] == [
+            (2, "two", NOW),
+            (3, "three", NOW),
+        ]
+        assert changes.since(c, last) == []
+        found = tenants.by_name(c, "a")
+        assert found is not None
+        assert found.generation == 2
+
+
+def test_an_announcement_that_is_rolled_back_was_never_made(store: Store, tenant: Tenant) -> None:
+    with pytest.raises(RuntimeError), store.transaction() as c:  # noqa: PT012 - what came before it counts
+        changes.announce(c, tenant.id, "lost", NOW)
+        raise RuntimeError
+    with store.reading() as c:
+        assert changes.latest(c) == 1
+
+
+def test_nothing_is_announced_for_a_tenant_that_is_not_there(store: Store) -> None:
+    with store.transaction() as c, pytest.raises(KeyError):
+        changes.announce(c, 99, "what", NOW)
+
+
+# how values are stored
+
+INSTANTS = st.datetimes(
+    min_value=datetime(1950, 1, 1),  # noqa: DTZ001 - the zone comes from the strategy
+    max_value=datetime(2120, 1, 1),  # noqa: DTZ001 - the zone comes from the strategy
+    timezones=st.integers(-12 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))),
+)
+
+
+@given(INSTANTS)
+def test_an_instant_comes_back_as_the_same_instant_in_utc(instant: datetime) -> None:
+    kind, dialect = UtcDateTime(), sqlite.dialect()
+    stored = kind.process_bind_param(instant, dialect)
+    assert stored is not None
+    assert stored.tzinfo is None
+    back = kind.process_result_value(stored, dialect)
+    assert back == instant
+    assert back is not None
+    assert back.tzinfo is UTC
+
+
+def test_a_datetime_without_a_zone_is_refused(store: Store) -> None:
+    with store.transaction() as c, pytest.raises((ValueError, StoreError), match=re.escape("without a zone")):
+        tenants.create(c, "acme", b"wrapped", NOW.replace(tzinfo=None))
+
+
+@given(st.lists(st.binary(max_size=50)).map(tuple))
+def test_a_chain_comes_back_byte_for_byte(certificates: tuple[bytes, ...]) -> None:
+    kind, dialect = Certificates(), sqlite.dialect()
+    assert kind.process_result_value(kind.process_bind_param(certificates, dialect), dialect) == certificates
