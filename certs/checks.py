@@ -6,7 +6,7 @@ Positions count from the server's certificate (0) upwards; "issuers" are all abo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -131,13 +131,7 @@ def signatures_verify(case: Case) -> Iterator[Finding]:
 
 
 def no_key_of_our_own(case: Case) -> Iterator[Finding]:
-    for facts in dict.fromkeys((*case.path.line, *case.presented)):
-        if facts.spki is not None and facts.spki in case.own_keys:
-            place = case.path.line.index(facts) if facts in case.path.line else None
-            what = f'the chain holds "{facts.title}", whose key a signing CA of this installation issues leaves with'
-            clause = "no server may be vouched for by the interceptor's own key"
-            remedy = "look for a proxy behind this proxy, and for a misuse of the signing CA"
-            yield Finding(Defect.OWN_CA, what, clause, place, remedy)
+    yield from keys_of_our_own(case.presented, case.path.line, case.own_keys)
 
 
 def keys_are_strong(case: Case) -> Iterator[Finding]:
@@ -273,6 +267,17 @@ def host_is_named(case: Case) -> Iterator[Finding]:
     if not host_in_certificate(case.host, case.path.leaf.certificate):
         what = f"is not for {case.host}: it is in no subjectAltName"
         yield case.finding(Defect.HOSTNAME_MISMATCH, 0, what, "RFC 9525 6")
+
+
+def keys_of_our_own(presented: Sequence[Facts], line: Sequence[Facts], own_keys: frozenset[bytes]) -> Iterable[Finding]:
+    """Findings for what carries the key of a signing CA, in the path (``line``) or beside it."""
+    for facts in dict.fromkeys((*line, *presented)):
+        if facts.spki is not None and facts.spki in own_keys:
+            place = line.index(facts) if facts in line else None
+            what = f'the chain holds "{facts.title}", whose key a signing CA of this installation issues leaves with'
+            clause = "no server may be vouched for by the interceptor's own key"
+            remedy = "look for a proxy behind this proxy, and for a misuse of the signing CA"
+            yield Finding(Defect.OWN_CA, what, clause, place, remedy)
 
 
 CHECKS: tuple[Check, ...] = (

@@ -15,7 +15,7 @@ from certs.facts import Facts, NameKey, kept_facts
 from certs.signatures import Signatures
 from certs.trust import VERIFY_DEPTH, Anchor, TrustStore
 
-MOST_STEPS = 2000
+MOST_STEPS = 500
 LONGEST_PATH = VERIFY_DEPTH + 2
 """Certificates, the server's own and the anchor included."""
 

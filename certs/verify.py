@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 from OpenSSL import SSL, crypto
 
-from certs.checks import Case, findings
+from certs.checks import Case, findings, keys_of_our_own
 from certs.facts import Facts, facts_of
 from certs.failures import defect_of_failure
 from certs.names import Host
 from certs.openssl_errors import defect_of, description, objections
 from certs.paths import Path, Search
-from certs.second_opinion import disagreement
+from certs.second_opinion import JUDGED_ELSEWHERE, disagreement
 from certs.trust import TrustStore
 from certs.verdict import ORDER, Defect, Finding, Verdict
 
@@ -79,15 +79,15 @@ def judge(
     order of :class:`Defect`, then the one with the fewest findings, then the first.
     """
     presented, problems = _read(handshake)
-    if not presented:
-        return _not_judged(handshake, problems)
+    if handshake.leaf_unread or not presented or presented[0].certificate != handshake.presented[0]:
+        return _not_judged(handshake, presented, problems, own_keys)
     path, found, exhausted = _best(presented, host, trust, now, own_keys)
     if exhausted and path.anchor is None:
         what = "looking for a path to a trusted CA takes more steps than are taken here"
         problems.append(_malformed(what, "RFC 4158 2.4.1"))
     found = [*problems, *found]
     found += objections(handshake.errors, path, found)
-    if not found and path.anchor is not None and path.anchor.common:
+    if path.anchor is not None and path.anchor.common and JUDGED_ELSEWHERE.issuperset(f.defect for f in found):
         found += disagreement(path, host, now)
     return Verdict.of(found, path.certificates)
 
@@ -123,7 +123,7 @@ def _read(handshake: Handshake) -> tuple[list[Facts], list[Finding]]:
         what = f"the server sent {len(handshake.presented)} certificates; at most {MOST_CERTIFICATES} are looked at"
         problems.append(_malformed(what, "RFC 8446 4.4.2"))
     size = 0
-    for place, certificate in enumerate(handshake.presented[:MOST_CERTIFICATES]):
+    for certificate in handshake.presented[:MOST_CERTIFICATES]:
         size += len(certificate.public_bytes(Encoding.DER))
         if size > MOST_BYTES:
             what = f"the server's certificates are larger than {MOST_BYTES // 1024} KiB"
@@ -133,12 +133,12 @@ def _read(handshake: Handshake) -> tuple[list[Facts], list[Finding]]:
             presented.append(facts_of(certificate))
         except ValueError as error:
             problems.append(_malformed(f"a certificate cannot be read: {error}", "RFC 5280 4.1"))
-            if place == 0:
-                break
-    return ([] if handshake.leaf_unread else presented), problems
+    return presented, problems
 
 
-def _not_judged(handshake: Handshake, problems: list[Finding]) -> Verdict:
+def _not_judged(
+    handshake: Handshake, presented: Sequence[Facts], problems: list[Finding], own_keys: frozenset[bytes]
+) -> Verdict:
     """There is no certificate of the server to look at: nothing vouches for it, under any name."""
     if not problems:
         problems.append(_malformed("the server sent no certificate", "RFC 8446 4.4.2.4"))
@@ -150,6 +150,7 @@ def _not_judged(handshake: Handshake, problems: list[Finding]) -> Verdict:
             Finding(defect_of(code), f"OpenSSL refuses it: {description(code)}", f"X509_V_ERR {code}")
             for code, _ in handshake.errors
         ),
+        *keys_of_our_own(presented, (), own_keys),
         Finding(Defect.INCOMPLETE_CHAIN, what, clause),
         Finding(Defect.HOSTNAME_MISMATCH, what, clause),
     ]

@@ -73,14 +73,11 @@ def as_object(report: ProbeReport) -> dict[str, Any]:
 def explain(report: ProbeReport, tenant: str) -> None:
     """The report for people."""
     host = f"[{report.host}]" if ":" in str(report.host) else str(report.host)
-    output.fields(
-        [
-            ("server", f"{host}:{report.port}"),
-            ("address", report.address or "none"),
-            ("connection", ", ".join(str(part) for part in (report.tls_version, report.cipher) if part) or "no TLS"),
-            ("protocol", report.alpn or "none agreed (ALPN)"),
-        ]
-    )
+    shown = [("server", f"{host}:{report.port}"), ("address", report.address or "none")]
+    if report.tls_version is not None:
+        shown.append(("connection", ", ".join(part for part in (report.tls_version, report.cipher) if part)))
+        shown.append(("protocol", report.alpn or "none agreed (ALPN)"))
+    output.fields(shown)
     for place, certificate in enumerate(report.verdict.chain):
         click.echo("\nThe server's certificate" if place == 0 else f"\nCertificate {place} above it")
         output.fields(certificates.as_fields(certificate), indent="  ")

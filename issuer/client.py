@@ -158,13 +158,15 @@ class IssuerClient:
     def _misfit(self, answer: Answer) -> IssuerUnavailable:
         return IssuerUnavailable("protocol", f"the issuer gave a {type(answer).__name__} to another question")
 
-    def _connect(self) -> None:
+    def _connect(self, pause: bool = False) -> None:
         if self._connecting is None or self._connecting.done():
-            self._connecting = asyncio.get_running_loop().create_task(self._keep_connecting())
+            self._connecting = asyncio.get_running_loop().create_task(self._keep_connecting(pause))
 
-    async def _keep_connecting(self) -> None:
+    async def _keep_connecting(self, pause: bool) -> None:
         """Connect, and pause longer after each attempt that brought no answer, for as long as anybody waits."""
         loop = asyncio.get_running_loop()
+        if pause:
+            await self._back_off()
         while self._waiting and not self._closed:
             try:
                 connection = connect_unix(self._path)
@@ -176,7 +178,9 @@ class IssuerClient:
                 self._refuse_all("refused_peer", f"{self._path} belongs to another user")
                 return
             await loop.create_connection(lambda: _Link(self), sock=connection)
-            return
+            if self._link is not None:
+                return
+            await self._back_off()  # it was gone again before this task came to know of it
 
     async def _back_off(self) -> None:
         await asyncio.sleep(self._pause)
@@ -204,9 +208,7 @@ class IssuerClient:
         if self._link is link:
             self._link = None
         if self._waiting and not self._closed:
-            # A pause first: what was asked may be what ended the issuer.
-            asyncio.get_running_loop().call_later(self._pause, self._connect)
-            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+            self._connect(pause=True)  # what was asked may be what ended the issuer
 
 
 class _Link(asyncio.Protocol):

@@ -19,7 +19,7 @@ from proxy.log import Log
 from proxy.snapshot import Snapshots
 from proxy.tls_leg import LegError
 from proxy.upstream import DialError, Judge, ServerLeg, dial
-from store.engine import Store
+from store.engine import DATABASE_FILE, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
     permitted = tuple(address for address in addresses if egress.permits(address))
     if not permitted:
         return _failed(blocked, f"the egress rules do not permit {', '.join(addresses)}")
-    with Store.open(settings.state_dir / "sallyport.db", create=False) as store:
+    with Store.open(settings.state_dir / DATABASE_FILE, create=False) as store:
         common = parse_common_store(read_common_store(settings.trust.common_store))
         snapshots = Snapshots(store, common, [tenant], Log(2, "error", "probe", lambda: clock().timestamp()), clock)
         snapshots.load()

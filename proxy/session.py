@@ -17,7 +17,7 @@ from proxy.block import Refusal, answer_bytes
 from proxy.lanes.tap import Exchange
 from proxy.log import DEBUG, INFO, WARNING
 from proxy.snapshot import Snapshot
-from proxy.upstream import WRITE_HIGH, WRITE_LOW
+from proxy.upstream import WRITE_HIGH, WRITE_LOW, reset
 
 if TYPE_CHECKING:
     from proxy.worker import Worker
@@ -235,7 +235,7 @@ class Session(asyncio.Protocol):
         if self.state is not State.CLOSED:
             self._end(reason, orderly=False)
             if self.transport is not None:
-                self.transport.abort()
+                reset(self.transport)
 
     def _end(self, reason: str, orderly: bool) -> None:
         state, self.state = self.state, State.CLOSED

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from config.settings import Listener, Settings, parse_bind
 from issuer.sockets import bind_unix
 from proxy.admission import check_resolver_hosts
+from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY
 from proxy.log import ERROR, INFO, WARNING, Log, open_log_file
-from proxy.worker import BACKLOG, DRAIN, READY
 
 START_SECONDS = 30.0
 STEADY_SECONDS = 10.0
@@ -80,7 +80,7 @@ class Supervisor:
         """Name the children: one issuer, then the workers."""
         run = self.settings.state_dir / "run"
         run.mkdir(mode=0o700, exist_ok=True)
-        issuing = bind_unix(run / "issuer.sock")
+        issuing = bind_unix(self.settings.state_dir.joinpath(*ISSUER_SOCKET))
         self._issuing = issuing
         python = [sys.executable, "-I", "-m"]  # isolated: neither the current folder nor PYTHONPATH adds modules
         self.children.append(

@@ -13,6 +13,7 @@ RECORD = 16_384
 """The most plain text that one TLS record holds (RFC 8446, section 5.1)."""
 _OVERHEAD = 64
 _HANDSHAKE_FLIGHT = 16_384
+_TICKETS = 2_048
 
 
 class LegError(Exception):
@@ -34,14 +35,18 @@ def reasons_of(error: SSL.Error) -> tuple[str, ...]:
 class TlsLeg:
     """A TLS connection whose bytes come and go through memory."""
 
-    __slots__ = ("closed", "ended", "established", "shut", "tls", "transport")
+    __slots__ = ("accepting", "closed", "ended", "established", "held", "shut", "tls", "transport")
 
-    def __init__(self, tls: SSL.Connection, transport: asyncio.Transport) -> None:
+    def __init__(self, tls: SSL.Connection, transport: asyncio.Transport, accepting: bool = False) -> None:
+        self.accepting = accepting
+        """The server's role, towards a client."""
         self.tls = tls
         self.transport = transport
         self.established = False
         self.ended = False
         """The peer has sent close_notify (RFC 8446, section 6.1): it will send no more."""
+        self.held = 0
+        """Bytes, about, that OpenSSL has ready and that go out with the next ones: fewer and larger writes."""
         self.closed = False
         """Our close_notify is sent."""
         self.shut = False
@@ -55,6 +60,10 @@ class TlsLeg:
         try:
             tls.do_handshake()
             self.established = True
+            if self.accepting and tls.get_protocol_version() == SSL.TLS1_3_VERSION:
+                # What is left are session tickets, which nobody waits for: they go with the first answer.
+                self.held = _TICKETS
+                return True
         except SSL.WantReadError:
             pass
         except SSL.Error as error:
@@ -73,7 +82,7 @@ class TlsLeg:
             first = tls.recv(RECORD)
             second = tls.recv(RECORD)
         except SSL.WantReadError:
-            if not first:
+            if data and not first:
                 # Records without plain text (a KeyUpdate, say) may want an answer.
                 self.flush(_HANDSHAKE_FLIGHT)
             return first
@@ -99,15 +108,19 @@ class TlsLeg:
         self.flush(_HANDSHAKE_FLIGHT)
         return LegError(reasons_of(error))
 
-    def send(self, data: bytes) -> None:
-        """Encrypt and write. Raises LegError."""
+    def send(self, data: bytes, more: bool = False) -> None:
+        """Encrypt and write; with ``more``, what follows at once writes it too. Raises LegError."""
         tls = self.tls
         try:
             tls.sendall(data)
         except SSL.Error as error:
             raise LegError(reasons_of(error)) from None
         size = len(data)
-        self.flush(size + (size // RECORD + 2) * _OVERHEAD)
+        size += (size // RECORD + 2) * _OVERHEAD
+        if more:
+            self.held += size
+        else:
+            self.flush(size)
 
     def end(self) -> None:
         """Send close_notify; what was sent before it is not affected, nothing can be sent after it."""
@@ -131,6 +144,8 @@ class TlsLeg:
         """Write what OpenSSL has for the wire; ``size`` is the expected most, in bytes."""
         if self.shut:
             return
+        size += self.held
+        self.held = 0
         read, transport = self.tls.bio_read, self.transport
         try:
             while True:

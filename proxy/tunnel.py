@@ -254,7 +254,7 @@ class Tunnel:
         if session.state is State.ANSWER:
             assert self.refusal is not None  # noqa: S101 - set with the state
             tls.set_app_data(HTTP_PROTOCOLS)
-            lane = AnswerLane(session, TlsLeg(tls, session.client), self.refusal)
+            lane = AnswerLane(session, TlsLeg(tls, session.client, accepting=True), self.refusal)
             session.phase = lane
             lane.data(first)
         elif session.state is State.LEAF and server.leg is not None:
@@ -263,7 +263,7 @@ class Tunnel:
             tls.set_app_data((alpn,) if alpn else ())
             if towards.get_protocol_version() < SSL.TLS1_3_VERSION:
                 tls.set_options(SSL.OP_NO_TLSv1_3)  # never a newer version here than the server speaks
-            self.leg = TlsLeg(tls, session.client)
+            self.leg = TlsLeg(tls, session.client, accepting=True)
             session.to(State.CLIENT, session.worker.limits.tls_timeout)
             self._client_handshake(first)
         session.resume()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -30,6 +31,7 @@ WRITE_LOW = 64 * 1024
 """Bytes waiting to be written at which the other side is no longer read, and is read again."""
 READ_LIMIT = 64 * 1024
 """Plain text from a server that is kept before the client's handshake is through, in bytes."""
+LINGER_NOT = struct.pack("ii", 1, 0)
 KEPT_VERDICTS = 4096
 MANY_CERTIFICATES = 5
 """A longer chain is judged in a thread: it may be expensive on purpose."""
@@ -76,6 +78,14 @@ async def dial(
 
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection with RST: a FIN could be taken for the end of an answer that has no length."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and not transport.is_closing():
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+    transport.abort()
 
 
 class Owner(Protocol):
@@ -201,7 +211,7 @@ class ServerLeg(asyncio.Protocol):
         if transport is None or self.lost:
             return
         if not orderly:
-            transport.abort()
+            reset(transport)
             return
         if self.leg is not None and self.leg.established:
             self.leg.end()

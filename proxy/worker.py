@@ -23,22 +23,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from certs.trust import parse_common_store
-from config.common_store import read_common_store
+from config.common_store import StoreFileError, read_common_store
 from config.settings import Listener, Settings
 from issuer.client import IssuerClient
 from proxy.admission import Egress, Resolver
+from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY
 from proxy.leaves import Leaves
 from proxy.listeners.explicit import Explicit
 from proxy.log import ERROR, INFO, WARNING, Log, open_log_file
 from proxy.session import Session
 from proxy.snapshot import Snapshot, Snapshots
 from proxy.upstream import Judge
-from store.engine import Store
+from store.engine import DATABASE_FILE, Store, StoreError
 
 SWEEP_SECONDS = 1.0
-BACKLOG = 1024
-READY = b"r"
-DRAIN = b"d"
 
 
 class Worker:
@@ -55,9 +53,9 @@ class Worker:
         self.judge = Judge(self.clock)
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
-        self.issuer = IssuerClient(settings.state_dir / "run" / "issuer.sock", settings.limits.leaf_timeout)
+        self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)
         self.leaves = Leaves(self.issuer, settings.limits.cached_hosts, self.wall)
-        self.store = Store.open(settings.state_dir / "sallyport.db", create=False)
+        self.store = Store.open(settings.state_dir / DATABASE_FILE, create=False)
         tenants = [listener.tenant for listener, _ in sockets]
         common = parse_common_store(read_common_store(settings.trust.common_store))
         self.snapshots = Snapshots(self.store, common, tenants, log, self.clock)
@@ -205,8 +203,13 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     log = Log(open_log_file(settings.log.file), settings.log.level, f"worker {arguments.number}", time.time)
     with socket.socket(fileno=arguments.control) as control:
-        asyncio.run(serve(settings, sockets, control, log))
-    log.stop()
+        try:
+            asyncio.run(serve(settings, sockets, control, log))
+        except (StoreError, StoreFileError, OSError) as error:
+            log.event(ERROR, "worker cannot start", reason=str(error))
+            return 2
+        finally:
+            log.stop()
     return 0
 
 

@@ -65,7 +65,7 @@ class FastLane:
                     self.tap.from_client(plain)
                 except Unparsed as error:
                     self._unparsed(error)
-                self.server.send(plain)
+                self.server.send(plain, more=leg.ended)
         except Unparsed as error:
             return self.session.abort(f"cannot be followed: {error}")
         except LegError as error:
@@ -105,7 +105,7 @@ class FastLane:
                 self.tap.from_server(data)
             except Unparsed as error:
                 self._unparsed(error)
-            self.client.send(data)
+            self.client.send(data, more=self.server.ended and not self.server_done)
         except Unparsed as error:
             session.abort(f"cannot be followed: {error}")
         except LegError as error:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import struct
 from typing import Final, Protocol
 
+from hpack import Decoder, HPACKError
+
 from proxy.lanes.exchange import Unparsed
-from proxy.lanes.hpack_reader import DEFAULT_TABLE, BadBlock, Field, HpackReader
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -31,6 +32,7 @@ END_HEADERS: Final = 0x4
 PADDED: Final = 0x8
 WITH_PRIORITY: Final = 0x20
 
+DEFAULT_TABLE: Final = 4096
 DEFAULT_FRAME: Final = 2**14
 LARGEST_FRAME: Final = 2**24 - 1
 MAX_TABLE: Final = 64 * 1024
@@ -44,7 +46,7 @@ _OF_CONNECTION: Final = frozenset({SETTINGS, PING, GOAWAY})
 _OF_STREAM: Final = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION})
 _GATHERED: Final = frozenset({HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, GOAWAY, CONTINUATION})
 
-Fields = list[Field]
+Fields = list[tuple[bytes, bytes]]
 
 
 class Listener(Protocol):
@@ -89,7 +91,7 @@ class Walk:
         self._ends = False
         self._held: bytearray | None = None
         self._need = 0
-        self._decoder: HpackReader | None = None
+        self._decoder: Decoder | None = None
         self._block: bytearray | None = None
         self._block_kind = self._block_flags = self._block_stream = self._promised = self._continuations = 0
 
@@ -106,7 +108,7 @@ class Walk:
         """The other side's SETTINGS_HEADER_TABLE_SIZE counts from here on (RFC 7541 section 4.2)."""
         self.table_limit = size
         if self._decoder is not None:
-            self._decoder.limit = size
+            self._decoder.max_allowed_table_size = size
 
     def read(self, data: bytes, listener: Listener) -> None:
         """Walk on. Raises Unparsed."""
@@ -285,8 +287,9 @@ class Walk:
     def _decode(self, block: bytes) -> Fields:
         decoder = self._decoder
         if decoder is None:
-            self._decoder = decoder = HpackReader(self.table_limit, MAX_HEADER_LIST)
+            self._decoder = decoder = Decoder(MAX_HEADER_LIST)
+            decoder.max_allowed_table_size = self.table_limit
         try:
-            return decoder.decode(block)
-        except BadBlock as error:
+            return [(name, value) for name, value in decoder.decode(block, raw=True)]
+        except HPACKError as error:
             raise self.wrong(f"a header block that cannot be decoded: {error}") from None

@@ -178,9 +178,35 @@ def test_a_constraint_that_cryptography_alone_refuses_is_a_constraint_violation(
     assert judged(Server(leaf, own=[[root()]], host="www.good.example")).ok
 
 
-def test_a_chain_with_a_finding_is_not_asked_about_twice() -> None:
-    found = judged(Server(issuing().leaf(san_critical=True, not_after=NOW - HOUR), common=[root()]))
-    assert found.defects == (Defect.EXPIRED,)
+def test_a_wrong_name_or_time_does_not_keep_the_second_verifier_from_being_asked() -> None:
+    leaf = issuing().leaf("other.example", san_critical=True, not_after=NOW - HOUR)
+    assert judged(Server(leaf, common=[root()])).defects == (
+        Defect.MALFORMED,
+        Defect.EXPIRED,
+        Defect.HOSTNAME_MISMATCH,
+    )
+
+
+def test_a_wrong_name_or_time_is_not_found_twice_by_the_second_verifier() -> None:
+    for leaf in (
+        issuing().leaf("*.other.example", not_after=NOW - HOUR),
+        issuing().leaf("192.0.2.1", not_after=NOW - HOUR),
+        issuing().leaf(san=None, not_after=NOW - HOUR),
+    ):
+        found = judged(Server(leaf, common=[root()]))
+        assert found.defects == (Defect.EXPIRED, Defect.HOSTNAME_MISMATCH)
+        assert len(found.findings) == 2
+
+
+def test_a_name_that_the_second_verifier_cannot_be_asked_about_is_malformed() -> None:
+    found = judged(Server(issuing().leaf("a_b.good.example"), host="a_b.good.example", common=[root()]))
+    assert found.defects == (Defect.MALFORMED,)
+
+
+def test_a_path_that_was_never_valid_as_a_whole_is_not_asked_about() -> None:
+    late = root().intermediate("Late", not_before=NOW + HOUR)
+    found = judged(Server(late.leaf(not_after=NOW - HOUR), common=[root()]))
+    assert found.defects == (Defect.EXPIRED, Defect.NOT_YET_VALID)
 
 
 # --- what it may cost

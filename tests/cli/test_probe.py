@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import ModuleType
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 
 from certs.names import Host
 from certs.verdict import Action, Defect, Finding, Verdict
+from proxy.probe import ProbeReport
 from tests.cli.conftest import Run
 from tests.harness.pki import Authority
 
@@ -131,3 +132,7 @@ def test_what_a_stranger_wrote_is_shown_escaped(run: Run, asked: dict[str, Any])
     told = run("probe", "a.example").stdout
     assert "\x1b" not in told
     assert "\\x1b[2Jroot" in told
+
+
+def test_the_report_here_has_the_fields_of_the_real_one() -> None:
+    assert {one.name for one in fields(Report)} == {one.name for one in fields(ProbeReport)}

@@ -125,7 +125,7 @@ def client_hello(host: str = "good.example") -> bytes:
 def test_a_bad_request_gets_the_fitting_status(
     target: Daemon, unharmed: int, request_line: bytes, status: bytes
 ) -> None:
-    answer = talk(target, request_line + b"\r\nHost: x\r\n\r\n")
+    answer = talk(target, request_line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 " + status), answer[:200]
     assert b"Proxy-Status: sallyport; error=" in answer
     assert b"Cache-Control: no-store" in answer
@@ -239,7 +239,9 @@ def test_two_names_for_one_tunnel_are_refused(target: Daemon, site: Nginx, unhar
         tunnel(target, site["good.example"].port) as raw,
         context.wrap_socket(raw, server_hostname="other.example") as tls,
     ):
-        tls.sendall(b"GET /fronted HTTP/1.1\r\nHost: other.example\r\nAccept: application/json\r\n\r\n")
+        tls.sendall(
+            b"GET /fronted HTTP/1.1\r\nHost: other.example\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+        )
         answer = b""
         while chunk := tls.recv(65536):
             answer += chunk
@@ -315,7 +317,7 @@ def test_what_cannot_be_followed_passes_where_the_operator_says_so(tmp_path: Pat
         port = site["good.example"].port
         with tunnel(daemon, port) as raw, context.wrap_socket(raw, server_hostname="good.example") as tls:
             tls.sendall(b"this is no HTTP\r\n\r\n")
-            assert tls.recv(100).startswith(b"<html>")
+            assert tls.recv(100).startswith(b"HTTP/1.1 400 Bad Request")
         with tunnel(daemon, site["plain.example"].port, "plain.example") as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: plain.example\r\nConnection: close\r\n\r\n")
             assert b"hello from plain.example" in to_end(client)

@@ -47,7 +47,7 @@ class Result:
     """What curl wrote to stderr: with ``-v`` all of its talk."""
     connect: Head | None
     """The answer to the CONNECT, where there was one."""
-    told: Mapping[str, object]
+    told: Mapping[str, object] = field(repr=False)
     """All that curl's ``--write-out '%{json}'`` tells: times, sizes, ``num_connects`` …"""
 
     @property

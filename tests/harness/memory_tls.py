@@ -18,6 +18,9 @@ class Seen:
     errors: list[tuple[int, int]] = field(default_factory=list)
 
 
+SEEN = object()
+
+
 def server_context(
     leaf: Issued,
     chain: Sequence[bytes] | None = None,
@@ -48,15 +51,16 @@ def shake_hands(
     host: str | None = None,
     *,
     altered: tuple[bytes, bytes] | None = None,
+    app_data: object = SEEN,
 ) -> tuple[SSL.Connection, Seen]:
     """Run both sides to the end. Raises what the client raises (SSL.Error).
 
     ``altered``: bytes in what the server sends that arrive as others, of the same length. In TLS 1.2 its certificates
-    are not encrypted.
+    are not encrypted. ``app_data``: what the client connection carries in place of a :class:`Seen`.
     """
     seen = Seen()
     client = SSL.Connection(client_context, None)
-    client.set_app_data(seen)
+    client.set_app_data(seen if app_data is SEEN else app_data)
     client.set_connect_state()
     if host is not None:
         client.set_tlsext_host_name(host.encode())

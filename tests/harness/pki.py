@@ -31,6 +31,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID, ObjectIdentifier
 
+from tests.harness.der_writing import integer, object_identifier, time_of, tlv
+
 PrivateKey = (
     rsa.RSAPrivateKey
     | ec.EllipticCurvePrivateKey
@@ -295,21 +297,21 @@ def _make(subject: x509.Name, parent: Issued | None, o: Overrides) -> tuple[byte
     inner = _algorithm(signing_key, o.get("inner_hash", named))
     version = o.get("version", 3)
     fields = [
-        _tlv(0xA0, _integer(version - 1)) if version != 1 else b"",
-        _integer(o.get("serial", int.from_bytes(os.urandom(15)) | 1 << 119)),
+        tlv(0xA0, integer(version - 1)) if version != 1 else b"",
+        integer(o.get("serial", int.from_bytes(os.urandom(15)) | 1 << 119)),
         inner,
         issuer_name.public_bytes(),
-        _tlv(0x30, _time(o["not_before"]) + _time(o["not_after"])),
+        tlv(0x30, time_of(o["not_before"]) + time_of(o["not_after"])),
         subject.public_bytes(),
         public,
     ]
     if not o.get("bare"):
-        fields.append(_tlv(0xA3, _tlv(0x30, b"".join(_extensions(o, key, parent)))))
-    signed = _tlv(0x30, b"".join(fields))
+        fields.append(tlv(0xA3, tlv(0x30, b"".join(_extensions(o, key, parent)))))
+    signed = tlv(0x30, b"".join(fields))
     signature = bytearray(_sign(o.get("sign_with", signing_key), signed, named))
     if o.get("tamper"):
         signature[-1] ^= 1
-    der = _tlv(0x30, signed + algorithm + _tlv(0x03, b"\0" + bytes(signature)))
+    der = tlv(0x30, signed + algorithm + tlv(0x03, b"\0" + bytes(signature)))
     return der, key, subject
 
 
@@ -340,7 +342,7 @@ def _extensions(o: Overrides, key: PrivateKey, parent: Issued | None) -> list[by
 
 def _extension(raw: Raw) -> bytes:
     critical = b"\x01\x01\xff" if raw.critical else b""
-    return _tlv(0x30, _oid(raw.oid) + critical + _tlv(0x04, raw.value))
+    return tlv(0x30, object_identifier(raw.oid) + critical + tlv(0x04, raw.value))
 
 
 def _sign(key: PrivateKey, data: bytes, named: str) -> bytes:
@@ -376,43 +378,13 @@ def _algorithm(key: PrivateKey, named: str) -> bytes:
     """AlgorithmIdentifier (RFC 3279, 5758, 8410): with NULL for RSA, without parameters for the others."""
     if isinstance(key, rsa.RSAPrivateKey):
         last = {"md5": 4, "sha1": 5, "sha256": 11, "sha384": 12, "sha512": 13, "sha224": 14}[named]
-        return _tlv(0x30, _oid(f"1.2.840.113549.1.1.{last}") + b"\x05\x00")
+        return tlv(0x30, object_identifier(f"1.2.840.113549.1.1.{last}") + b"\x05\x00")
     if isinstance(key, ec.EllipticCurvePrivateKey):
         oid = {"sha1": "1", "sha224": "3.1", "sha256": "3.2", "sha384": "3.3", "sha512": "3.4"}[named]
-        return _tlv(0x30, _oid(f"1.2.840.10045.4.{oid}"))
+        return tlv(0x30, object_identifier(f"1.2.840.10045.4.{oid}"))
     if isinstance(key, dsa.DSAPrivateKey):
-        return _tlv(0x30, _oid({"sha1": "1.2.840.10040.4.3", "sha256": "2.16.840.1.101.3.4.3.2"}[named]))
-    return _tlv(0x30, _oid("1.3.101.112" if isinstance(key, ed25519.Ed25519PrivateKey) else "1.3.101.113"))
-
-
-def _tlv(tag: int, content: bytes) -> bytes:
-    if len(content) < 128:
-        return bytes([tag, len(content)]) + content
-    length = len(content).to_bytes((len(content).bit_length() + 7) // 8)
-    return bytes([tag, 0x80 | len(length)]) + length + content
-
-
-def _integer(value: int) -> bytes:
-    return _tlv(0x02, value.to_bytes((value + (value < 0)).bit_length() // 8 + 1, signed=True))
-
-
-def _oid(dotted: str) -> bytes:
-    first, second, *rest = (int(part) for part in dotted.split("."))
-    out = bytearray()
-    for number in (first * 40 + second, *rest):
-        groups = [number & 0x7F]
-        while number := number >> 7:
-            groups.append(number & 0x7F | 0x80)
-        out += bytes(reversed(groups))
-    return _tlv(0x06, bytes(out))
-
-
-def _time(moment: dt.datetime) -> bytes:
-    """UTCTime to 2049, GeneralizedTime from 2050 (RFC 5280, 4.1.2.5)."""
-    moment = moment.astimezone(dt.UTC)
-    if moment.year < 2050:
-        return _tlv(0x17, moment.strftime("%y%m%d%H%M%SZ").encode())
-    return _tlv(0x18, moment.strftime("%Y%m%d%H%M%SZ").encode())
+        return tlv(0x30, object_identifier({"sha1": "1.2.840.10040.4.3", "sha256": "2.16.840.1.101.3.4.3.2"}[named]))
+    return tlv(0x30, object_identifier("1.3.101.112" if isinstance(key, ed25519.Ed25519PrivateKey) else "1.3.101.113"))
 
 
 SAN = ExtensionOID.SUBJECT_ALTERNATIVE_NAME

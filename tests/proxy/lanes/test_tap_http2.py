@@ -511,6 +511,23 @@ REFUSED: dict[str, tuple[Stream, str]] = {
         "server: a frame of type 1 with more than",
     ),
     "a short PUSH_PROMISE": ([*BEGUN, ASKED, (SERVER, frame(PUSH_PROMISE, 4, 1, b"\0\0\0"))], "server: a frame of"),
+    "an extended CONNECT that is offered no more": (
+        [
+            *BEGUN,
+            (SERVER, frame(SETTINGS, 0, 0, struct.pack(">HLHL", 8, 1, 8, 0))),
+            asks([(":method", "CONNECT"), (":protocol", "x"), *REQUEST[1:]], 4),
+        ],
+        "client: an extended CONNECT",
+    ),
+    "a table above what is kept, though announced": (
+        [
+            *BEGUN,
+            (SERVER, frame(SETTINGS, 0, 0, struct.pack(">HL", 1, 2**20))),
+            (CLIENT, frame(HEADERS, 5, 1, b"\x3f\xe1\xff\x03" + block(REQUEST))),  # 65536
+            (CLIENT, frame(HEADERS, 5, 3, b"\x3f\xe2\xff\x03" + block(REQUEST))),  # 65537
+        ],
+        "client: a header block that cannot be decoded: Encoder exceeded",
+    ),
     "1001 streams": (
         [*BEGUN, *((CLIENT, frame(HEADERS, 4, 2 * n + 1, b"\x82\x84\x87")) for n in range(1001))],
         "client: more than 1000 open streams",
@@ -569,6 +586,32 @@ def test_frames_for_streams_that_are_closed_are_skipped() -> None:
 def test_the_reserved_bit_of_a_stream_number_does_not_count() -> None:
     _, out = begun(ASKED, ANSWERING, (SERVER, frame(DATA, 1, 1 | 1 << 31, b"abc")))
     assert told(out) == [Told(response_bytes=3)]
+
+
+def test_the_reserved_bit_of_the_connection_does_not_count() -> None:
+    tap, _ = begun((CLIENT, frame(PING, 0, 1 << 31, bytes(8))))
+    assert not tap.busy
+
+
+@pytest.mark.parametrize(("code", "outcome"), [(0, "complete"), (8, "reset"), (0x01000000, "reset")])
+def test_a_reset_behind_the_whole_answer_is_an_error_unless_it_says_no_error(code: int, outcome: str) -> None:
+    _, out = begun(ASKING, ANSWERED, (SERVER, frame(RST_STREAM, 0, 1, struct.pack(">L", code))))
+    assert told(out) == [Told(outcome=outcome)]
+
+
+def test_a_reset_by_the_client_is_one_even_behind_the_whole_answer() -> None:
+    _, out = begun(ASKING, ANSWERED, (CLIENT, frame(RST_STREAM, 0, 1, bytes(4))))
+    assert told(out) == [Told(outcome="reset")]
+
+
+def test_goaway_ends_just_what_the_other_side_opened() -> None:
+    promise = (SERVER, frame(PUSH_PROMISE, 4, 1, b"\0\0\0\2" + block([*REQUEST[:3], (":path", "/pushed")])))
+    tap, out = begun(ASKED, promise, (SERVER, frame(GOAWAY, 0, 0, bytes(8))))
+    assert [exchange.path for exchange in out] == ["/x"]
+    assert tap.busy
+    play(tap, [(CLIENT, frame(GOAWAY, 0, 0, bytes(8)))])
+    assert told(out) == [Told(status=0, outcome="reset"), Told(path="/pushed", status=0, outcome="reset")]
+    assert not tap.busy
 
 
 def test_a_promised_stream_may_be_refused_by_the_client() -> None:

@@ -1,0 +1,12 @@
+"""What the supervisor and a worker say to each other on the control socket, and what both must agree on."""
+
+from __future__ import annotations
+
+READY = b"r"
+"""From a worker: it accepts connections."""
+DRAIN = b"d"
+"""To a worker: accept no more, let what is under way end, then end."""
+BACKLOG = 1024
+"""Connections that wait in a listening socket's queue."""
+ISSUER_SOCKET = ("run", "issuer.sock")
+"""Where the issuer listens, below the state directory."""
