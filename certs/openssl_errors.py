@@ -20,6 +20,8 @@ _TIMES = frozenset({9, 10})
 """Judged by :mod:`certs.checks` against the time that was passed in, on every certificate of the path."""
 _PATH = frozenset({2, 18, 19, 20, 21, 27, 29, 30, 31})
 """No path was found: settled by our own, which says so itself where it reaches no anchor."""
+_SIGNATURES = frozenset({4, 7, 77})
+"""Settled by our own path too, which says so where one in it does not verify."""
 _UNSEEN_OUTSIDE = frozenset({26, 66, 67, 68})
 """Purpose and security level: set in a handshake, and not to be set outside of one."""
 
@@ -106,7 +108,7 @@ def _settled(code: int, depth: int, path: Path) -> bool:
     if code in _TIMES:
         return True
     if path.anchor is None:
-        return code in _PATH
+        return code in _PATH | _SIGNATURES
     # The server's own certificate is in every path; what is above it may be another's.
     return code in _UNSEEN_OUTSIDE and depth > 0
 

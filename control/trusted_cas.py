@@ -38,7 +38,6 @@ def add(
             f"expected 1 to {LONGEST_NAME} printable characters, no space at the ends"
         )
     with inst.reading(tenant) as (connection, found):
-        _refuse_taken(connection, found.id, tenant, name)
         existing = _anchors(connection, found.id)
     bundle = examine_trusted(data, now, existing)
     if not bundle.ok:
@@ -47,7 +46,7 @@ def add(
     chain = [certificate.public_bytes(Encoding.DER) for certificate in bundle.chain]
     try:
         with inst.changing(tenant) as (connection, found):
-            _refuse_taken(connection, found.id, tenant, name)  # again: now nobody else can write
+            _refuse_taken(connection, found.id, tenant, name)
             fingerprint = bundle.anchor.fingerprint(SHA256())
             added = trusted_cas.add(connection, found.id, name, active, chain, fingerprint, now)
             changes.announce(connection, found.id, ChangeKind.TRUSTED_CA_ADDED, now)

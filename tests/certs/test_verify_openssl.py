@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
+from cryptography import x509
 
+from certs import checks, verify
 from certs.authority import spki_sha256
+from certs.facts import Facts, facts_of
 from certs.names import parse_host
 from certs.openssl_errors import DEFECTS, defect_of
 from certs.trust import TrustStore
@@ -30,7 +33,7 @@ def test_what_is_not_known_or_not_readable_is_malformed(code: int) -> None:
 
 @pytest.mark.parametrize("code", sorted(DEFECTS))
 def test_every_code_comes_to_a_defect_where_no_anchor_is_reached(code: int) -> None:
-    settled_by_our_own_path_and_time = {2, 9, 10, 18, 19, 20, 21, 27, 29, 30, 31}
+    settled_by_our_own_path_and_time = {2, 4, 7, 77, 9, 10, 18, 19, 20, 21, 27, 29, 30, 31}
     expected = {Defect.SELF_SIGNED} if code in settled_by_our_own_path_and_time else {Defect.SELF_SIGNED, DEFECTS[code]}
     assert set(judged(self_signed(), (code, 0)).defects) == expected
 
@@ -65,8 +68,28 @@ def test_an_objection_beside_a_finding_of_ours_is_tried_again_too() -> None:
 def test_an_objection_that_cannot_be_tried_again_behind_a_finding_is_kept() -> None:
     """OpenSSL stops at our finding's own objection, so nobody knows whether the other holds."""
     forger = root().intermediate(ca=False)
-    found = judged(forger.leaf(), (79, 1), (47, 0), (34, 0))
+    found = judged(forger.leaf(), (79, 1), (20, 0), (47, 0), (34, 0))
     assert found.defects == (Defect.MALFORMED, Defect.CONSTRAINT_VIOLATION)
+    assert len(found.findings) == 2
+
+
+@pytest.mark.parametrize("error", [(25, 2), (25, 0)])
+def test_what_openssl_objects_to_on_our_path_stays_when_no_check_of_ours_shares_it(
+    error: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "CHECKS", tuple(c for c in checks.CHECKS if c is not checks.path_lengths_are_kept))
+    leaf = root().intermediate("Zero", path_length=0).intermediate("One").leaf()
+    assert judged(leaf).ok
+    found = judged(leaf, error)
+    assert [(f.defect, f.certificate) for f in found.findings] == [
+        (Defect.CONSTRAINT_VIOLATION, 0 if error[1] == 0 else None)
+    ]
+
+
+def test_what_openssl_finds_when_it_tries_again_counts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "CHECKS", tuple(c for c in checks.CHECKS if c is not checks.path_lengths_are_kept))
+    leaf = root().intermediate("Zero", path_length=0).intermediate("One").leaf()
+    assert judged(leaf, (34, 0), (20, 0)).defects == (Defect.MALFORMED, Defect.CONSTRAINT_VIOLATION)
 
 
 def test_what_openssl_finds_on_our_path_counts_though_our_checks_pass_it() -> None:
@@ -95,6 +118,7 @@ def test_what_openssl_says_of_a_certificate_that_cannot_be_read_is_named() -> No
         Defect.INCOMPLETE_CHAIN,
         Defect.HOSTNAME_MISMATCH,
     )
+    assert len(found.findings) == 4
 
 
 def test_our_own_key_is_found_beside_a_server_certificate_that_cannot_be_read() -> None:
@@ -107,6 +131,18 @@ def test_our_own_key_is_found_beside_a_server_certificate_that_cannot_be_read() 
         Defect.INCOMPLETE_CHAIN,
         Defect.HOSTNAME_MISMATCH,
     )
+
+
+def test_a_server_certificate_without_an_outline_is_vouched_for_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf = issuing().leaf()
+
+    def outline(certificate: x509.Certificate) -> Facts:
+        if certificate == leaf.certificate:
+            raise ValueError("no outline")
+        return facts_of(certificate)
+
+    monkeypatch.setattr(verify, "facts_of", outline)
+    assert judged(leaf).defects == (Defect.MALFORMED, Defect.INCOMPLETE_CHAIN, Defect.HOSTNAME_MISMATCH)
 
 
 def test_a_second_certificate_does_not_stand_in_for_one_that_cannot_be_read() -> None:

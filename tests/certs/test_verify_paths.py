@@ -18,7 +18,7 @@ from certs.verdict import Defect, Verdict
 from certs.verify import MOST_PATHS, Handshake, judge
 from tests.certs.scenarios import Server, issuing, root
 from tests.certs.test_verify_handshake import after_handshake
-from tests.harness.pki import HOUR, NOW, Authority, Raw, kept_key, new_key
+from tests.harness.pki import HOUR, NOW, Authority, Raw, kept_key, new_key, self_signed
 
 Counter = Callable[[], int]
 
@@ -140,6 +140,15 @@ def test_the_longest_path_is_judged_where_none_reaches_an_anchor() -> None:
     assert found.findings[0].certificate == 2
 
 
+def test_a_shorter_path_that_is_tried_later_is_not_the_longest() -> None:
+    stranger = Authority.root("Stranger")
+    upper = stranger.intermediate("Upper")
+    long_way = upper.intermediate("Lower")
+    short_way = Authority.root("Missing").cross_sign(long_way)
+    found = judged(Server(long_way.leaf(), chain=[long_way, short_way, upper], own=[[root()]]))
+    assert found.chain[1:] == (long_way.certificate, upper.certificate)
+
+
 def test_a_mismatch_of_key_identifiers_is_a_missing_issuer_and_no_bad_signature() -> None:
     impostor = Authority.root("Root")
     assert judged(Server(impostor.leaf(), chain=[], own=[[root()]])).defects == (Defect.INCOMPLETE_CHAIN,)
@@ -203,6 +212,22 @@ def test_a_name_that_the_second_verifier_cannot_be_asked_about_is_malformed() ->
     assert found.defects == (Defect.MALFORMED,)
 
 
+def test_what_cryptography_would_refuse_as_well_is_named_once() -> None:
+    found = judged(Server(issuing().leaf(eku=["client"]), common=[root()]))
+    assert found.defects == (Defect.WRONG_PURPOSE,)
+
+
+def test_a_server_certificate_that_is_of_the_common_store_itself_is_judged() -> None:
+    leaf = self_signed(ca=True)
+    assert judged(Server(leaf, common=[leaf])).defects == (Defect.WRONG_PURPOSE,)
+    assert judged(Server(self_signed(not_after=NOW - HOUR), common=[root()])).defects == (
+        Defect.SELF_SIGNED,
+        Defect.EXPIRED,
+    )
+    plain = self_signed()
+    assert judged(Server(plain, common=[plain])).ok
+
+
 def test_a_path_that_was_never_valid_as_a_whole_is_not_asked_about() -> None:
     late = root().intermediate("Late", not_before=NOW + HOUR)
     found = judged(Server(late.leaf(not_after=NOW - HOUR), common=[root()]))
@@ -249,6 +274,25 @@ def test_the_limit_on_signatures_counts_remembered_ones_too() -> None:
     assert not checker.exhausted
     assert not checker.verified(parent, parent)
     assert checker.exhausted
+
+
+def test_a_search_that_may_check_no_signature_says_that_it_is_not_through() -> None:
+    search = Search(
+        [facts_of(root().leaf().certificate), facts_of(root().certificate)], TrustStore([], []), Signatures(0)
+    )
+    assert len(list(search.paths())) == 1
+    assert search.exhausted
+
+
+def test_limits_that_were_met_beside_a_path_to_an_anchor_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Search, "exhausted", True)
+    assert judged(Server(issuing().leaf())).ok
+    assert judged(Server(issuing().leaf(not_after=NOW - HOUR))).defects == (Defect.EXPIRED,)
+
+
+def test_seventeen_certificates_are_malformed_and_the_first_sixteen_judged() -> None:
+    found = judged(Server(issuing().leaf(), chain=[*[Authority.root("Other")] * 15, issuing()]))
+    assert found.defects == (Defect.MALFORMED, Defect.INCOMPLETE_CHAIN)
 
 
 def test_a_mesh_of_cross_certificates_ends_within_the_steps() -> None:

@@ -165,6 +165,19 @@ def test_a_thousand_requests_are_in_flight_at_most(tmp_path: Path, clock: Clock)
         asyncio.run(run(inst))
 
 
+def test_reading_goes_on_as_soon_as_one_is_answered(
+    inst: Installation, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("issuer.connection.MOST_IN_FLIGHT", 2)
+
+    async def run() -> None:
+        async with issuer_here(inst, clock) as (_, client):
+            asked = (client.leaf("default", f"h{number}.example", "ecdsa", None) for number in range(9))
+            assert len({leaf.certificate for leaf in await asyncio.gather(*asked)}) == 9
+
+    asyncio.run(run())
+
+
 def test_a_worker_that_reads_no_answers_is_not_answered_into_memory(inst: Installation, clock: Clock) -> None:
     async def run() -> None:
         async with issuer_here(inst, clock) as (service, client):

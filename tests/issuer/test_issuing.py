@@ -262,6 +262,8 @@ def test_another_active_ca_is_used_within_a_second_and_all_of_the_old_one_is_for
             held = service.issuance.keyring.held("default")
             new = activate_new_ca(inst, "default", clock())
             await until("the purge", lambda: service.issuance.keyring.held("default") is not held, seconds=1)
+            with inst.store.reading() as connection:
+                assert service.issuance.keyring.seen == changes.latest(connection), "it is not read again and again"
             after = await client.leaf("default", "www.example", "ecdsa", None)
             assert (before.signing_ca == new, after.signing_ca) == (False, new)
             assert after.leaf_key != before.leaf_key

@@ -63,6 +63,13 @@ def a_root_of_a_trusted_ones_name_is_untrusted() -> Server:
     return Server(impostor.leaf(), chain=[impostor], own=[[root()]])
 
 
+@scenario(Defect.UNTRUSTED_ROOT)
+def a_root_of_a_trusted_ones_name_is_untrusted_without_key_identifiers_too() -> Server:
+    """OpenSSL tries the trusted one's key, and calls the signature bad."""
+    impostor = Authority.root("Root", ski=False, aki=False)
+    return Server(impostor.leaf(aki=False), chain=[impostor], own=[[root()]])
+
+
 @scenario(Defect.INCOMPLETE_CHAIN)
 def a_helper_is_no_anchor() -> Server:
     """The bundle's topmost certificate alone is trusted; here that one is somebody else's."""
