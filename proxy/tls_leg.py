@@ -6,6 +6,7 @@ A leg knows nothing of proxies. It is fed what the wire brought, gives the plain
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from OpenSSL import SSL
 
@@ -14,6 +15,13 @@ RECORD = 16_384
 _OVERHEAD = 64
 _HANDSHAKE_FLIGHT = 16_384
 _TICKETS = 2_048
+
+
+def half_close(transport: asyncio.Transport) -> None:
+    """Send FIN behind what is still to be written; where the peer is gone already there is nobody to tell."""
+    if not transport.is_closing():
+        with contextlib.suppress(OSError):  # ENOTCONN: its RST has come, and its loss is about to be told
+            transport.write_eof()
 
 
 class LegError(Exception):
@@ -135,10 +143,9 @@ class TlsLeg:
 
     def half_close(self) -> None:
         """Send FIN behind what is still to be written."""
-        transport = self.transport
-        if not self.shut and not transport.is_closing() and transport.can_write_eof():
+        if not self.shut:
             self.shut = True
-            transport.write_eof()
+            half_close(self.transport)
 
     def flush(self, size: int) -> None:
         """Write what OpenSSL has for the wire; ``size`` is the expected most, in bytes."""

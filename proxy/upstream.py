@@ -7,6 +7,7 @@ tells its owner what happened. :class:`Judge` turns a finished handshake into a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -84,7 +85,8 @@ def reset(transport: asyncio.Transport) -> None:
     """End a connection with RST: a FIN could be taken for the end of an answer that has no length."""
     connection = transport.get_extra_info("socket")
     if connection is not None and not transport.is_closing():
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+        with contextlib.suppress(OSError):  # the peer was faster
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
     transport.abort()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxy.lanes.tap_bytes import BytesTap
 from proxy.log import INFO
 from proxy.session import Session
-from proxy.tls_leg import LegError
+from proxy.tls_leg import LegError, half_close
 from proxy.upstream import NOBODY, READ_LIMIT, ServerLeg
 
 
@@ -55,8 +55,8 @@ class SpliceLane:
     def ended(self) -> bool:
         """FIN from the client."""
         self.client_done = True
-        if self.server.transport is not None and not self.server.transport.is_closing():
-            self.server.transport.write_eof()
+        if self.server.transport is not None:
+            half_close(self.server.transport)
         if self.server_done:
             self.session.close("both sides ended")
         return not self.server_done
@@ -85,8 +85,8 @@ class SpliceLane:
         self.server_done = True
         if self.client_done:
             self.session.close("both sides ended")
-        elif not self.session.client.is_closing():
-            self.session.client.write_eof()
+        else:
+            half_close(self.session.client)
 
     def server_lost(self, error: Exception | None) -> None:
         """The connection to the server is gone."""
