@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from certs import signatures
 from certs.facts import facts_of
@@ -363,3 +365,22 @@ def test_a_key_of_another_kind_verifies_nothing() -> None:
     rsa, ec = Authority.root(key=kept_key("rsa2048")), Authority.root()
     assert not signatures.verified(facts_of(rsa.leaf().certificate), facts_of(ec.certificate))
     assert not signatures.verified(facts_of(ec.leaf().certificate), facts_of(rsa.certificate))
+
+
+def test_rsa_pss_signatures_verify() -> None:
+    key = kept_key("rsa2048")
+    assert isinstance(key, rsa.RSAPrivateKey)
+    scheme = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "PSS")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, NOW, NOW + HOUR)
+    mine = facts_of(builder.sign(key, hashes.SHA256(), rsa_padding=scheme))
+    assert signatures.verified(mine, mine)
+    assert not signatures.verified(mine, facts_of(Authority.root(key=kept_key("rsa2048", 1)).certificate))
+    assert not signatures.verified(mine, facts_of(root().certificate))
+
+
+def test_a_key_that_cannot_be_read_verifies_nothing() -> None:
+    spki = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200" + "04" + "01" * 64)
+    unreadable = facts_of(root().intermediate(spki=spki).certificate)
+    assert unreadable.key is None
+    assert not signatures.verified(facts_of(issuing().certificate), unreadable)
