@@ -7,14 +7,13 @@ its session in. However many connections wait for the same leaf, the issuer is a
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from cachetools import LRUCache
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from issuer.client import IssuedLeaf, PrivateKey
 from proxy.snapshot import Snapshot
@@ -78,8 +77,9 @@ class Leaves:
         self.hits = 0
         self.asked = 0
         self._kept: LRUCache[tuple[str, str, str, bool], Shown] = LRUCache(size)
-        self._keys: LRUCache[tuple[str, int], PrivateKey] = LRUCache(256)
-        self._waiting: dict[tuple[object, ...], asyncio.Task[Shown]] = {}
+        self._keys: LRUCache[tuple[str, int], crypto.PKey] = LRUCache(256)
+        self._waiting: dict[tuple[object, ...], list[Callable[[Shown | Exception], None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def kept(self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None) -> Shown | None:
         """The leaf, where one is at hand. ``server_not_after`` None: there is no server certificate with good dates."""
@@ -92,26 +92,43 @@ class Leaves:
             return shown
         return None
 
-    async def ask(self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None) -> Shown:
-        """The leaf from the issuer; one question for all who wait. Raises issuer.client.IssuerUnavailable."""
-        question = (snapshot.tenant, snapshot.signing_ca, host, key, server_not_after)
-        if (task := self._waiting.get(question)) is None:
-            task = asyncio.get_running_loop().create_task(self._ask(snapshot, host, key, server_not_after))
-            self._waiting[question] = task
-            task.add_done_callback(lambda done: self._answered(question, done))
-        # A client that goes away must not take the answer from the others.
-        return await asyncio.shield(task)
+    def ask(
+        self,
+        snapshot: Snapshot,
+        host: str,
+        key: str,
+        server_not_after: float | None,
+        done: Callable[[Shown | Exception], None],
+    ) -> None:
+        """Get the leaf from the issuer: one question for all who wait for it.
 
-    def _answered(self, question: tuple[object, ...], task: asyncio.Task[Shown]) -> None:
-        self._waiting.pop(question, None)
-        if not task.cancelled():
-            task.exception()  # whoever waits has it; where nobody does any more, it is of no interest
+        ``done`` gets it, or why there is none: issuer.client.IssuerUnavailable, or a fault of ours.
+        """
+        question = (snapshot.tenant, snapshot.signing_ca, host, key, server_not_after)
+        if (waiting := self._waiting.get(question)) is not None:
+            waiting.append(done)
+            return
+        self._waiting[question] = [done]
+        task = asyncio.get_running_loop().create_task(self._answer(question, snapshot, host, key, server_not_after))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(
+        self, question: tuple[object, ...], snapshot: Snapshot, host: str, key: str, server_not_after: float | None
+    ) -> None:
+        outcome: Shown | Exception
+        try:
+            outcome = await self._ask(snapshot, host, key, server_not_after)
+        except Exception as error:  # noqa: BLE001 - nothing carries on: everyone who waits is told
+            outcome = error
+        for done in self._waiting.pop(question):
+            done(outcome)
 
     async def _ask(self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None) -> Shown:
         self.asked += 1
         issued = await self.issuer.leaf(snapshot.tenant, host, key, server_not_after)
         if (private := self._keys.get((snapshot.tenant, issued.leaf_key))) is None:
-            private = await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key)
+            private = crypto.PKey.from_cryptography_key(await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key))
             self._keys[(snapshot.tenant, issued.leaf_key)] = private
         shown = Shown(leaf_context(issued, private), issued.signing_ca, issued.not_after, issued.reuse_until)
         self._kept[(snapshot.tenant, host, key, server_not_after is None)] = shown
@@ -125,8 +142,12 @@ class Leaves:
             del self._keys[held]
 
 
-def leaf_context(issued: IssuedLeaf, private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> SSL.Context:
-    """The server side of TLS towards a client, with this leaf and its whole chain."""
+def leaf_context(issued: IssuedLeaf, private: crypto.PKey) -> SSL.Context:
+    """The server side of TLS towards a client, with this leaf and its whole chain.
+
+    The objects that are handed to OpenSSL are its own: cryptography's would be encoded and parsed again for each leaf,
+    which is more than all the rest of this.
+    """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(CLIENT_CIPHERS)
@@ -135,13 +156,19 @@ def leaf_context(issued: IssuedLeaf, private: ec.EllipticCurvePrivateKey | rsa.R
     # Tickets are enough to resume by; sessions kept here would only be memory.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(b"sallyport")
-    context.use_certificate(x509.load_der_x509_certificate(issued.certificate))
+    context.use_certificate(crypto.load_certificate(crypto.FILETYPE_ASN1, issued.certificate))
     for certificate in issued.chain:
-        context.add_extra_chain_cert(x509.load_der_x509_certificate(certificate))
+        context.add_extra_chain_cert(_authority(certificate))
     context.use_privatekey(private)
     context.check_privatekey()
     context.set_alpn_select_callback(select_alpn)
     return context
+
+
+@functools.lru_cache(64)
+def _authority(certificate: bytes) -> crypto.X509:
+    """A certificate of a signing CA's chain: the same for all its leaves."""
+    return crypto.load_certificate(crypto.FILETYPE_ASN1, certificate)
 
 
 def select_alpn(connection: SSL.Connection, offers: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:

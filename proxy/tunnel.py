@@ -234,16 +234,24 @@ class Tunnel:
         kind = "rsa" if snapshot.signing_ca_is_rsa and not self.hello.ecdsa else "ecdsa"
         if (shown := leaves.kept(snapshot, host, kind, server_not_after)) is not None:
             return self._show(shown)
+        return leaves.ask(snapshot, host, kind, server_not_after, self._answered)
 
-        async def ask() -> None:
-            try:
-                self._show(await leaves.ask(snapshot, host, kind, server_not_after))
-            except IssuerUnavailable as error:
+    def _answered(self, outcome: Shown | Exception) -> None:
+        """The issuer has answered, or will not."""
+        session = self.session
+        if session.phase is not self:
+            return  # the client did not wait
+        try:
+            if isinstance(outcome, Shown):
+                self._show(outcome)
+            elif isinstance(outcome, IssuerUnavailable):
                 # Without a leaf there is no TLS to tell the client in.
-                session.log(WARNING, "no leaf", host=host, reason=str(error))
-                self._alert(ALERT_INTERNAL_ERROR, f"no leaf: {error}")
-
-        return session.run(ask())
+                session.log(WARNING, "no leaf", host=self.host.text, reason=str(outcome))
+                self._alert(ALERT_INTERNAL_ERROR, f"no leaf: {outcome}")
+            else:
+                session.broken(outcome)
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection; the others wait for their leaf
+            session.broken(error)
 
     def _show(self, shown: Shown) -> None:
         session, server = self.session, self.server

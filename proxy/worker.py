@@ -19,6 +19,7 @@ import socket
 import sys
 import time
 import traceback
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -190,6 +191,9 @@ def main() -> int:
     parser.add_argument("--control", type=int, required=True, metavar="FD")
     parser.add_argument("--number", type=int, default=0)
     arguments = parser.parse_args()
+    # Odd certificates of strangers make cryptography warn on standard error, which is the log; certs looks at what
+    # the warnings are about by itself.
+    warnings.simplefilter("ignore")
     settings = Settings.model_validate_json(sys.stdin.buffer.read())
     sockets = []
     for entry in arguments.listen:

@@ -1,0 +1,175 @@
+"""Which leaf is shown again, which is asked for, and that the issuer is asked once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, cast
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL
+
+from issuer.client import IssuedLeaf, IssuerUnavailable, PrivateKey
+from proxy.leaves import DAY, Leaves, Shown, limit, usable
+from proxy.snapshot import Snapshot
+from tests.harness.pki import Authority
+
+NOW = 1_800_000_000.0
+
+
+def shown(not_after: float, reuse_until: float, signing_ca: int = 1) -> Shown:
+    return Shown(cast("SSL.Context", None), signing_ca, not_after, reuse_until)
+
+
+@pytest.mark.parametrize(
+    ("server_not_after", "expected"),
+    [
+        (None, NOW + DAY),
+        (NOW - 1, NOW + DAY),
+        (NOW + 3600, NOW + 3600),
+        (NOW + 7 * DAY, NOW + 7 * DAY),
+        (NOW + 90 * DAY, NOW + 7 * DAY),
+    ],
+)
+def test_a_leaf_lives_no_longer_than_the_server_and_seven_days(server_not_after: float | None, expected: float) -> None:
+    assert limit(server_not_after, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("leaf", "latest", "expected"),
+    [
+        (shown(NOW + 5 * DAY, NOW + 3 * DAY), NOW + 7 * DAY, True),
+        (shown(NOW + 5 * DAY, NOW + 3 * DAY), NOW + 4 * DAY, False),
+        (shown(NOW + 5 * DAY, NOW + 3 * DAY, signing_ca=2), NOW + 7 * DAY, False),
+        (shown(NOW - 1, NOW + 60), NOW + 7 * DAY, False),
+        (shown(NOW + DAY, NOW - 1), NOW + 7 * DAY, False),
+        (shown(NOW + DAY, NOW - 1), NOW + DAY, True),
+        (shown(NOW + 100, NOW - 1), NOW + 100, False),
+        (shown(NOW + 100, NOW + 1), NOW + 100, True),
+    ],
+)
+def test_when_a_leaf_may_be_shown_again(leaf: Shown, latest: float, expected: bool) -> None:
+    assert usable(leaf, 1, latest, NOW) is expected
+
+
+class Issuer:
+    """An issuer that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.ca = Authority.root()
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.asked: list[tuple[str, str, str, float | None]] = []
+        self.keys = 0
+        self.go = asyncio.Event()
+        self.fails: Exception | None = None
+        self.signing_ca = 1
+
+    async def leaf(self, tenant: str, host: str, key: str, server_not_after: float | None) -> IssuedLeaf:
+        self.asked.append((tenant, host, key, server_not_after))
+        await self.go.wait()
+        if self.fails is not None:
+            raise self.fails
+        leaf = self.ca.leaf(host, key=self.key)
+        return IssuedLeaf(leaf.raw, (self.ca.raw,), 5, self.signing_ca, NOW + 5 * DAY, NOW + 3 * DAY, 1)
+
+    async def leaf_key(self, tenant: str, leaf_key: int) -> PrivateKey:
+        self.keys += 1
+        return self.key
+
+
+def snapshot(tenant: str = "default", signing_ca: int = 1) -> Snapshot:
+    return Snapshot(tenant, 1, *(cast("Any", None),) * 4, signing_ca, False, ())
+
+
+async def gather(leaves: Leaves, *questions: tuple[Any, ...]) -> list[Shown | Exception]:
+    got: list[Shown | Exception] = []
+    for question in questions:
+        leaves.ask(*question, got.append)
+    cast("Issuer", leaves.issuer).go.set()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    return got
+
+
+def test_however_many_wait_the_issuer_is_asked_once() -> None:
+    async def scenario() -> None:
+        issuer = Issuer()
+        leaves = Leaves(issuer, 16, lambda: NOW)
+        question = (snapshot(), "one.example", "ecdsa", NOW + 90 * DAY)
+        got = await gather(leaves, *[question] * 5, (snapshot(), "two.example", "ecdsa", NOW + 90 * DAY))
+        assert len(got) == 6
+        assert len({id(one) for one in got}) == 2
+        assert [host for _, host, _, _ in issuer.asked] == ["one.example", "two.example"]
+        assert issuer.keys <= 2
+        assert leaves.kept(*question) is got[0]
+        assert leaves.hits == 1
+
+    asyncio.run(scenario())
+
+
+def test_everyone_who_waits_is_told_that_there_is_none_and_the_next_one_asks_again() -> None:
+    async def scenario() -> None:
+        issuer = Issuer()
+        issuer.fails = IssuerUnavailable("timeout", "no answer")
+        leaves = Leaves(issuer, 16, lambda: NOW)
+        question = (snapshot(), "one.example", "ecdsa", NOW + 90 * DAY)
+        assert await gather(leaves, question, question) == [issuer.fails] * 2
+        issuer.fails = None
+        assert isinstance((await gather(leaves, question))[0], Shown)
+        assert len(issuer.asked) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_leaf_for_bad_dates_and_one_for_good_dates_are_kept_apart() -> None:
+    async def scenario() -> None:
+        leaves = Leaves(Issuer(), 16, lambda: NOW)
+        await gather(leaves, (snapshot(), "one.example", "ecdsa", NOW + 90 * DAY))
+        assert leaves.kept(snapshot(), "one.example", "ecdsa", None) is None
+        assert leaves.kept(snapshot(), "one.example", "ecdsa", NOW + 90 * DAY) is not None
+        assert leaves.kept(snapshot(), "one.example", "rsa", NOW + 90 * DAY) is None
+        assert leaves.kept(snapshot("other"), "one.example", "ecdsa", NOW + 90 * DAY) is None
+        assert leaves.kept(snapshot(signing_ca=2), "one.example", "ecdsa", NOW + 90 * DAY) is None
+
+    asyncio.run(scenario())
+
+
+def test_what_is_forgotten_is_asked_for_again_key_and_all() -> None:
+    async def scenario() -> None:
+        issuer = Issuer()
+        leaves = Leaves(issuer, 16, lambda: NOW)
+        question = (snapshot(), "one.example", "ecdsa", NOW + 90 * DAY)
+        await gather(leaves, question)
+        leaves.forget("other")
+        assert leaves.kept(*question) is not None
+        leaves.forget("default")
+        assert leaves.kept(*question) is None
+        await gather(leaves, question)
+        assert issuer.keys == 2
+
+    asyncio.run(scenario())
+
+
+def test_the_context_shows_the_leaf_and_its_chain() -> None:
+    async def scenario() -> None:
+        leaves = Leaves(Issuer(), 16, lambda: NOW)
+        (got,) = await gather(leaves, (snapshot(), "one.example", "ecdsa", NOW + 90 * DAY))
+        assert isinstance(got, Shown)
+        server = SSL.Connection(got.context, None)
+        server.set_accept_state()
+        server.set_app_data((b"h2",))
+        client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+        client.set_connect_state()
+        client.set_alpn_protos([b"http/1.1", b"h2"])
+        for one, other in ((client, server), (server, client)) * 2:
+            with contextlib.suppress(SSL.WantReadError):
+                one.do_handshake()
+            with contextlib.suppress(SSL.WantReadError):
+                other.bio_write(one.bio_read(65536))
+        assert client.get_alpn_proto_negotiated() == b"h2"
+        chain = client.get_peer_cert_chain(as_cryptography=True)
+        assert chain is not None
+        assert len(chain) == 2
+
+    asyncio.run(scenario())
