@@ -19,7 +19,9 @@ LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 NAMES = {number: name for name, number in LEVELS.items()}
 MAX_LINE = 4000
 """A longer line loses its long fields: a pipe takes up to 4096 bytes (PIPE_BUF) whole, without another's in between."""
+CUT = 256
 MAX_WAITING = 4 << 20
+"""Characters that may wait to be written."""
 GATHER_SECONDS = 0.1
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, default=str).encode
@@ -59,16 +61,16 @@ class Log:
         """Log one event. Fields that are None or empty are left out."""
         if level < self.level:
             return
-        line = _encode(
-            {"time": round(self.wall(), 3), "level": NAMES[level], "event": event, "from": self.source}
-            | {name: value for name, value in fields.items() if value is not None and value != ""}
-        )
+        said: dict[str, Any] = {
+            "time": round(self.wall(), 3),
+            "level": NAMES[level],
+            "event": event,
+            "from": self.source,
+        }
+        whole = said | {name: value for name, value in fields.items() if value is not None and value != ""}
+        line = _encode(whole)
         if len(line) > MAX_LINE:
-            line = _encode(
-                {"time": round(self.wall(), 3), "level": NAMES[level], "event": event, "from": self.source, "cut": True}
-                | {name: value[:256] if isinstance(value, str) else value for name, value in fields.items()
-                   if isinstance(value, str | int | float)}
-            )[:MAX_LINE]  # fmt: skip
+            line = _cut(said, whole)
         if self.later is None:
             _write(self.fd, (line + "\n").encode())
             return
@@ -101,6 +103,17 @@ class Log:
             else:
                 _write(self.fd, ("\n".join(batch) + "\n").encode())
             self._backlog -= sum(map(len, batch))
+
+
+def _cut(said: dict[str, Any], whole: dict[str, Any]) -> str:
+    """The event with its long texts cut, and as many of its fields as there is room for."""
+    said = said | {"cut": True}
+    line = _encode(said)
+    for name, value in whole.items():
+        more = said | {name: value[:CUT] if isinstance(value, str) else value}
+        if len(longer := _encode(more)) <= MAX_LINE:
+            said, line = more, longer
+    return line
 
 
 def _write(fd: int, data: bytes) -> None:
