@@ -25,8 +25,6 @@ CLIENT_CIPHERS = (
 """TLS 1.2 towards clients: forward secrecy and authenticated encryption only (RFC 9325, section 4.2)."""
 DAY = 86_400.0
 AT_MOST = 7 * DAY
-SLACK = 300.0
-"""Seconds of life that a leaf must have left to be shown again."""
 
 
 class Issuer(Protocol):
@@ -57,15 +55,11 @@ def limit(server_not_after: float | None, now: float) -> float:
 
 
 def usable(shown: Shown, signing_ca: int, latest: float, now: float) -> bool:
-    """Whether a kept leaf may be shown now: of the active CA, alive, not too long-lived, not due for a new one.
+    """Whether a kept leaf may be shown now: of the active CA, not too long-lived, and not due.
 
-    One that is due is kept where a new one could not live longer anyway, since the server's certificate is ending.
+    When it is due is for the issuer to say (``reuse_until``): asked again, it gives this one or a new one.
     """
-    if shown.signing_ca != signing_ca or shown.not_after > latest + 1:
-        return False
-    if now < shown.reuse_until:
-        return shown.not_after > now
-    return shown.not_after > now + SLACK and shown.not_after >= latest - SLACK
+    return shown.signing_ca == signing_ca and shown.not_after <= latest and now < shown.reuse_until
 
 
 class Leaves:

@@ -26,8 +26,9 @@ from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY
 from proxy.log import ERROR, INFO, WARNING, Log, open_log_file
 
 START_SECONDS = 30.0
-STEADY_SECONDS = 10.0
-"""A child that lived longer is restarted at once; one that did not waits, longer each time."""
+STEADY_SECONDS = 1.0
+"""A child that was ready for longer is restarted at once. One that was not may be so once; then it waits, longer each
+time: whatever ends it would end it again."""
 FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0
 
 
@@ -45,7 +46,7 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     control: socket.socket | None = None
     started: float = 0.0
-    wait: float = FIRST_WAIT
+    wait: float = 0.0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -123,16 +124,16 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 if await loop.sock_recv(control, 1) == READY:
                     child.ready.set()
+                    child.started = time.monotonic()
             status = await exited(process)
             control.close()
             if self.stopping.is_set():
                 child.gone.set()
                 return
-            lived = time.monotonic() - child.started
             if not child.ready.is_set():
                 child.failed.set()
-            wait = 0.0 if lived > STEADY_SECONDS or child.wait == FIRST_WAIT else child.wait
-            child.wait = FIRST_WAIT * 2 if lived > STEADY_SECONDS else min(child.wait * 2, LONGEST_WAIT)
+            steady = child.ready.is_set() and time.monotonic() - child.started > STEADY_SECONDS
+            wait, child.wait = next_wait(child.wait, steady)
             self.log.event(ERROR, "process died", process=child.name, pid=process.pid, status=status, restart_in=wait)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), wait)
@@ -185,6 +186,13 @@ class Supervisor:
                 self.log.event(WARNING, "process killed", process=child.name, reason="it did not end in time")
                 child.process.kill()
                 child.process.wait()
+
+
+def next_wait(wait: float, steady: bool) -> tuple[float, float]:
+    """How long a dead child waits now, and how long it will the next time, in seconds."""
+    if steady:
+        return 0.0, 0.0
+    return wait, min(max(wait * 2, FIRST_WAIT), LONGEST_WAIT)
 
 
 async def exited(process: subprocess.Popen[bytes]) -> int:
