@@ -24,6 +24,7 @@ MAX_WAITING = 4 << 20
 """Characters that may wait to be written."""
 GATHER_SECONDS = 0.1
 
+_quote = json.encoder.encode_basestring_ascii
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, default=str).encode
 
 
@@ -33,7 +34,7 @@ class Log:
     def __init__(self, fd: int, level: str, source: str, wall: Callable[[], float]) -> None:
         self.fd = fd
         self.level = LEVELS[level]
-        self.source = source
+        self._source = _quote(source)
         self.wall = wall
         self.dropped = 0
         self.waiting: list[str] = []
@@ -61,16 +62,7 @@ class Log:
         """Log one event. Fields that are None or empty are left out."""
         if level < self.level:
             return
-        said: dict[str, Any] = {
-            "time": round(self.wall(), 3),
-            "level": NAMES[level],
-            "event": event,
-            "from": self.source,
-        }
-        whole = said | {name: value for name, value in fields.items() if value is not None and value != ""}
-        line = _encode(whole)
-        if len(line) > MAX_LINE:
-            line = _cut(said, whole)
+        line = self._line(level, event, fields)
         if self.later is None:
             _write(self.fd, (line + "\n").encode())
             return
@@ -82,14 +74,27 @@ class Log:
         self.waiting.append(line)
         self.size += len(line)
 
+    def _line(self, level: int, event: str, fields: dict[str, Any]) -> str:
+        parts = [f'{{"time":{self.wall():.3f},"level":"{NAMES[level]}","event":{_quote(event)},"from":{self._source}']
+        for name, value in fields.items():
+            # Nearly all are text or whole numbers: put together here, they cost a third of what the encoder does.
+            kind = type(value)
+            if kind is str:
+                if value:
+                    parts.append(f',"{name}":{_quote(value)}')
+            elif kind is int or kind is float:  # our floats are times: finite
+                parts.append(f',"{name}":{value}')
+            elif value is not None:
+                parts.append(f',"{name}":{_encode(value)}')
+        parts.append("}")
+        line = "".join(parts)
+        return line if len(line) <= MAX_LINE else _cut(json.loads(line))
+
     def _gathered(self) -> None:
         if not self.waiting:
             return
         if self.dropped and self._backlog < MAX_WAITING // 2:
-            self.waiting.append(
-                _encode({"time": round(self.wall(), 3), "level": "warning", "event": "log lines dropped",
-                         "from": self.source, "count": self.dropped})
-            )  # fmt: skip
+            self.waiting.append(self._line(WARNING, "log lines dropped", {"count": self.dropped}))
             self.dropped = 0
         self._backlog += self.size
         batch, self.waiting, self.size = self.waiting, [], 0
@@ -105,9 +110,9 @@ class Log:
             self._backlog -= sum(map(len, batch))
 
 
-def _cut(said: dict[str, Any], whole: dict[str, Any]) -> str:
+def _cut(whole: dict[str, Any]) -> str:
     """The event with its long texts cut, and as many of its fields as there is room for."""
-    said = said | {"cut": True}
+    said = {name: whole.pop(name) for name in ("time", "level", "event", "from")} | {"cut": True}
     line = _encode(said)
     for name, value in whole.items():
         more = said | {name: value[:CUT] if isinstance(value, str) else value}

@@ -12,6 +12,7 @@ from OpenSSL import SSL
 
 RECORD = 16_384
 """The most plain text that one TLS record holds (RFC 8446, section 5.1)."""
+_HEADER = 5
 _OVERHEAD = 64
 _HANDSHAKE_FLIGHT = 16_384
 _TICKETS = 2_048
@@ -43,7 +44,7 @@ def reasons_of(error: SSL.Error) -> tuple[str, ...]:
 class TlsLeg:
     """A TLS connection whose bytes come and go through memory."""
 
-    __slots__ = ("accepting", "closed", "ended", "established", "held", "shut", "tls", "transport")
+    __slots__ = ("accepting", "begun", "closed", "ended", "established", "held", "rest", "shut", "tls", "transport")
 
     def __init__(self, tls: SSL.Connection, transport: asyncio.Transport, accepting: bool = False) -> None:
         self.accepting = accepting
@@ -53,6 +54,8 @@ class TlsLeg:
         self.established = False
         self.ended = False
         """The peer has sent close_notify (RFC 8446, section 6.1): it will send no more."""
+        self.rest = 0
+        self.begun = b""
         self.held = 0
         """Bytes, about, that OpenSSL has ready and that go out with the next ones: fewer and larger writes."""
         self.closed = False
@@ -65,6 +68,7 @@ class TlsLeg:
         tls = self.tls
         if data:
             tls.bio_write(data)
+            self._is_one_record(data)  # to know, later on, where records begin
         try:
             tls.do_handshake()
             self.established = True
@@ -83,38 +87,48 @@ class TlsLeg:
     def receive(self, data: bytes) -> bytes:
         """Take wire bytes, give the plain text of every whole record. Raises LegError, its alert already on the way."""
         tls = self.tls
+        single = False
         if data:
             tls.bio_write(data)
-        first = b""
-        try:
-            first = tls.recv(RECORD)
-            second = tls.recv(RECORD)
-        except SSL.WantReadError:
-            if data and not first:
-                # Records without plain text (a KeyUpdate, say) may want an answer.
-                self.flush(_HANDSHAKE_FLIGHT)
-            return first
-        except SSL.ZeroReturnError:
-            self.ended = True
-            return first
-        except SSL.Error as error:
-            raise self._failed(error) from None
-        # One call of the next stage for all that there is: each costs more than the joining.
-        pieces = [first, second]
+            single = self._is_one_record(data)
+        pieces: list[bytes] = []
         try:
             while True:
                 pieces.append(tls.recv(RECORD))
+                if single:
+                    return pieces[0]
         except SSL.WantReadError:
-            pass
+            if data and not pieces:
+                # Records without plain text (a KeyUpdate, say) may want an answer.
+                self.flush(_HANDSHAKE_FLIGHT)
         except SSL.ZeroReturnError:
             self.ended = True
         except SSL.Error as error:
-            raise self._failed(error) from None
-        return b"".join(pieces)
+            self.flush(_HANDSHAKE_FLIGHT)
+            raise LegError(reasons_of(error)) from None
+        # One call of the next stage for all that there is: each costs more than the joining.
+        return b"".join(pieces) if len(pieces) != 1 else pieces[0]
 
-    def _failed(self, error: SSL.Error) -> LegError:
-        self.flush(_HANDSHAKE_FLIGHT)
-        return LegError(reasons_of(error))
+    def _is_one_record(self, data: bytes) -> bool:
+        """Whether ``data`` is one whole record, nothing before or behind it: then one look for plain text is enough.
+
+        To look in vain costs more than this does. A record says its length in the last two of its first five bytes
+        (RFC 8446, section 5.1); ``rest`` is what is still to come of one, ``begun`` the beginning of a header.
+        """
+        size = len(data)
+        at = self.rest
+        if not at and not self.begun and size > _HEADER and size == _HEADER + (data[3] << 8 | data[4]):
+            return True
+        if self.begun:
+            data = self.begun + data
+            size = len(data)
+            self.begun = b""
+        while at + _HEADER <= size:
+            at += _HEADER + (data[at + 3] << 8 | data[at + 4])
+        self.rest = max(0, at - size)
+        if at < size:
+            self.begun = data[at:]
+        return False
 
     def send(self, data: bytes, more: bool = False) -> None:
         """Encrypt and write; with ``more``, what follows at once writes it too. Raises LegError."""

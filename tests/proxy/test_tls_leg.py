@@ -6,6 +6,8 @@ import asyncio
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from proxy.tls_leg import LegError, TlsLeg, half_close
@@ -75,6 +77,27 @@ def test_plain_text_goes_both_ways(version: int) -> None:
     assert server.receive(client_wire.take()) == b"question" * 10_000
     server.send(b"answer" * 100_000)
     assert client.receive(server_wire.take()) == b"answer" * 100_000
+
+
+@given(st.lists(st.integers(1, 40_000), min_size=1, max_size=6), st.data())
+@settings(max_examples=60)
+def test_however_the_wire_cuts_it_the_plain_text_is_whole(sizes: list[int], draw: st.DataObject) -> None:
+    server, _, client, client_wire = up()
+    sent = received = b""
+    for number, size in enumerate(sizes):
+        piece = bytes([number]) * size
+        client.send(piece)
+        sent += piece
+    wire = client_wire.take()
+    while wire:
+        cut = draw.draw(st.integers(1, len(wire)) | st.sampled_from([min(3, len(wire)), min(8, len(wire))]))
+        received += server.receive(wire[:cut])
+        wire = wire[cut:]
+    assert received == sent
+    client.send(b"one more")
+    client.end()
+    assert server.receive(client_wire.take()) == b"one more"
+    assert server.ended
 
 
 def test_session_tickets_go_with_the_first_answer_in_one_write() -> None:
