@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,6 +22,7 @@ METADATA = (
     ipaddress.ip_network("100.100.100.200/32"),
     ipaddress.ip_network("168.63.129.16/32"),
     ipaddress.ip_network("192.0.0.192/32"),
+    ipaddress.ip_network("fd20:ce::254/128"),
 )
 DENIED = (
     ipaddress.ip_network("0.0.0.0/8"),  # "this network" (RFC 791): the kernel takes 0.0.0.0 for itself
@@ -34,19 +36,22 @@ DENIED = (
     ipaddress.ip_network("ff00::/8"),
     *METADATA,
 )
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
+IPV4_LAST = (
+    # The IPv4 address is in the last 32 bits: NAT64 (RFC 6052, RFC 8215) and SIIT (RFC 2765).
+    ipaddress.ip_network("64:ff9b::/96"),
+    ipaddress.ip_network("64:ff9b:1::/48"),
+    ipaddress.ip_network("::ffff:0:0:0/96"),
+)
 
 
-def embedded(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for: mapped (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056)."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if (mapped := address.ipv4_mapped) is not None:
-            return mapped
-        if address in NAT64:
-            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if (inner := address.sixtofour) is not None:
-            return inner
-    return address
+def embedded(address: Address) -> set[Address]:
+    """The IPv4 addresses that an IPv6 address stands for: mapped, translated, 6to4 (RFC 3056), Teredo (RFC 4380)."""
+    if not isinstance(address, ipaddress.IPv6Address):
+        return set()
+    found: set[Address | None] = {address.ipv4_mapped, address.sixtofour, *(address.teredo or ())}
+    if any(address in network for network in IPV4_LAST):
+        found.add(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return {inner for inner in found if inner is not None}
 
 
 class Egress:
@@ -70,7 +75,7 @@ class Egress:
             address: Address = ipaddress.ip_address(text)
         except ValueError:
             return False
-        both = {address, embedded(address)}
+        both = {address} | embedded(address)
         if _in(both, self.deny):
             return False
         return _in(both, self.allow) or not _in(both, DENIED)
@@ -93,8 +98,12 @@ class ResolveError(Exception):
 class Resolver:
     """Names to addresses: the configured ones first, then the system's resolver in threads, with a deadline."""
 
-    def __init__(self, hosts: Mapping[str, str], timeout: float, threads: int = 16) -> None:
+    def __init__(self, hosts: Mapping[str, str], timeout: float, threads: int = 64, most_each: int = 16) -> None:
         self.timeout = timeout
+        self._most_each = most_each
+        """Names that one client may have looked up at the same time: a thread is bound for as long as DNS is silent."""
+        self._asking: dict[str, asyncio.Future[tuple[str, ...]]] = {}
+        self._each: Counter[str] = Counter()
         self._hosts: dict[str, tuple[str, ...]] = {}
         for name, address in hosts.items():
             self._hosts[parse_host(name).text] = (str(ipaddress.ip_address(address)),)
@@ -106,15 +115,30 @@ class Resolver:
             return (host.text,)
         return self._hosts.get(host.text)
 
-    async def resolve(self, host: Host) -> tuple[str, ...]:
-        """The addresses of a name, in the system's order. Raises ResolveError."""
+    async def resolve(self, host: Host, client: str) -> tuple[str, ...]:
+        """The addresses of a name, in the system's order, for a client. Raises ResolveError."""
         if (known := self.at_once(host)) is not None:
             return known
-        asked = asyncio.get_running_loop().run_in_executor(self._pool, _lookup, host.text)
+        if (asked := self._asking.get(host.text)) is None:
+            if self._each[client] >= self._most_each:
+                raise ResolveError("the client has too many names looked up at once", timed_out=True)
+            self._each[client] += 1
+            asked = asyncio.get_running_loop().run_in_executor(self._pool, _lookup, host.text)
+            self._asking[host.text] = asked
+            asked.add_done_callback(lambda done: self._answered(host.text, client, done))
         try:
-            return await asyncio.wait_for(asked, self.timeout)
+            # Whoever gives up leaves the answer to the others, and the thread to its end.
+            return await asyncio.wait_for(asyncio.shield(asked), self.timeout)
         except TimeoutError:
             raise ResolveError(f"no answer from DNS within {self.timeout:g} s", timed_out=True) from None
+
+    def _answered(self, name: str, client: str, done: asyncio.Future[tuple[str, ...]]) -> None:
+        del self._asking[name]
+        self._each[client] -= 1
+        if not self._each[client]:
+            del self._each[client]
+        if not done.cancelled():
+            done.exception()  # whoever still waits has it
 
     def close(self) -> None:
         """Let the threads end; those that still wait for DNS are not waited for."""

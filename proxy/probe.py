@@ -77,7 +77,7 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
     blocked = ProbeReport(host, port, None, Verdict(), Action.BLOCK, None, None, None, None)
     resolver = Resolver(settings.resolver.hosts, limits.resolve_timeout)
     try:
-        addresses = await resolver.resolve(host)
+        addresses = await resolver.resolve(host, "")
     except ResolveError as error:
         return _failed(blocked, str(error))
     finally:
@@ -115,8 +115,7 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
         action = snapshot.errors.action_for(verdict.defects)
         return ProbeReport(host, port, address, verdict, action, None, None, None, ", ".join(waiter.reasons))
     handshake = handshake_of(tls, waiter.errors)
-    judge = Judge(clock)
-    verdict = judge.now(judge.key(handshake, host, snapshot), handshake, host, snapshot)
+    verdict, _ = Judge(clock).now(handshake, host, snapshot)
     return ProbeReport(
         host=host,
         port=port,

@@ -17,7 +17,7 @@ from proxy.block import Refusal, answer_bytes
 from proxy.lanes.tap import Exchange
 from proxy.log import DEBUG, INFO, WARNING
 from proxy.snapshot import Snapshot
-from proxy.upstream import WRITE_HIGH, WRITE_LOW, reset
+from proxy.upstream import CLOSE_SECONDS, WRITE_HIGH, WRITE_LOW, reset
 
 if TYPE_CHECKING:
     from proxy.worker import Worker
@@ -54,9 +54,9 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.NAME: frozenset({State.HELLO, State.CLOSED}),
     State.HELLO: frozenset({State.SERVER, State.ANSWER, State.PASS, State.CLOSED}),
     State.SERVER: frozenset({State.LEAF, State.ANSWER, State.CLOSED}),
-    State.LEAF: frozenset({State.CLIENT, State.CLOSED}),
-    State.CLIENT: frozenset({State.OPEN, State.CLOSED}),
-    State.OPEN: frozenset({State.CLOSED}),
+    State.LEAF: frozenset({State.CLIENT, State.ANSWER, State.CLOSED}),
+    State.CLIENT: frozenset({State.OPEN, State.ANSWER, State.CLOSED}),
+    State.OPEN: frozenset({State.ANSWER, State.CLOSED}),
     State.ANSWER: frozenset({State.CLOSED}),
     State.PLAIN: frozenset({State.CLOSED}),
     State.PASS: frozenset({State.CLOSED}),
@@ -136,6 +136,17 @@ class Session(asyncio.Protocol):
             return now - self.active > (limits.half_close_timeout if self.phase.half else limits.idle_timeout)
         return now > self.deadline
 
+    def time_out(self) -> None:
+        """The state's time limit is over."""
+        if self.state is State.CLOSED:
+            if self.transport is not None:
+                self.transport.abort()
+            return
+        try:
+            self.phase.timed_out()
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection and no other
+            self.broken(error)
+
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that has to wait; it ends with the session."""
         self.task = self.loop.create_task(work)
@@ -195,9 +206,14 @@ class Session(asyncio.Protocol):
             return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.close("client closed" if exc is None else f"client: {exc}")
-        self.worker.sessions.discard(self)
-        self.transport = None
+        try:
+            if exc is None:
+                self.close("client closed")
+            else:
+                self.abort(f"client: {exc}")  # it was cut, and the server is not to take it for the whole
+        finally:
+            self.worker.sessions.discard(self)
+            self.transport = None
 
     def pause_writing(self) -> None:
         self.phase.writable(False)
@@ -243,9 +259,14 @@ class Session(asyncio.Protocol):
         if task is not None and task is not asyncio.current_task(self.loop):
             task.cancel()
         phase, self.phase = self.phase, ENDED
-        phase.closing(orderly)
-        # A client that gave up in the handshake most often does not trust our root: worth a line without asking.
-        level = INFO if state in (State.HELLO, State.CLIENT) else DEBUG
+        self.deadline = self.loop.time() + CLOSE_SECONDS
+        try:
+            phase.closing(orderly)
+        except Exception as error:  # noqa: BLE001 - a fault of ours; the connection ends all the same
+            self.worker.fault(self.id, error)
+        # A client that gave up in the handshake most often does not trust our root: worth a line without asking, as is
+        # whatever was cut.
+        level = INFO if state in (State.HELLO, State.CLIENT) or not orderly else DEBUG
         self.log(level, "connection", state=state.name.lower(), reason=reason,
                  ms=round((self.loop.time() - self.started) * 1e3, 1), **self.facts)  # fmt: skip
 

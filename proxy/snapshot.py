@@ -7,8 +7,9 @@ cannot be read, the last working set stays in use and the log says so.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
@@ -18,7 +19,7 @@ from certs.trust import TrustStore, server_leg_context
 from certs.verdict import Action, ErrorSettings
 from proxy.log import ERROR, INFO, WARNING, Log
 from store import changes, error_settings, signing_cas, tenants, trusted_cas
-from store.engine import Store, StoreError
+from store.engine import Connection, Store, StoreError
 
 POLL_SECONDS = 0.25
 
@@ -38,6 +39,8 @@ class Snapshot:
     signing_ca_is_rsa: bool
     trusted: tuple[tuple[bytes, ...], ...]
     """The tenant's own CAs as stored, to tell whether the trust must be built anew."""
+    serial: int = field(default_factory=itertools.count().__next__, compare=False)
+    """Another working set has another number, whatever of it has changed."""
 
 
 class Snapshots:
@@ -97,38 +100,51 @@ class Snapshots:
             seen = changes.latest(connection)
             own_keys = signing_cas.issuing_keys(connection)
             for name in self.names:
-                tenant = tenants.by_name(connection, name)
-                authority = signing_cas.active(connection, tenant.id) if tenant is not None else None
-                if tenant is None or authority is None:
+                try:
+                    snapshot = self._one(connection, name, own_keys)
+                except ValueError as error:
+                    # What cannot be understood is not used: this tenant is not served, the others are.
+                    self.log.event(ERROR, "working set cannot be read", tenant=name, reason=str(error))
                     continue
-                rows = {row: Action(action) for row, action in error_settings.rows(connection, tenant.id).items()}
-                trusted = tuple(ca.chain for ca in trusted_cas.listing(connection, tenant.id) if ca.active)
-                before = self.current.get(name)
-                if before is not None and before.trusted == trusted:
-                    trust, context = before.trust, before.server_context
-                else:
-                    own = [[x509.load_der_x509_certificate(der) for der in chain] for chain in trusted]
-                    trust = TrustStore(self.common, own)
-                    context = server_leg_context(trust)
-                issuing = x509.load_der_x509_certificate(authority.certificate)
-                snapshots[name] = Snapshot(
-                    tenant=name,
-                    generation=tenant.generation,
-                    trust=trust,
-                    server_context=context,
-                    errors=ErrorSettings(rows),
-                    own_keys=own_keys,
-                    signing_ca=authority.id,
-                    signing_ca_is_rsa=issuing.public_key_algorithm_oid.dotted_string == "1.2.840.113549.1.1.1",
-                    trusted=trusted,
-                )
+                if snapshot is not None:
+                    snapshots[name] = snapshot
         return seen, snapshots
+
+    def _one(self, connection: Connection, name: str, own_keys: frozenset[bytes]) -> Snapshot | None:
+        """A tenant's working set; None: there is no such tenant. Raises ValueError for what cannot be understood."""
+        tenant = tenants.by_name(connection, name)
+        authority = signing_cas.active(connection, tenant.id) if tenant is not None else None
+        if tenant is None or authority is None:
+            return None
+        rows = {row: Action(action) for row, action in error_settings.rows(connection, tenant.id).items()}
+        trusted = tuple(ca.chain for ca in trusted_cas.listing(connection, tenant.id) if ca.active)
+        before = self.current.get(name)
+        if before is not None and before.trusted == trusted:
+            trust, context = before.trust, before.server_context
+        else:
+            own = [[x509.load_der_x509_certificate(der) for der in chain] for chain in trusted]
+            trust = TrustStore(self.common, own)
+            context = server_leg_context(trust)
+        issuing = x509.load_der_x509_certificate(authority.certificate)
+        return Snapshot(
+            tenant=name,
+            generation=tenant.generation,
+            trust=trust,
+            server_context=context,
+            errors=ErrorSettings(rows),
+            own_keys=own_keys,
+            signing_ca=authority.id,
+            signing_ca_is_rsa=issuing.public_key_algorithm_oid.dotted_string == "1.2.840.113549.1.1.1",
+            trusted=trusted,
+        )
 
     def _take(self, seen: int, snapshots: dict[str, Snapshot]) -> None:
         before, self.current, self.seen = self.current, snapshots, seen
         for name in self.names:
             old, new = before.get(name), snapshots.get(name)
-            if new is None or old is None or old != new:
+            if old is not None and old == new:
+                snapshots[name] = old
+            else:
                 self.changed(new, name)
                 if old is not None or new is None:
                     self.log.event(

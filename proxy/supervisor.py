@@ -49,7 +49,6 @@ class Child:
     wait: float = 0.0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Supervisor:
@@ -93,53 +92,69 @@ class Supervisor:
             command = [*python, "proxy.worker", f"--number={number + 1}", *listen]
             self.children.append(Child(f"worker {number + 1}", command, fds))
 
-    def spawn(self, child: Child) -> None:
+    def spawn(self, child: Child) -> tuple[subprocess.Popen[bytes], socket.socket]:
         """Start a child; it executes Python afresh in a session of its own, so that signals to our group are ours."""
         ours, theirs = socket.socketpair()
-        option = "--control-fd" if child.name == "issuer" else "--control"
-        child.process = subprocess.Popen(
-            [*child.command, option, str(theirs.fileno())],
-            stdin=subprocess.PIPE, pass_fds=[*child.fds, theirs.fileno()], start_new_session=True,
-        )  # fmt: skip
-        theirs.close()
         ours.setblocking(False)
-        child.control = ours
+        option = "--control-fd" if child.name == "issuer" else "--control"
+        try:
+            process = subprocess.Popen(
+                [*child.command, option, str(theirs.fileno())],
+                stdin=subprocess.PIPE, pass_fds=[*child.fds, theirs.fileno()], start_new_session=True,
+            )  # fmt: skip
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        child.process, child.control = process, ours
         child.started = time.monotonic()
         child.ready.clear()
-        pipe = child.process.stdin
+        pipe = process.stdin
         assert pipe is not None  # noqa: S101 - asked for above
         with contextlib.suppress(BrokenPipeError):
             pipe.write(self.settings.model_dump_json().encode())
         with contextlib.suppress(BrokenPipeError):
             pipe.close()
+        return process, ours
 
     async def keep(self, child: Child) -> None:
         """Keep a child alive until stopping."""
-        loop = asyncio.get_running_loop()
-        while True:
-            self.spawn(child)
-            process, control = child.process, child.control
-            assert process is not None  # noqa: S101 - set by spawn
-            assert control is not None  # noqa: S101 - set by spawn
-            with contextlib.suppress(OSError):
-                if await loop.sock_recv(control, 1) == READY:
-                    child.ready.set()
-                    child.started = time.monotonic()
-            status = await exited(process)
-            control.close()
+        while not self.stopping.is_set():
+            try:
+                status: int | str = await self._live(child)
+            except OSError as error:
+                status = f"it could not be started: {error.strerror}"
             if self.stopping.is_set():
-                child.gone.set()
-                return
+                break
             if not child.ready.is_set():
                 child.failed.set()
             steady = child.ready.is_set() and time.monotonic() - child.started > STEADY_SECONDS
             wait, child.wait = next_wait(child.wait, steady)
-            self.log.event(ERROR, "process died", process=child.name, pid=process.pid, status=status, restart_in=wait)
+            pid = child.process.pid if child.process is not None else None
+            self.log.event(ERROR, "process died", process=child.name, pid=pid, status=status, restart_in=wait)
+            child.ready.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), wait)
-            if self.stopping.is_set():
-                child.gone.set()
-                return
+
+    async def _live(self, child: Child) -> int:
+        """A child's life, from its start to its exit status. Raises OSError where it cannot be started."""
+        loop = asyncio.get_running_loop()
+        process, control = self.spawn(child)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                if await loop.sock_recv(control, 1) == READY:
+                    child.ready.set()
+                    child.started = time.monotonic()
+        except ConnectionError:
+            pass  # it died before it was ready
+        except TimeoutError:
+            self.log.event(ERROR, "process killed", process=child.name, reason=f"not ready within {START_SECONDS:g} s")
+            process.kill()
+        try:
+            return await exited(process)
+        finally:
+            control.close()
 
     async def start(self) -> None:
         """Start the issuer, then the workers, and wait until all are ready. Raises StartError."""
@@ -279,6 +294,7 @@ async def _run(settings: Settings, log: Log, ready: Callable[[list[tuple[Listene
         lambda: log.event(WARNING, "not reloaded", reason="this version reads its settings at start only"),
     )
     supervisor.bind()
+    log.start(loop.call_later)
     try:
         supervisor.prepare()
         await supervisor.start()
@@ -290,6 +306,7 @@ async def _run(settings: Settings, log: Log, ready: Callable[[list[tuple[Listene
     finally:
         supervisor.close()
         await supervisor.stop()
+        log.stop()
     return 0
 
 

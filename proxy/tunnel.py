@@ -21,7 +21,7 @@ from proxy.block import Refusal
 from proxy.client_hello import BadClientHello, ClientHello, HelloReader, NotTls, alert_record
 from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.fast import FastLane
-from proxy.lanes.splice import SpliceLane
+from proxy.lanes.splice import TLS_HANDSHAKE, SpliceLane
 from proxy.leaves import Shown
 from proxy.log import WARNING
 from proxy.session import Session, State
@@ -38,8 +38,8 @@ class Tunnel:
     """The phase between the CONNECT and the lane; owner of the server leg until the lane takes it over."""
 
     __slots__ = (
-        "buffer", "busy", "early", "errors", "half", "hello", "host", "leg", "port", "reader", "refusal", "server",
-        "server_gone", "session", "target",
+        "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "port", "raw", "reader", "refusal",
+        "server", "session", "target",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -51,12 +51,14 @@ class Tunnel:
         self.buffer = bytearray()
         self.reader = HelloReader(session.worker.limits.client_hello_bytes)
         self.early = bytearray()
-        """What the server said before the client could be told."""
+        """What the server said, decrypted, before the client could be told."""
+        self.raw = bytearray()
+        """What it said before any TLS: never to be mixed with what came through TLS."""
         self.errors: list[tuple[int, int]] = []
         self.hello: ClientHello | None = None
         self.server = ServerLeg(self)
-        self.server_gone: bool | None = None
-        """The server has ended already: with close_notify (True) or without."""
+        self.ends: list[bool] = []
+        """How the server has ended already: with close_notify (True), with FIN (False)."""
         self.leg: TlsLeg | None = None
         self.refusal: Refusal | None = None
         self.busy = True
@@ -143,7 +145,7 @@ class Tunnel:
         lane = SpliceLane(self.session, self.server, self.target.text, bytes(self.buffer))
         self.server.owner = lane
         self.session.to(State.PASS, 0, lane)
-        return lane.begin(bytes(self.early))
+        return lane.begin(bytes(self.raw))
 
     # --- the server's side ---
 
@@ -151,8 +153,15 @@ class Tunnel:
         """TCP stands; the handshake begins when the hello is known."""
         session, server, hello = self.session, self.server, self.hello
         if session.state is State.SERVER and hello is not None and not server.begun:
+            # The working set of now: a connection may have waited, and a CA that was removed meanwhile counts no more.
+            session.snapshot = session.worker.snapshots.current.get(session.tenant.tenant)
+            if session.snapshot is None:
+                return session.abort("the tenant is gone")
+            if self.raw:
+                return self._failed(("the server spoke before the handshake",))
             session.deadline = session.loop.time() + session.worker.limits.tls_timeout
             server.begin(session.tenant.server_context, self.host, hello.alpn)
+        return None
 
     def server_established(self) -> None:
         """The handshake is through: judge it."""
@@ -165,10 +174,14 @@ class Tunnel:
         if (verdict := judge.known(key)) is not None:
             return self._judged(verdict)
         if len(handshake.presented) < MANY_CERTIFICATES:
-            return self._judged(judge.now(key, handshake, host, snapshot))
+            verdict, until = judge.now(handshake, host, snapshot)
+            judge.keep(key, verdict, until)
+            return self._judged(verdict)
 
         async def elsewhere() -> None:
-            self._judged(await asyncio.to_thread(judge.now, key, handshake, host, snapshot))
+            verdict, until = await asyncio.to_thread(judge.now, handshake, host, snapshot)
+            judge.keep(key, verdict, until)
+            self._judged(verdict)
 
         return session.run(elsewhere())
 
@@ -189,34 +202,41 @@ class Tunnel:
         return self._leaf(not_after)
 
     def server_refused(self, error: LegError) -> None:
-        """TLS with the server failed."""
-        if self.session.state is State.SERVER:
-            verdict = Verdict.of([defect_of_failure(error.reasons)])
-            self.session.facts["defects"] = [defect.value for defect in verdict.defects]
-            self.refuse(refusals.certificate(verdict.findings, self.host.text, self.session.id))
+        """TLS with the server failed: in its handshake, or just behind it (one who wants a client certificate, say)."""
+        if self.session.state in (State.SERVER, State.LEAF, State.CLIENT):
+            self._failed(error.reasons)
         else:
             self.session.abort(f"server TLS: {error}")
+
+    def _failed(self, reasons: Sequence[str]) -> None:
+        verdict = Verdict.of([defect_of_failure(reasons)])
+        self.session.facts["defects"] = [defect.value for defect in verdict.defects]
+        self.refuse(refusals.certificate(verdict.findings, self.host.text, self.session.id))
 
     def server_data(self, data: bytes) -> None:
         """What the server says now is kept for the lane, up to a limit."""
         session = self.session
-        self.early += data
-        if session.state is State.HELLO and not self.buffer and session.worker.settings.tunnel.non_tls == "pass":
+        if self.server.leg is not None:
+            self.early += data
+            if len(self.early) > READ_LIMIT:
+                self.server.read(False)
+            return
+        self.raw += data
+        passes = session.worker.settings.tunnel.non_tls == "pass"
+        if session.state is State.HELLO and not self.buffer and passes and self.raw[0] != TLS_HANDSHAKE:
             self._splice()  # the server speaks first, so this is no TLS
-        elif len(self.early) > READ_LIMIT:
+        elif len(self.raw) > READ_LIMIT:
             self.server.read(False)
 
     def server_ended(self, orderly: bool) -> None:
         """The server will send no more; what it has said may be all that there was to say."""
         session = self.session
-        if session.state in (State.HELLO, State.SERVER):
-            refusal = refusals.connection_terminated(self.host.text, self.port, session.id)
-            if session.state is State.SERVER:
-                self.refuse(refusal)
-            else:
-                self.refusal = refusal
+        if session.state is State.SERVER:
+            self.refuse(refusals.connection_terminated(self.host.text, self.port, session.id))
+        elif session.state is State.HELLO:
+            self.refusal = refusals.connection_terminated(self.host.text, self.port, session.id)
         else:
-            self.server_gone = orderly or bool(self.server_gone)
+            self.ends.append(orderly)
 
     def server_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
@@ -259,6 +279,7 @@ class Tunnel:
         tls.set_accept_state()
         first = bytes(self.buffer)
         self.buffer.clear()
+        session.resume()
         if session.state is State.ANSWER:
             assert self.refusal is not None  # noqa: S101 - set with the state
             tls.set_app_data(HTTP_PROTOCOLS)
@@ -274,7 +295,6 @@ class Tunnel:
             self.leg = TlsLeg(tls, session.client, accepting=True)
             session.to(State.CLIENT, session.worker.limits.tls_timeout)
             self._client_handshake(first)
-        session.resume()
 
     def _client_handshake(self, data: bytes) -> None:
         session, leg, server = self.session, self.leg, self.server
@@ -294,7 +314,7 @@ class Tunnel:
         lane = FastLane(session, leg, server, alpn, self.host.text)
         server.owner = lane
         session.to(State.OPEN, 0, lane)
-        return lane.begin(bytes(self.early), self.server_gone)
+        return lane.begin(bytes(self.early), self.ends)
 
     # --- refusals, and the end ---
 
@@ -308,8 +328,13 @@ class Tunnel:
             return self._alert(ALERT_ACCESS_DENIED, "refused")  # one who speaks no HTTP can read no page
         self.refusal = refusal
         limits = session.worker.limits
+        waiting = session.state is State.LEAF
         session.to(State.ANSWER, limits.leaf_timeout + limits.tls_timeout)
-        return self._leaf(None)
+        if self.leg is not None:
+            session.phase = AnswerLane(session, self.leg, refusal)  # the client's handshake is under way already
+        elif not waiting:
+            self._leaf(None)
+        return None
 
     def ended(self) -> bool:
         """A client that half-closes before its handshake is through wants nothing."""

@@ -32,6 +32,8 @@ WRITE_LOW = 64 * 1024
 """Bytes waiting to be written at which the other side is no longer read, and is read again."""
 READ_LIMIT = 64 * 1024
 """Plain text from a server that is kept before the client's handshake is through, in bytes."""
+CLOSE_SECONDS = 10.0
+"""How long a connection that was let go may take to send what is left."""
 LINGER_NOT = struct.pack("ii", 1, 0)
 KEPT_VERDICTS = 4096
 MANY_CERTIFICATES = 5
@@ -207,17 +209,23 @@ class ServerLeg(asyncio.Protocol):
         else:
             transport.pause_reading()
 
-    def close(self, orderly: bool) -> None:
-        """Let the connection go: with close_notify behind what is still to be sent, or at once."""
+    def close(self, orderly: bool, notify: bool = True) -> None:
+        """Let the connection go: in order, with close_notify behind what is still to be sent, or at once.
+
+        Without ``notify`` there is no close_notify: what the server was sent is not the whole.
+        """
         transport = self.transport
         if transport is None or self.lost:
             return
         if not orderly:
             reset(transport)
             return
-        if self.leg is not None and self.leg.established:
+        if notify and self.leg is not None and self.leg.established:
             self.leg.end()
         transport.close()
+        if transport.get_write_buffer_size():
+            # A server that does not read must not keep the connection for ever.
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         leg = self.leg
@@ -246,8 +254,8 @@ class ServerLeg(asyncio.Protocol):
 class Judge:
     """Verdicts on finished handshakes, the recent ones kept.
 
-    A verdict is kept under the whole chain, OpenSSL's errors, the name and the generation of the tenant's working set,
-    until the next date in the chain changes it (an hour at most).
+    A verdict is kept under the whole chain, OpenSSL's errors, the name and the tenant's working set, until the next
+    date in the chain changes it (an hour at most).
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -263,14 +271,17 @@ class Judge:
     def key(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> tuple[object, ...]:
         chain = b"".join(certificate.public_bytes(Encoding.DER) for certificate in handshake.presented)
         unread = (handshake.unread, handshake.leaf_unread)
-        return (snapshot.tenant, snapshot.generation, host.text, handshake.errors, unread, chain)
+        return (snapshot.tenant, snapshot.serial, host.text, handshake.errors, unread, chain)
 
-    def now(self, key: tuple[object, ...], handshake: Handshake, host: Host, snapshot: Snapshot) -> Verdict:
-        """Judge, and keep the verdict."""
+    def now(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> tuple[Verdict, datetime]:
+        """Judge; the verdict, and until when it may be kept. May run in a thread: it touches nothing of this object."""
         moment = self.clock()
         verdict = judge(handshake, host, snapshot.trust, moment, snapshot.own_keys)
-        self._kept[key] = (verdict, min(valid_until(verdict, moment), moment + timedelta(hours=1)))
-        return verdict
+        return verdict, min(valid_until(verdict, moment), moment + timedelta(hours=1))
+
+    def keep(self, key: tuple[object, ...], verdict: Verdict, until: datetime) -> None:
+        """Keep a verdict."""
+        self._kept[key] = (verdict, until)
 
     def forget(self, tenant: str) -> None:
         """Drop what was kept for a tenant."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import gc
 import resource
 import signal
@@ -38,6 +39,11 @@ from proxy.upstream import Judge
 from store.engine import DATABASE_FILE, Store, StoreError
 
 SWEEP_SECONDS = 1.0
+DRAIN_SECONDS = 0.1
+"""How often, while draining, sessions are asked whether they rest by now."""
+GONE = frozenset({errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EBADF})
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""What the machine or its limits refuse: connections wait in the listening socket's queue meanwhile."""
 
 
 class Worker:
@@ -65,6 +71,7 @@ class Worker:
         self.servers: list[asyncio.Server] = []
         self.draining = asyncio.Event()
         self.faults = 0
+        self.complained = 0.0
 
     def clock(self) -> datetime:
         """The time now, in UTC."""
@@ -91,11 +98,11 @@ class Worker:
         await self.draining.wait()
         for server in self.servers:
             server.close()
-        for session in tuple(self.sessions):
-            session.drain()
         end = self.loop.time() + self.limits.drain_timeout
-        while self.sessions and self.loop.time() < end:  # noqa: ASYNC110 - an event would cost every session
-            await asyncio.sleep(0.05)
+        while self.sessions and self.loop.time() < end:
+            for session in tuple(self.sessions):
+                session.drain()
+            await asyncio.sleep(DRAIN_SECONDS)
         for session in tuple(self.sessions):
             session.close("the proxy is stopping")
         await asyncio.sleep(0)
@@ -145,7 +152,13 @@ class Worker:
         self.loop.call_later(SWEEP_SECONDS, self._sweep)
         now = self.loop.time()
         for session in [session for session in self.sessions if session.expired(now)]:
-            session.phase.timed_out()
+            session.time_out()
+
+    def exhausted(self, error: OSError) -> None:
+        """The machine gives no more of something; said once a second at most."""
+        if self.loop.time() - self.complained > 1:
+            self.complained = self.loop.time()
+            self.log.event(ERROR, "out of resources", reason=error.strerror, sessions=len(self.sessions))
 
     def fault(self, session: str, error: BaseException) -> None:
         """Log a fault of ours with the place where it happened, in one line."""
@@ -157,9 +170,11 @@ class Worker:
 
 def _loop_fault(worker: Worker, context: dict[str, object]) -> None:
     error = context.get("exception")
-    if isinstance(error, OSError):
+    if isinstance(error, ConnectionError | TimeoutError) or (isinstance(error, OSError) and error.errno in GONE):
         return  # a client or server that went away in the middle; the transport has ended already
-    if isinstance(error, BaseException):
+    if isinstance(error, OSError) and error.errno in EXHAUSTED:
+        worker.exhausted(error)
+    elif isinstance(error, BaseException):
         worker.fault("", error)
     else:
         worker.log.event(WARNING, "loop", reason=str(context.get("message")))

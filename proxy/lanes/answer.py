@@ -26,6 +26,25 @@ class AnswerLane:
         self.busy = True
         self.half = False
 
+    def begin(self, asked: bytes) -> None:
+        """Answer a client whose handshake is through, and who has asked already."""
+        try:
+            answer = self._answer()
+            if asked and (out := answer.feed(asked)):
+                self.leg.send(out)
+        except LegError as error:
+            return self.session.close(f"TLS: {error}")
+        return self._after()
+
+    def _answer(self) -> Http1Answer | Http2Answer:
+        session = self.session
+        http2 = self.leg.tls.get_alpn_proto_negotiated() == b"h2"
+        self.answer = Http2Answer(self.refusal) if http2 else Http1Answer(self.refusal)
+        session.deadline = session.loop.time() + session.worker.limits.tls_timeout
+        if first := self.answer.start():
+            self.leg.send(first)
+        return self.answer
+
     def data(self, data: bytes) -> None:
         """Wire bytes of the client: its handshake, then its requests."""
         leg, session = self.leg, self.session
@@ -33,20 +52,22 @@ class AnswerLane:
             if self.answer is None:
                 if not leg.handshake(data):
                     return
-                http2 = leg.tls.get_alpn_proto_negotiated() == b"h2"
-                self.answer = Http2Answer(self.refusal) if http2 else Http1Answer(self.refusal)
-                session.deadline = session.loop.time() + session.worker.limits.tls_timeout
-                if first := self.answer.start():
-                    leg.send(first)
+                answer = self._answer()
                 data = b""
+            else:
+                answer = self.answer
             plain = leg.receive(data)
-            if plain and not self.answer.done and (out := self.answer.feed(plain)):
+            if plain and not answer.done and (out := answer.feed(plain)):
                 leg.send(out)
         except LegError as error:
             return session.close(f"client handshake: {error}" if self.answer is None else f"TLS: {error}")
+        return self._after()
+
+    def _after(self) -> None:
+        leg, session = self.leg, self.session
         if leg.ended:
             return session.close("refused")
-        if self.answer.done and not leg.closed:
+        if self.answer is not None and self.answer.done and not leg.closed:
             leg.end()
             leg.half_close()
             session.deadline = min(session.deadline, session.loop.time() + LINGER_SECONDS)

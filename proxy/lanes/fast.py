@@ -6,18 +6,30 @@ Each side is read only as fast as the other takes it, and an end is passed on in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from certs.failures import defect_of_failure
+from certs.verdict import Verdict
+from proxy import refusals
+from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.tap import Tap, Unparsed, make_tap
 from proxy.lanes.tap_bytes import BytesTap
 from proxy.log import WARNING
 from proxy.session import Session, State
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import NOBODY, ServerLeg
+from proxy.upstream import NOBODY, READ_LIMIT, ServerLeg
+
+NEW_SECONDS = 2.0
+"""For so long after both legs are up, a first request is taken to be on its way."""
 
 
 class FastLane:
     """Two legs that are up. Phase of the session, and owner of the server leg."""
 
-    __slots__ = ("client", "client_done", "errors", "host", "server", "server_done", "server_side", "session", "tap")
+    __slots__ = (
+        "alpn", "client", "client_done", "errors", "host", "opened", "server", "server_done", "server_side", "session",
+        "tap", "unanswered",
+    )  # fmt: skip
 
     def __init__(self, session: Session, client: TlsLeg, server: ServerLeg, alpn: bytes, host: str) -> None:
         assert server.leg is not None  # noqa: S101 - a lane begins when both legs are up
@@ -26,6 +38,10 @@ class FastLane:
         self.server = server.leg
         self.server_side = server
         self.host = host
+        self.alpn = alpn
+        self.unanswered: list[bytes] | None = []
+        """What the client has asked, until the server says anything: it may say that it does not want this client."""
+        self.opened = session.loop.time()
         self.tap: Tap = make_tap(alpn, host, session.exchange, session.worker.wall)
         self.errors: list[tuple[int, int]] = []
         self.client_done = False
@@ -33,24 +49,26 @@ class FastLane:
 
     @property
     def busy(self) -> bool:
-        """A request is under way."""
-        return self.tap.busy
+        """A request is under way, or the connection is so new that its first one must be."""
+        new = self.unanswered == [] and self.session.loop.time() - self.opened < NEW_SECONDS
+        return self.tap.busy or new
 
     @property
     def half(self) -> bool:
         """One of the two sides has ended."""
         return self.client_done or self.server_done
 
-    def begin(self, early: bytes, server_gone: bool | None) -> None:
-        """Pass on what the server said early, and what the client sent behind its handshake."""
+    def begin(self, early: bytes, ends: Sequence[bool]) -> None:
+        """Pass on what the server said early, how it ended, and what the client sent behind its handshake."""
         session = self.session
+        self.server_side.read(True)
         if early:
             self.server_data(early)
-        self.server_side.read(True)
-        if server_gone is not None and session.state is State.OPEN:
-            self.server_ended(server_gone)
-            if self.server_side.lost:
-                self.server_lost(None)
+        for orderly in ends:
+            if session.state is State.OPEN:
+                self.server_ended(orderly)
+        if self.server_side.lost and session.state is State.OPEN:
+            self.server_lost(None)
         if session.state is State.OPEN:
             self.data(b"")
 
@@ -61,6 +79,8 @@ class FastLane:
         leg = self.client
         try:
             if plain := leg.receive(data):
+                if self.unanswered is not None:
+                    self._remember(plain)
                 try:
                     self.tap.from_client(plain)
                 except Unparsed as error:
@@ -73,6 +93,14 @@ class FastLane:
         if leg.ended and not self.client_done:
             self._client_ended(orderly=True)
         return None
+
+    def _remember(self, plain: bytes) -> None:
+        """Keep the first request, where an answer of ours could still be given to it."""
+        kept = self.unanswered
+        if kept is not None:
+            kept.append(plain)
+            if sum(map(len, kept)) > READ_LIMIT or (self.alpn and self.alpn not in HTTP_PROTOCOLS):
+                self.unanswered = None
 
     def ended(self) -> bool:
         """FIN from the client."""
@@ -100,6 +128,7 @@ class FastLane:
         """Plain text of the server."""
         session = self.session
         session.active = session.loop.time()
+        self.unanswered = None
         try:
             try:
                 self.tap.from_server(data)
@@ -130,8 +159,11 @@ class FastLane:
             session.close("drained")
 
     def server_lost(self, error: Exception | None) -> None:
-        """The connection to the server is gone."""
-        self.session.close("server closed" if error is None else f"server: {error}")
+        """The connection to the server is gone: cut off, unless it had said its goodbye before."""
+        if error is None or self.server.ended:
+            self.session.close("server closed")
+        else:
+            self.session.abort(f"server: {error}")
 
     def server_writable(self, writable: bool) -> None:
         """The client is read only as fast as the server takes it."""
@@ -141,8 +173,20 @@ class FastLane:
             self.session.pause()
 
     def server_refused(self, error: LegError) -> None:
-        """TLS with the server broke."""
-        self.session.abort(f"server TLS: {error}")
+        """TLS with the server broke. Where it has said nothing yet (one who wants a client certificate), tell why."""
+        session, asked = self.session, self.unanswered
+        if asked is None:
+            return session.abort(f"server TLS: {error}")
+        verdict = Verdict.of([defect_of_failure(error.reasons)])
+        session.facts["defects"] = [defect.value for defect in verdict.defects]
+        refusal = refusals.certificate(verdict.findings, self.host, session.id)
+        session.refused(refusal)
+        self.tap.closed()
+        self.server_side.owner = NOBODY
+        self.server_side.close(orderly=True, notify=False)
+        lane = AnswerLane(session, self.client, refusal)
+        session.to(State.ANSWER, session.worker.limits.tls_timeout, lane)
+        return lane.begin(b"".join(asked))
 
     def server_connected(self) -> None:
         """Was before this lane."""
@@ -172,7 +216,7 @@ class FastLane:
         self.tap.closed()
         server = self.server_side
         server.owner = NOBODY
-        cut = (self.server_done or server.lost) and not self.server.ended
-        if orderly and not cut:
+        # One who ended without close_notify, or was cut off, may have had more to say: the other must be able to tell.
+        if orderly and (self.server.ended or not (self.server_done or server.lost)):
             self.client.end()
-        server.close(orderly)
+        server.close(orderly, notify=self.client.ended or not self.client_done)

@@ -81,7 +81,7 @@ class ForwardLane:
         session = self.session
         session.facts |= {"host": host.text, "port": port}
         try:
-            addresses = await session.worker.resolver.resolve(host)
+            addresses = await session.worker.resolver.resolve(host, session.peer)
         except ResolveError as error:
             raise RefusedError(refusals.unresolved(host.text, session.id, error.timed_out, str(error))) from None
         permitted = tuple(address for address in addresses if session.worker.egress.permits(address))

@@ -8,11 +8,14 @@ from proxy.session import Session
 from proxy.tls_leg import LegError, half_close
 from proxy.upstream import NOBODY, READ_LIMIT, ServerLeg
 
+TLS_HANDSHAKE = 0x16
+"""The first byte of a record that begins a handshake (RFC 8446, section 5.1)."""
+
 
 class SpliceLane:
     """Phase of the session, and owner of the connection to the server, on which no TLS begins."""
 
-    __slots__ = ("client_done", "errors", "first", "server", "server_done", "session", "tap")
+    __slots__ = ("client_done", "errors", "first", "server", "server_done", "server_first", "session", "tap")
 
     def __init__(self, session: Session, server: ServerLeg, host: str, first: bytes) -> None:
         self.session = session
@@ -21,6 +24,8 @@ class SpliceLane:
         """What the client has sent before the connection stands."""
         self.tap = BytesTap(host, session.exchange, session.worker.wall)
         self.errors: list[tuple[int, int]] = []
+        self.server_first = False
+        """The server spoke first, and nothing of the client's has been seen yet."""
         self.client_done = False
         self.server_done = False
         session.log(INFO, "passed", host=host, port=session.facts.get("port"), reason="not TLS")
@@ -37,6 +42,7 @@ class SpliceLane:
 
     def begin(self, early: bytes) -> None:
         """Pass on what both sides have said so far."""
+        self.server_first = bool(early)
         if early:
             self.server_data(early)
         if self.server.transport is not None:
@@ -44,13 +50,19 @@ class SpliceLane:
 
     def data(self, data: bytes) -> None:
         """Bytes of the client."""
+        if self.server_first and data:
+            self.server_first = False
+            if data[0] == TLS_HANDSHAKE:
+                # A server must not get out of being judged by saying something first.
+                return self.session.abort("TLS behind a server that spoke first")
         if self.server.transport is None:
             self.first += data
             if len(self.first) > READ_LIMIT:
                 self.session.pause()
-            return
+            return None
         self.tap.from_client(data)
         self.server.transport.write(data)
+        return None
 
     def ended(self) -> bool:
         """FIN from the client."""
@@ -68,9 +80,9 @@ class SpliceLane:
     def server_connected(self) -> None:
         """TCP stands."""
         first, self.first = bytes(self.first), bytearray()
+        self.session.resume()
         if first:
             self.data(first)
-        self.session.resume()
         if self.client_done:
             self.ended()
 
@@ -90,7 +102,10 @@ class SpliceLane:
 
     def server_lost(self, error: Exception | None) -> None:
         """The connection to the server is gone."""
-        self.session.close("server closed")
+        if error is None:
+            self.session.close("server closed")
+        else:
+            self.session.abort(f"server: {error}")
 
     def server_writable(self, writable: bool) -> None:
         """The client is read only as fast as the server takes it."""

@@ -62,7 +62,7 @@ class Explicit:
     async def _resolve(self, host: Host, port: int) -> None:
         session = self.session
         try:
-            addresses = await session.worker.resolver.resolve(host)
+            addresses = await session.worker.resolver.resolve(host, session.peer)
         except ResolveError as error:
             session.say(refusals.unresolved(host.text, session.id, error.timed_out, str(error)))
             return

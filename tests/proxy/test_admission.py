@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -38,6 +39,10 @@ NET = ipaddress.ip_network
         "64:ff9b::7f00:1",
         "64:ff9b::a9fe:a9fe",
         "2002:7f00:1::",
+        "64:ff9b:1::7f00:1",
+        "::ffff:0:127.0.0.1",
+        "2001:0:4136:e378:8000:63bf:80ff:fffe",
+        "fd20:ce::254",
         "no address",
         "",
     ],
@@ -70,7 +75,7 @@ def test_deny_wins_over_allow() -> None:
 
 async def _resolved(resolver: Resolver, name: str) -> tuple[str, ...]:
     try:
-        return await resolver.resolve(parse_host(name))
+        return await resolver.resolve(parse_host(name), "192.0.2.9")
     finally:
         resolver.close()
 
@@ -107,8 +112,6 @@ def test_a_name_without_an_address_is_an_error_with_the_resolvers_words(monkeypa
 
 
 def test_a_resolver_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
     release = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(10) and [])
     resolver = Resolver({}, 0.05)
@@ -116,3 +119,36 @@ def test_a_resolver_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.M
     with pytest.raises(ResolveError, match=r"within 0\.05 s") as caught:
         asyncio.run(_resolved(resolver, "slow.example"))
     assert caught.value.timed_out
+
+
+def test_names_that_hang_take_no_more_than_a_clients_share_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    asked: list[str] = []
+
+    def getaddrinfo(name: str, *_: Any, **__: Any) -> list[Any]:
+        asked.append(name)
+        if name.startswith("slow"):
+            release.wait(10)
+        return [(0, 0, 0, "", ("192.0.2.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    async def scenario() -> None:
+        resolver = Resolver({}, 0.2, threads=4, most_each=2)
+        slow = [resolver.resolve(parse_host(f"slow{number}.example"), "192.0.2.1") for number in (1, 1, 2, 3)]
+        found = await asyncio.gather(*slow, return_exceptions=True)
+        assert all(isinstance(one, ResolveError) for one in found)
+        assert asked == ["slow1.example", "slow2.example"]
+        # Its threads are still bound; another client's name is looked up all the same.
+        with pytest.raises(ResolveError, match="too many"):
+            await resolver.resolve(parse_host("good.example"), "192.0.2.1")
+        assert await resolver.resolve(parse_host("good.example"), "192.0.2.2") == ("192.0.2.1",)
+        release.set()
+        await asyncio.sleep(0.1)
+        assert await resolver.resolve(parse_host("good.example"), "192.0.2.1") == ("192.0.2.1",)
+        resolver.close()
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        release.set()
