@@ -17,6 +17,8 @@ from certs.der import DerError, read
 from certs.facts import Facts, NameKey, name_key
 
 CLAUSE = "RFC 5280 4.2.1.10"
+LONGEST_NAME = 255
+"""Characters of a domain name, a wildcard in front included (RFC 1035, section 2.3.4)."""
 MOST_COMPARISONS = 1 << 14
 """Names times constraints of one certificate and one extension, dNSName apart, which is looked up and not compared."""
 
@@ -108,14 +110,19 @@ def _forbidden_domains(
     # A wildcard could stand for a name that is excluded one label below it.
     refusing_below = {domain.partition(".")[2] for domain in refusing if domain}
     for name in names:
-        if _covered(name, refusing) or (name.startswith("*.") and name[2:] in refusing_below):
+        if len(name) > LONGEST_NAME:
+            yield f"a name of {len(name)} characters is longer than a domain name can be (RFC 1035 2.3.4)"
+        elif _covered(name, refusing) or (name.startswith("*.") and name[2:] in refusing_below):
             yield f"{_shown(name)} is excluded"
         elif allowing and not _covered(name, allowing):
             yield f"{_shown(name)} is not permitted"
 
 
 def _covered(name: str, domains: set[str]) -> bool:
-    """Whether the name is one of the domains or below one; ``.example`` stands for what is below, the empty for all."""
+    """Whether the name is one of the domains or below one; ``.example`` stands for what is below, the empty for all.
+
+    The caller has seen to it that the name is no longer than a name can be: the walk is quadratic in its length.
+    """
     if "" in domains or name in domains:
         return True
     rest = name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class Context:
         """The installation that the settings name, made on first use; closed when the command ends."""
         from control.installation import Installation
 
+        # Keys are handled from here on: a crash must not write them to a file.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         opened = Installation.open(self.settings, clock.now())
         click.get_current_context().find_root().with_resource(closing(opened))
         return opened

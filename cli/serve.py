@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import output
+from cli.apart import apart
 from cli.context import Context, pass_context
 from cli.preflight import missing_tenants, problems
 
@@ -28,19 +29,27 @@ DAEMON = "Sallyport listens on"
 def command(context: Context) -> None:
     """Run the daemon in the foreground. SIGTERM (or Ctrl-C) lets connections end, then stops it."""
     from control import tenants
-    from control.installation import publish_root
+    from control.installation import root_file, root_pem, write_root
     from proxy import supervisor
 
     settings = context.settings
     if found := problems(settings):
         output.misuse(found)
-    installation = context.installation
-    if found := missing_tenants(settings, (tenant.name for tenant in tenants.listing(installation))):
-        output.misuse(found)
+
+    def prepare() -> dict[str, tuple[str, str]]:
+        installation = context.installation
+        if found := missing_tenants(settings, (tenant.name for tenant in tenants.listing(installation))):
+            output.misuse(found)
+        return {t: (str(root_file(installation, t)), root_pem(installation, t)) for t in _tenants(settings)}
+
+    # The first start makes a CA, every start reads the master key: neither is to stay in this process, which runs on.
+    prepared: dict[str, tuple[str, str]] = apart(prepare)
 
     def ready(bound: Sequence[tuple[Listener, str]]) -> None:
         # Only now: a start that fails leaves no file behind.
-        roots = {tenant: publish_root(installation, tenant) for tenant in _tenants(settings)}
+        roots = {tenant: Path(path) for tenant, (path, _) in prepared.items()}
+        for tenant, (_, pem) in prepared.items():
+            write_root(roots[tenant], pem)
         click.echo("\n".join(greeting(settings, bound, roots)))
 
     try:

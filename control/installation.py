@@ -122,16 +122,26 @@ def publish_root(inst: Installation, tenant: str) -> Path:
     Raises Refused where there is no such tenant or it has no active signing CA; InstallationError where the file
     cannot be written.
     """
+    path = root_file(inst, tenant)
+    write_root(path, root_pem(inst, tenant))
+    return path
+
+
+def root_pem(inst: Installation, tenant: str) -> str:
+    """The root certificate of the tenant's active signing CA. Raises Refused as :func:`publish_root`."""
     with inst.reading(tenant) as (connection, found):
         active = signing_cas.active(connection, found.id)
     if active is None:
         raise Refused(f"tenant {tenant} has no active signing CA; activate one")
-    path = root_file(inst, tenant)
+    return to_pem([x509.load_der_x509_certificate(active.chain[-1])])
+
+
+def write_root(path: Path, pem: str) -> None:
+    """Write a root certificate where it is published. Raises InstallationError."""
     try:
-        state_dir.write(path, to_pem([x509.load_der_x509_certificate(active.chain[-1])]).encode("ascii"))
+        state_dir.write(path, pem.encode("ascii"))
     except OSError as error:
         raise InstallationError(f"{path}: the root certificate cannot be written: {error.strerror}") from None
-    return path
 
 
 @contextmanager

@@ -20,6 +20,7 @@ MAX_DROPPED = 1024 * 1024
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _FRAME_HEAD = 9
+_GOAWAY = 7
 _HIGHEST_STREAM = 2**31 - 1
 _PING = b"sallypor"
 
@@ -38,9 +39,11 @@ class Http2Answer:
         self.refusal = refusal
         self.done = False
         self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None))
-        self._frames = _FrameCounter()
+        self._frames = _Frames()
         self._unsent: dict[int, bytes] = {}
         """What is left of each stream's body; the client's windows say how fast it may go."""
+        self._reset: set[int] = set()
+        """Streams that the client has reset in the bytes that are being read."""
         self._asking: set[int] = set()
         """Streams whose request has not ended."""
         self._streams = 0
@@ -59,10 +62,14 @@ class Http2Answer:
         if self.done or not data:
             self.done = True
             return b""
-        if self._frames.count(data) > MAX_FRAMES:
+        data = self._frames.take(data)
+        if self._frames.begun > MAX_FRAMES:
             return self._stop(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
         try:
-            for event in self._h2.receive_data(data):
+            events = self._h2.receive_data(data)
+            # h2 has read all of them already: to these nothing can be sent any more.
+            self._reset = {event.stream_id for event in events if isinstance(event, h2.events.StreamReset)}
+            for event in events:
                 self._handle(event)
             self._send_bodies()
         except h2.exceptions.H2Error:
@@ -72,7 +79,8 @@ class Http2Answer:
         if self._dropped > MAX_DROPPED:
             return self._cut_uploads()
         out = self._go_away()
-        if (self._seen or self._streams >= MAX_STREAMS) and not self._unsent and not self._asking:
+        ends = self._seen or self._frames.goaway or self._streams >= MAX_STREAMS
+        if ends and not self._unsent and not self._asking:
             out += self._stop(h2.errors.ErrorCodes.NO_ERROR)
         return out
 
@@ -100,7 +108,8 @@ class Http2Answer:
     def _handle(self, event: h2.events.Event) -> None:
         match event:
             case h2.events.RequestReceived(stream_id=int(stream), headers=list(fields)):
-                self._asking.add(stream)
+                if stream not in self._reset:
+                    self._asking.add(stream)
                 self._answer(stream, [(bytes(name), bytes(value)) for name, value in fields])
             case h2.events.StreamEnded(stream_id=int(stream)):
                 self._asking.discard(stream)
@@ -117,23 +126,31 @@ class Http2Answer:
 
     def _answer(self, stream: int, fields: list[tuple[bytes, bytes]]) -> None:
         self._streams += 1
+        if stream in self._reset:
+            return None
         if self._streams > MAX_STREAMS:
             self._asking.discard(stream)
-            self._h2.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
-            return
+            return self._h2.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
         accept = b", ".join(value for name, value in fields if name == b"accept").decode("latin-1")
         content_type, body = render(self.refusal, accept)
         answer = [(":status", str(self.refusal.status))]
         answer += [(name.lower(), value) for name, value in headers(self.refusal, content_type, len(body))]
         head_only = (b":method", b"HEAD") in fields
-        self._h2.send_headers(stream, answer, end_stream=head_only)
+        try:
+            self._h2.send_headers(stream, answer, end_stream=head_only)
+        except h2.exceptions.StreamClosedError:
+            return self._asking.discard(stream)
         self._unsent[stream] = b"" if head_only else body
+        return None
 
     def _send_bodies(self) -> None:
         for stream, body in list(self._unsent.items()):
-            while body and (room := self._room(stream)) > 0:
-                piece, body = body[:room], body[room:]
-                self._h2.send_data(stream, piece, end_stream=not body)
+            try:
+                while body and (room := self._room(stream)) > 0:
+                    piece, body = body[:room], body[room:]
+                    self._h2.send_data(stream, piece, end_stream=not body)
+            except h2.exceptions.StreamClosedError:
+                body = b""
             self._unsent[stream] = body
             if not body:
                 del self._unsent[stream]
@@ -142,28 +159,44 @@ class Http2Answer:
         return min(self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size)
 
 
-class _FrameCounter:
-    """Counts the frames in a stream of bytes by their heads (RFC 9113 4.1), before anybody works on them."""
+class _Frames:
+    """Counts the frames in a stream of bytes by their heads (RFC 9113 4.1), before anybody works on them.
+
+    The client's GOAWAY is taken out: h2 sends nothing after it, and RFC 9113 6.8 lets open streams come to their end.
+    """
 
     def __init__(self) -> None:
-        self._frames = 0
-        self._skip = len(_PREFACE)
+        self.begun = 0
+        """How many frames have begun so far; counting stops above :data:`MAX_FRAMES`."""
+        self.goaway = False
+        """The client has sent one."""
+        self._rest = len(_PREFACE)
+        self._drop = False
         self._head = b""
 
-    def count(self, data: bytes) -> int:
-        """How many frames have begun so far, with ``data``; counting stops above :data:`MAX_FRAMES`."""
+    def take(self, data: bytes) -> bytes:
+        """What h2 is to have of ``data``: a frame's head once it is whole, no GOAWAY."""
+        out = bytearray()
         place = 0
-        while self._frames <= MAX_FRAMES:
-            step = min(self._skip, len(data) - place)
-            self._skip -= step
-            place += step
-            piece = data[place : place + _FRAME_HEAD - len(self._head)]
-            if self._skip or not piece:
-                break
-            self._head += piece
+        while place < len(data) and self.begun <= MAX_FRAMES:
+            if self._rest:
+                piece = data[place : place + self._rest]
+                self._rest -= len(piece)
+                if not self._drop:
+                    out += piece
+            else:
+                piece = data[place : place + _FRAME_HEAD - len(self._head)]
+                self._head += piece
+                if len(self._head) == _FRAME_HEAD:
+                    self._begin()
+                    if not self._drop:
+                        out += self._head
+                    self._head = b""
             place += len(piece)
-            if len(self._head) == _FRAME_HEAD:
-                self._frames += 1
-                self._skip = int.from_bytes(self._head[:3])
-                self._head = b""
-        return self._frames
+        return bytes(out)
+
+    def _begin(self) -> None:
+        self.begun += 1
+        self._rest = int.from_bytes(self._head[:3])
+        self._drop = self._head[3] == _GOAWAY
+        self.goaway = self.goaway or self._drop

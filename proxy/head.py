@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
 _LINE = re.compile(rb"([A-Z-]{1,32}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n")
+_CR = 13
 _MAX_BLANK_LINES = 4
 """RFC 9112 2.2: at least one empty line before the request line should be ignored. More than a few is no client."""
 
@@ -66,36 +67,79 @@ def parse_head(buffer: bytes | bytearray, limit: int) -> RequestHead | None:
 
     ``limit`` is the largest head in bytes; a head that is longer, or has not ended within it, is refused with 431.
     Raises :class:`BadHead` for all that is no HTTP/1.0 or HTTP/1.1 request head (RFC 9112 2 to 5), and for a CONNECT
-    with a body (RFC 9110 9.3.6 gives one no meaning, so what follows could be read as body or as tunnel).
+    with a body (RFC 9110 9.3.6 gives one no meaning, so what follows could be read as body or as tunnel). A caller
+    that reads piece by piece keeps a :class:`HeadReader` instead, so that no byte is read twice.
     """
-    start = _after_blank_lines(buffer)
-    end = buffer.find(b"\r\n\r\n", start, limit)
-    fields = _Fields()
-    line = _LINE.match(buffer, start, limit)
-    if line is not None and (line[3], line[4]) not in ((b"1", b"1"), (b"1", b"0")):
-        version = f"{line[3].decode()}.{line[4].decode()}"
-        raise BadHead(f"HTTP version {version} is not spoken here; expected HTTP/1.1 or HTTP/1.0", 505)
-    try:
-        HttpRequestParser(fields).feed_data(bytes(buffer[start : end + 4 if end >= 0 else limit]))
-    except HttpParserUpgrade:
-        pass  # how llhttp says that a CONNECT or Upgrade head has ended
-    except HttpParserInvalidMethodError:
-        raise BadHead("the first bytes are no HTTP method; expected an HTTP request such as CONNECT host:443") from None
-    except HttpParserError as error:
-        raise BadHead(f"malformed HTTP request head: {error}") from None
-    if line is None and buffer.find(b"\n", start, limit) >= 0:
-        raise BadHead("malformed request line; expected METHOD TARGET HTTP/1.1 with single spaces and no others")
-    if end < 0:
+    return HeadReader(limit).read(buffer)
+
+
+class HeadReader:
+    """Reads one head, carrying on where it stopped.
+
+    Each call of :meth:`read` gets the same buffer again, grown at its end.
+    """
+
+    __slots__ = ("_fields", "_limit", "_line", "_offset", "_parser")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._offset = 0
+        """What is before it has been read; 0 as long as the request line has not begun."""
+        self._line: re.Match[bytes] | None = None
+        self._fields = _Fields()
+        self._parser = HttpRequestParser(self._fields)
+
+    def read(self, buffer: bytes | bytearray) -> RequestHead | None:
+        """See :func:`parse_head`."""
+        limit, fields = self._limit, self._fields
+        start = _after_blank_lines(buffer)
+        if start < len(buffer) and buffer[start] != _CR:
+            offset = max(start, self._offset)
+            end = buffer.find(b"\r\n\r\n", max(start, offset - 3), limit)
+            self._offset = end + 4 if end >= 0 else min(limit, len(buffer))
+            # The line is looked at once: when its end is there.
+            line_ends = self._line is None and buffer.find(b"\n", offset, limit) >= 0
+            if line_ends:
+                # Of a copy: a bytearray cannot grow as long as a match refers to it.
+                self._line = _LINE.match(bytes(buffer[start : self._offset]))
+                _check_version(self._line)
+            self._feed(bytes(buffer[offset : self._offset]))
+            if line_ends and self._line is None:
+                raise BadHead(
+                    "malformed request line; expected METHOD TARGET HTTP/1.1 with single spaces and no others"
+                )
+            if end >= 0:
+                return self._head(end + 4)
         if fields.complete:
             raise BadHead("malformed HTTP request head: it does not end with an empty line")
         if len(buffer) >= limit:
             raise BadHead(f"the request head is longer than {limit} bytes", 431)
         return None
-    if line is None or not fields.complete:
-        raise BadHead("malformed HTTP request head")
-    method = line[1].decode("ascii")
-    _check_fields(method, fields.headers)
-    return RequestHead(method, line[2].decode("ascii"), tuple(fields.headers), f"1.{line[4].decode('ascii')}", end + 4)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            pass  # how llhttp says that a CONNECT or Upgrade head has ended
+        except HttpParserInvalidMethodError:
+            message = "the first bytes are no HTTP method; expected an HTTP request such as CONNECT host:443"
+            raise BadHead(message) from None
+        except HttpParserError as error:
+            raise BadHead(f"malformed HTTP request head: {error}") from None
+
+    def _head(self, size: int) -> RequestHead:
+        line, headers = self._line, self._fields.headers
+        if line is None or not self._fields.complete:
+            raise BadHead("malformed HTTP request head")
+        method = line[1].decode("ascii")
+        _check_fields(method, headers)
+        return RequestHead(method, line[2].decode("ascii"), tuple(headers), f"1.{line[4].decode('ascii')}", size)
+
+
+def _check_version(line: re.Match[bytes] | None) -> None:
+    if line is not None and (line[3], line[4]) not in ((b"1", b"1"), (b"1", b"0")):
+        version = f"{line[3].decode()}.{line[4].decode()}"
+        raise BadHead(f"HTTP version {version} is not spoken here; expected HTTP/1.1 or HTTP/1.0", 505)
 
 
 def _after_blank_lines(buffer: bytes | bytearray) -> int:

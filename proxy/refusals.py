@@ -294,15 +294,20 @@ def wrong_scheme(scheme: str, id: str) -> Refusal:
     )
 
 
-def late_connect(host: str, id: str) -> Refusal:
-    """A CONNECT on a connection that has carried plain requests."""
+def shown_target(target: str) -> str:
+    """A request's target for a message or a log: without user information, which can be a password, and not long."""
+    return target.rpartition("@")[2][:100]
+
+
+def late_connect(target: str, id: str) -> Refusal:
+    """A CONNECT, for this target, on a connection that has carried plain requests."""
     return _denied(
         400,
         "late_connect",
         "A tunnel needs a connection of its own",
         "This connection to the proxy has carried plain HTTP requests before, so no tunnel is made of it.",
         "This comes from the program that you use: let it open a new connection to the proxy for CONNECT.",
-        host,
+        shown_target(target),
         id,
     )
 

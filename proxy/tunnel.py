@@ -22,11 +22,11 @@ from proxy.client_hello import BadClientHello, ClientHello, HelloReader, NotTls,
 from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.fast import FastLane
 from proxy.lanes.splice import TLS_HANDSHAKE, SpliceLane
-from proxy.leaves import Shown
+from proxy.leaves import DAY, Shown
 from proxy.log import WARNING
 from proxy.session import Session, State
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import MANY_CERTIFICATES, NOBODY, READ_LIMIT, DialError, ServerLeg, dial
+from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, costly, dial
 
 ALERT_ACCESS_DENIED = 49
 ALERT_INTERNAL_ERROR = 80
@@ -173,13 +173,15 @@ class Tunnel:
         key = judge.key(handshake, host, snapshot)
         if (verdict := judge.known(key)) is not None:
             return self._judged(verdict)
-        if len(handshake.presented) < MANY_CERTIFICATES:
+        if not costly(handshake):
             verdict, until = judge.now(handshake, host, snapshot)
             judge.keep(key, verdict, until)
             return self._judged(verdict)
 
         async def elsewhere() -> None:
-            verdict, until = await asyncio.to_thread(judge.now, handshake, host, snapshot)
+            verdict, until = await session.loop.run_in_executor(
+                session.worker.judging, judge.now, handshake, host, snapshot
+            )
             judge.keep(key, verdict, until)
             self._judged(verdict)
 
@@ -195,9 +197,11 @@ class Tunnel:
         if action is not Action.ALLOW or not verdict.chain:
             # Warn and bypass cannot be set in this version: what is not plainly allowed is blocked.
             return self.refuse(refusals.certificate(verdict.findings, self.host.text, session.id))
-        not_after = None
-        if not BAD_DATES.intersection(verdict.defects):
-            not_after = verdict.chain[0].not_valid_after_utc.timestamp()
+        not_after: float | None = verdict.chain[0].not_valid_after_utc.timestamp()
+        if BAD_DATES.intersection(verdict.defects):
+            # A day, and no longer than the server's own where that is still to come.
+            now = session.worker.wall()
+            not_after = not_after if not_after is not None and now < not_after < now + DAY else None
         session.to(State.LEAF, session.worker.limits.leaf_timeout + 1)
         return self._leaf(not_after)
 

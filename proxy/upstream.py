@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -35,9 +36,11 @@ READ_LIMIT = 64 * 1024
 CLOSE_SECONDS = 10.0
 """How long a connection that was let go may take to send what is left."""
 LINGER_NOT = struct.pack("ii", 1, 0)
+KEPT_BYTES = 16 * 1024
 KEPT_VERDICTS = 4096
 MANY_CERTIFICATES = 5
-"""A longer chain is judged in a thread: it may be expensive on purpose."""
+MANY_BYTES = 16 * 1024
+"""A longer or larger chain is judged in a thread: it may be expensive on purpose."""
 
 
 class DialError(Exception):
@@ -251,6 +254,14 @@ class ServerLeg(asyncio.Protocol):
         self.owner.server_writable(True)
 
 
+def costly(handshake: Handshake) -> bool:
+    """Whether judging may take long."""
+    presented = handshake.presented
+    if len(presented) >= MANY_CERTIFICATES:
+        return True
+    return sum(len(certificate.public_bytes(Encoding.DER)) for certificate in presented) > MANY_BYTES
+
+
 class Judge:
     """Verdicts on finished handshakes, the recent ones kept.
 
@@ -269,9 +280,13 @@ class Judge:
         return None
 
     def key(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> tuple[object, ...]:
-        chain = b"".join(certificate.public_bytes(Encoding.DER) for certificate in handshake.presented)
+        chain = hashlib.sha256()
+        for certificate in handshake.presented:
+            der = certificate.public_bytes(Encoding.DER)
+            chain.update(len(der).to_bytes(4))
+            chain.update(der)
         unread = (handshake.unread, handshake.leaf_unread)
-        return (snapshot.tenant, snapshot.serial, host.text, handshake.errors, unread, chain)
+        return (snapshot.tenant, snapshot.serial, host.text, handshake.errors, unread, chain.digest())
 
     def now(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> tuple[Verdict, datetime]:
         """Judge; the verdict, and until when it may be kept. May run in a thread: it touches nothing of this object."""
@@ -280,8 +295,9 @@ class Judge:
         return verdict, min(valid_until(verdict, moment), moment + timedelta(hours=1))
 
     def keep(self, key: tuple[object, ...], verdict: Verdict, until: datetime) -> None:
-        """Keep a verdict."""
-        self._kept[key] = (verdict, until)
+        """Keep a verdict, unless its chain is so large that somebody may want the memory to be full of it."""
+        if sum(len(certificate.public_bytes(Encoding.DER)) for certificate in verdict.chain) <= KEPT_BYTES:
+            self._kept[key] = (verdict, until)
 
     def forget(self, tenant: str) -> None:
         """Drop what was kept for a tenant."""

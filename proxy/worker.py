@@ -21,6 +21,7 @@ import sys
 import time
 import traceback
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,6 +59,8 @@ class Worker:
         self.wall = time.time
         self.sessions: set[Session] = set()
         self.judge = Judge(self.clock)
+        self.judging = ThreadPoolExecutor(1, thread_name_prefix="judge")
+        """One at a time: costly chains must not keep anything else from a thread, the change feed least of all."""
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
         self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)
@@ -110,6 +113,7 @@ class Worker:
         commands.cancel()
         await self.issuer.close()
         self.resolver.close()
+        self.judging.shutdown(wait=False, cancel_futures=True)
 
     def _follower_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

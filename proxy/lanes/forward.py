@@ -9,18 +9,20 @@ from proxy import refusals
 from proxy.admission import ResolveError
 from proxy.block import RefusedError
 from proxy.lanes.plain import PlainLane
-from proxy.session import Session
+from proxy.session import Session, State
 from proxy.upstream import DialError, dial
 
 
 class ForwardLane:
     """Phase of a session whose client sends plain HTTP requests."""
 
-    __slots__ = ("half", "lane", "session")
+    __slots__ = ("half", "lane", "late", "session")
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.half = False
+        self.late: asyncio.TimerHandle | None = None
+        """Runs while a head has begun and is not whole."""
         self.lane = PlainLane(self, self.dial, session.exchange, session.worker.wall, session.id, session.refused)
 
     @property
@@ -30,7 +32,16 @@ class ForwardLane:
 
     def data(self, data: bytes) -> None:
         """Bytes of the client."""
-        self.lane.data_received(data)
+        lane, session = self.lane, self.session
+        lane.data_received(data)
+        if lane.reading_head == (self.late is not None):
+            return
+        if self.late is not None:
+            self.late.cancel()
+            self.late = None
+        elif session.state is State.PLAIN:
+            patience = session.worker.limits.connect_head_timeout
+            self.late = session.loop.call_later(patience, session.close, "time limit: head")
 
     def ended(self) -> bool:
         """FIN from the client; an answer may still be on its way."""
@@ -51,6 +62,8 @@ class ForwardLane:
 
     def closing(self, orderly: bool) -> None:
         """Let the server go."""
+        if self.late is not None:
+            self.late.cancel()
         self.lane.connection_lost()
 
     # --- what the lane asks for ---

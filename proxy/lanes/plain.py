@@ -16,6 +16,7 @@ from proxy.lanes.exchange import Exchange
 from proxy.lanes.plain_core import PlainCore
 from proxy.lanes.plain_heads import PSEUDONYM
 from proxy.refusals import Refusal, RefusedError
+from proxy.tls_leg import half_close
 
 Dial = Callable[[Host, int, asyncio.Protocol], Awaitable[asyncio.Transport]]
 """Opens a connection to host and port for the protocol. Raises RefusedError where name, policy or network forbid it."""
@@ -66,6 +67,11 @@ class PlainLane:
         """A request is under way."""
         return self._core.phase not in (commands.Phase.IDLE, commands.Phase.CLOSED)
 
+    @property
+    def reading_head(self) -> bool:
+        """A request's head has begun and is not whole: the time for a head runs."""
+        return self._core.reading_head
+
     # --- the client's connection ---
 
     def data_received(self, data: bytes) -> None:
@@ -82,15 +88,16 @@ class PlainLane:
 
     def pause_writing(self) -> None:
         """The client does not keep up: its server waits."""
-        self._client_full = True
+        self._client_full = self._core.client_full = True
         if self._server is not None:
             self._server.pause_reading()
 
     def resume_writing(self) -> None:
         """The client keeps up again."""
-        self._client_full = False
+        self._client_full = self._core.client_full = False
         if self._server is not None:
             self._server.resume_reading()
+        self._run(self._core.go_on())
 
     # --- the server's connection ---
 
@@ -222,7 +229,7 @@ class _ServerSide(asyncio.Protocol):
 
     def end(self) -> None:
         if self.transport is not None and not self.transport.is_closing():
-            self.transport.write_eof()
+            half_close(self.transport)
 
     def pause_reading(self) -> None:
         if self.transport is not None and not self.transport.is_closing():

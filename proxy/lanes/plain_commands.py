@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import groupby
 
 from certs.names import Host
 
@@ -51,6 +53,20 @@ class Abort:
 
 
 Command = ToClient | ToServer | Connect | EndServer | DropServer | Close | Abort
+
+
+def joined(wanted: Iterable[Command]) -> list[Command]:
+    """The same with what goes to one side in a row as one piece: a transport's write costs more than the joining.
+
+    (asyncio adds up all that waits at each write, so that many small ones to a peer who does not read are quadratic.)
+    """
+    out: list[Command] = []
+    for kind, group in groupby(wanted, type):
+        if kind is ToClient or kind is ToServer:
+            out.append(kind(b"".join(command.data for command in group if isinstance(command, ToClient | ToServer))))
+        else:
+            out.extend(group)
+    return out
 
 
 class Phase(Enum):

@@ -13,6 +13,7 @@ import h11
 
 from proxy import refusals
 from proxy.lanes import plain_answer
+from proxy.lanes import plain_commands as commands
 from proxy.lanes import plain_heads as heads
 from proxy.lanes.exchange import MAX_METHOD, MAX_PATH, Exchange
 from proxy.lanes.plain_commands import Abort, Close, Command, Connect, DropServer, EndServer, Phase, ToClient, ToServer
@@ -24,7 +25,7 @@ MAX_HELD = 64 * 1024
 MAX_DROPPED = 1024 * 1024
 """How many bytes of a request body are dropped after the answer has been given, before the connection is closed."""
 MAX_REFUSALS = 100
-"""How many refusals a connection gets, so that a client that never reads them cannot pile them up."""
+"""How many answers of our own a connection gets, so that a client that never reads them cannot pile them up."""
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 
 
@@ -51,6 +52,8 @@ class PlainCore:
         pseudonym: str,
     ) -> None:
         self.phase = Phase.IDLE
+        self.client_full = False
+        """The client does not keep up; no further request of it begins before :meth:`go_on`."""
         self._done = done
         self._refused = refused
         self._clock = clock
@@ -72,13 +75,18 @@ class PlainCore:
         self._waits = False
         """The client waited for 100 when the final response began."""
         self._dropped = 0
-        self._refusals = 0
+        self._answers = 0
         self._out: list[Command] = []
 
     @property
     def full(self) -> bool:
         """More than enough of the client's bytes wait."""
         return len(self._held) > MAX_HELD
+
+    @property
+    def reading_head(self) -> bool:
+        """A request's head has begun and is not whole, and it is the client who is waited for."""
+        return self.phase is Phase.IDLE and not self.client_full and bool(self._client.trailing_data[0])
 
     # --- events ---
 
@@ -89,6 +97,11 @@ class PlainCore:
         elif self.phase is not Phase.CLOSED:
             self._held += data
             self._read_client()
+        return self._take()
+
+    def go_on(self) -> list[Command]:
+        """The client keeps up again (``client_full`` is no longer set): what waits of it is read."""
+        self._read_client()
         return self._take()
 
     def client_ended(self) -> list[Command]:
@@ -169,7 +182,9 @@ class PlainCore:
         return None
 
     def _taking(self) -> bool:
-        return self.phase in (Phase.IDLE, Phase.DROPPING) or (self.phase is Phase.FORWARDING and not self._asked)
+        if self.phase is Phase.IDLE:
+            return not self.client_full
+        return self.phase is Phase.DROPPING or (self.phase is Phase.FORWARDING and not self._asked)
 
     def _client_event(self, event: h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]) -> None:
         if isinstance(event, h11.Request):
@@ -240,20 +255,21 @@ class PlainCore:
             self._close(Close() if self.phase is Phase.DROPPING else Abort())
         else:
             host = self._target.host.text if self._exchange is not None and self._target is not None else ""
-            self._refuse(refusals.bad_request(error.error_status_hint, str(error), self._id, host), close=True)
+            why = heads.why_malformed(error)
+            self._refuse(refusals.bad_request(error.error_status_hint, why, self._id, host), close=True)
 
     # --- answers of our own ---
 
     def _refuse(self, refusal: Refusal, close: bool = False) -> None:
         self._refused(refusal)
-        self._refusals += 1
-        self._answer(plain_answer.of_refusal(refusal, self._request), close or self._refusals >= MAX_REFUSALS)
+        self._answer(plain_answer.of_refusal(refusal, self._request), close)
 
     def _answer(self, answer: plain_answer.Answer, close: bool = False) -> None:
         if self.phase is Phase.FORWARDING:
             self._drop_server()
         # Whether a client that waits for 100 sends its body after all is not known (RFC 9110 10.1.1).
-        close = close or self._client.they_are_waiting_for_100_continue
+        self._answers += 1
+        close = close or self._client.they_are_waiting_for_100_continue or self._answers >= MAX_REFUSALS
         head_only = self._request is not None and self._request.method == b"HEAD"
         self._to_client(*answer.events(head_only, close))
         if self._exchange is not None:
@@ -428,4 +444,4 @@ class PlainCore:
 
     def _take(self) -> list[Command]:
         out, self._out = self._out, []
-        return out
+        return commands.joined(out)

@@ -38,6 +38,24 @@ _NO_TRAILERS = _HOP_BY_HOP | {
 }  # fmt: skip
 """RFC 9110 6.5.1: fields for framing, routing, authentication and the like may not come in trailers."""
 
+_MALFORMED = {
+    "Receive buffer too long": "its head is too long",
+    "illegal request line": "its first line is not METHOD TARGET HTTP/1.1",
+    "no request line": "it begins with an empty line",
+    "illegal header line": "a header line is not NAME: VALUE",
+    "continuation line": "a header line is not NAME: VALUE",
+    "Missing mandatory Host": "it has no Host field",
+    "Found multiple Host": "it has more than one Host field",
+    "Illegal target": "its target has characters that a URI cannot have",
+    "conflicting Content-Length": "its Content-Length fields contradict each other",
+    "bad Content-Length": "its Content-Length is not a number",
+    "multiple Transfer-Encoding": "it has more than one Transfer-Encoding field",
+    "Only Transfer-Encoding": "its Transfer-Encoding is not chunked; expected chunked or none",
+    "illegal chunk header": "the size of a chunk is not a hexadecimal number",
+    "malformed chunk footer": "a chunk is longer than its size",
+}
+"""How h11's messages begin, and what is told instead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -52,7 +70,7 @@ class Target:
 def read_target(method: str, text: str, id: str) -> Target:
     """The target of a request in absolute-form (RFC 9112 3.2.2). Raises RefusedError for any other."""
     if method == "CONNECT":
-        raise RefusedError(refusals.late_connect(text[:300], id))
+        raise RefusedError(refusals.late_connect(text, id))
     address = _ADDRESS.fullmatch(text)
     if address is None:
         if scheme := _SCHEME.match(text):
@@ -65,13 +83,21 @@ def read_target(method: str, text: str, id: str) -> Target:
     try:
         host, port = parse_authority(address[1], PORT)
     except InvalidHost as error:
-        raise RefusedError(refusals.bad_request(400, f"the address's host: {error}", id)) from None
+        # With an @ anywhere, what was taken for the host can be part of a password, which the error would quote.
+        why = "its user information or its host is malformed" if "@" in text else f"the address's host: {error}"
+        raise RefusedError(refusals.bad_request(400, why, id)) from None
     name = f"[{host.text}]" if ":" in host.text else host.text
     path = address[2]
     if not path.startswith("/"):
         # RFC 9112 3.2.1 and 3.2.4: an empty path is "/", and for OPTIONS without a query it is the whole server
         path = "*" if method == "OPTIONS" and not path else f"/{path}"
     return Target(host, port, name if port == PORT else f"{name}:{port}", path)
+
+
+def why_malformed(error: h11.RemoteProtocolError) -> str:
+    """What h11 found wrong with a request, in words of our own: its own quote what the client sent."""
+    text = str(error)
+    return next((said for start, said in _MALFORMED.items() if text.startswith(start)), "it is not valid HTTP/1.1")
 
 
 def field(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:

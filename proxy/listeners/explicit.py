@@ -9,7 +9,7 @@ from __future__ import annotations
 from certs.names import Host, InvalidHost, parse_authority
 from proxy import refusals
 from proxy.admission import ResolveError
-from proxy.head import BadHead, parse_head
+from proxy.head import BadHead, HeadReader
 from proxy.lanes.forward import ForwardLane
 from proxy.session import Session, State
 from proxy.tunnel import Tunnel
@@ -20,11 +20,12 @@ ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 class Explicit:
     """Reads the first head and decides what the connection becomes."""
 
-    __slots__ = ("buffer", "busy", "half", "session")
+    __slots__ = ("buffer", "busy", "half", "reader", "session")
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.buffer = bytearray()
+        self.reader = HeadReader(session.worker.limits.connect_head_bytes)
         self.busy = False
         self.half = False
 
@@ -33,13 +34,12 @@ class Explicit:
         session, buffer = self.session, self.buffer
         buffer += data
         self.busy = True
-        limit = session.worker.limits.connect_head_bytes
         if session.state is State.NAME:
             if len(buffer) > session.worker.limits.client_hello_bytes:
                 session.pause()  # the tunnel reads on
             return
         try:
-            head = parse_head(buffer, limit)
+            head = self.reader.read(buffer)
         except BadHead as error:
             return session.say(refusals.bad_request(error.status, str(error), session.id))
         if head is None:
@@ -51,7 +51,9 @@ class Explicit:
         try:
             host, port = parse_authority(head.target)
         except InvalidHost as error:
-            return session.say(refusals.bad_request(400, f"CONNECT {head.target[:300]}: {error}", session.id))
+            return session.say(
+                refusals.bad_request(400, f"CONNECT {refusals.shown_target(head.target)}: {error}", session.id)
+            )
         del buffer[: head.size]
         session.facts |= {"host": host.text, "port": port}
         if (addresses := session.worker.resolver.at_once(host)) is not None:

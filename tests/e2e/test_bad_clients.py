@@ -146,6 +146,26 @@ def test_garbage_to_the_port_ends_at_once(target: Daemon, unharmed: int, garbage
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
 
 
+def test_no_credential_of_a_bad_request_is_in_the_log(target: Daemon, unharmed: int) -> None:
+    talk(target, b"CONNECT user:hunter2@good.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+    plain = b"GET http://plain.example/ HTTP/1.1\r\nHost: plain.example\r\nAuthorization : Basic hunter2\r\n\r\n"
+    talk(target, plain)
+    target.wait_log("refused", status=400)
+    assert "hunter2" not in target.stderr_text()
+
+
+def test_a_head_in_single_bytes_is_read_and_a_second_one_has_its_time_limit_too(tmp_path: Path, site: Nginx) -> None:
+    extra = {"limits": {"connect_head_timeout": 1.0}}
+    with Daemon(tmp_path / "slow", hosts={"plain.example": "127.0.0.1"}, common=PUBLIC, extra=extra) as daemon:
+        request = f"GET {site['plain.example'].url()} HTTP/1.1\r\nHost: plain.example\r\n\r\n".encode()
+        with connect(daemon) as client:
+            for byte in request:
+                client.sendall(bytes([byte]))
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            client.sendall(request[:20])
+            assert to_end(client) == b""
+
+
 def test_a_head_over_its_limit_is_refused(target: Daemon, unharmed: int) -> None:
     answer = talk(target, b"CONNECT good.example:443 HTTP/1.1\r\nX: " + b"a" * 40_000)
     assert answer.startswith(b"HTTP/1.1 431")

@@ -147,7 +147,7 @@ def test_a_workers_memory_holds_no_ca_key_and_the_issuers_does(tmp_path: Path, s
         forms = [secret.to_bytes(32, "little"), secret.to_bytes(32, "big")]
         pids = daemon.pids()
         assert any(memory_holds(pids.issuer, form) for form in forms)
-        for worker in pids.workers:
+        for worker in (pids.supervisor, *pids.workers):
             assert not any(memory_holds(worker, form) for form in forms)
             assert not memory_holds(worker, raw)
         # The search works on a worker too: it finds what a worker does hold.

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certs.verdict import Defect, Finding
-from proxy import block
+from proxy import block, refusals
 from proxy.block import Http1Answer, Http2Answer, Refusal, answer_bytes, headers, proxy_status, render
 
 NASTY = "\"><script>alert(1)</script>--><img src=x onerror=alert(1)>${title}'"
@@ -621,3 +621,39 @@ def test_curl_reads_the_answer_whatever_it_asks(version: str, need: Callable[[st
                     assert (tmp_path / "out").read_bytes() == render(REFUSAL, None)[1]
 
     asyncio.run(scene())
+
+
+def reset_frame(stream: int) -> bytes:
+    return bytes.fromhex("000004 03 00") + stream.to_bytes(4) + bytes(4)
+
+
+def test_a_stream_reset_in_the_same_piece_does_not_take_the_others_along() -> None:
+    server, request = raw_client()
+    out = server.feed(request(1) + request(3) + reset_frame(1))
+    assert responses(out) == [3]
+    assert render(REFUSAL, None)[1] in out
+    assert not server.done
+    assert responses(server.feed(request(5))) == [5]
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_what_is_open_when_the_client_says_goaway_is_answered_and_then_it_ends(size: int) -> None:
+    server, request = raw_client()
+    window = bytes.fromhex("000006 04 00 00000000 0004 00000064")  # SETTINGS: streams begin with a window of 100 bytes
+    goaway = bytes.fromhex("000008 07 00 00000000 00000000 00000000")
+    data, out = window + request(1) + request(3) + goaway, b""
+    for place in range(0, len(data), size):
+        assert not server.done
+        out += server.feed(data[place : place + size])
+    assert responses(out) == [1, 3]
+    assert not server.done  # the bodies are not out yet
+    for stream in (1, 3):
+        out += server.feed(bytes.fromhex("000004 08 00") + stream.to_bytes(4) + (60_000).to_bytes(4))
+    assert len(out) > 2 * len(render(REFUSAL, None)[1])
+    assert server.done
+
+
+def test_late_connect_and_the_shown_target_have_no_user_information() -> None:
+    assert refusals.shown_target("user:p@ss@example.com:443") == "example.com:443"
+    assert refusals.shown_target("a" * 200) == "a" * 100
+    assert refusals.late_connect("user:secret@example.com:443", "id1").host == "example.com:443"

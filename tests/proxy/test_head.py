@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.head import BadHead, RequestHead, parse_head
+from proxy.head import BadHead, HeadReader, RequestHead, parse_head
 
 LIMIT = 32 * 1024
 CONNECT = b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\nProxy-Connection: keep-alive\r\n\r\n"
@@ -161,10 +161,10 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=14).map(b"".join), st.lists(st.integers(0, 120), max_size=6))
 def test_the_split_of_the_bytes_does_not_change_what_is_said(data: bytes, cuts: list[int]) -> None:
     def outcome(points: list[int]) -> RequestHead | type[BadHead] | None:
-        head = None
+        head, reader = None, HeadReader(1000)
         for point in points:
             try:
-                head = parse_head(data[:point], 1000)
+                head = reader.read(data[:point])
             except BadHead:
                 return BadHead
             if head is not None:
@@ -173,3 +173,44 @@ def test_the_split_of_the_bytes_does_not_change_what_is_said(data: bytes, cuts: 
 
     whole = outcome([len(data)])
     assert outcome([*sorted(min(cut, len(data)) for cut in cuts), len(data)]) == whole
+
+
+@pytest.mark.parametrize("data", [CONNECT, GET, b"\r\n\r\n" + GET])
+def test_a_head_in_single_bytes_is_read_as_in_one_piece(data: bytes) -> None:
+    reader, buffer = HeadReader(LIMIT), bytearray()
+    for byte in data[:-1]:
+        buffer.append(byte)
+        assert reader.read(buffer) is None
+    buffer += data[-1:]
+    assert reader.read(buffer) == parse_head(data, LIMIT)
+
+
+def test_no_byte_goes_to_the_parser_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: list[bytes] = []
+
+    class Parser:
+        def __init__(self, _: object) -> None: ...
+
+        def feed_data(self, data: bytes) -> None:
+            fed.append(data)
+
+    monkeypatch.setattr("proxy.head.HttpRequestParser", Parser)
+    reader, buffer = HeadReader(LIMIT), bytearray()
+    for byte in CONNECT[:-1]:
+        buffer.append(byte)
+        reader.read(buffer)
+    assert b"".join(fed) == CONNECT[:-1]
+
+
+def test_a_reader_refuses_as_soon_as_the_whole_would_be_refused() -> None:
+    for data in (b"\x16", b"FO", b"GET / HTTP/1.1\r\nA ", b"\r\r"):
+        reader = HeadReader(LIMIT)
+        for end in range(1, len(data)):
+            assert reader.read(data[:end]) is None
+        with pytest.raises(BadHead):
+            reader.read(data)
+    reader = HeadReader(100)
+    assert reader.read(b"GET /" + b"a" * 94) is None
+    with pytest.raises(BadHead) as caught:
+        reader.read(b"GET /" + b"a" * 95)
+    assert caught.value.status == 431

@@ -14,7 +14,7 @@ import pytest
 from certs.names import Host
 from proxy import refusals
 from proxy.lanes.exchange import Exchange
-from proxy.lanes.plain import PlainLane
+from proxy.lanes.plain import PlainLane, _ServerSide
 from proxy.refusals import Refusal, RefusedError
 from tests.harness.origins import Nginx, Site
 
@@ -476,5 +476,38 @@ def test_a_fault_in_dialling_resets_the_client_and_is_not_hidden() -> None:
                     await reader.readexactly(1)
         gc.collect()
         assert faults == ["'NoneType' object is not callable"]
+
+    play(scene())
+
+
+def test_to_end_the_connection_of_a_server_that_has_reset_is_no_fault() -> None:
+    class Reset(asyncio.Transport):
+        def is_closing(self) -> bool:
+            return False
+
+        def write_eof(self) -> None:
+            raise OSError(107, "Transport endpoint is not connected")
+
+    side = _ServerSide(Port(Proxy()).lane)
+    side.transport = Reset()
+    side.end()
+
+
+def test_a_client_that_reads_again_gets_its_next_request_served() -> None:
+    async def scene() -> None:
+        async with proxying() as proxy:
+            port = Port(proxy)
+            lane = port.lane
+            port.transport = asyncio.Transport()
+            lane.pause_writing()
+            lane.data_received(get(80, "nowhere.example"))
+            await asyncio.sleep(0.01)
+            assert proxy.dialled == []
+            assert not lane.reading_head
+            proxy.dial_delay = 60
+            lane.resume_writing()
+            await until(lambda: proxy.dialled == [("nowhere.example", 80)])
+            lane.connection_lost()
+            proxy.ports.remove(port)
 
     play(scene())

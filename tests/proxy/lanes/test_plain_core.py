@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from certs.names import parse_host
 from proxy import refusals
 from proxy.lanes.exchange import Exchange
-from proxy.lanes.plain_commands import Abort, Close, Command, Connect, DropServer, EndServer, Phase, ToClient, ToServer
+from proxy.lanes.plain_commands import (
+    Abort,
+    Close,
+    Command,
+    Connect,
+    DropServer,
+    EndServer,
+    Phase,
+    ToClient,
+    ToServer,
+    joined,
+)
 from proxy.lanes.plain_core import MAX_DROPPED, MAX_HEAD, MAX_HELD, PlainCore
 from proxy.refusals import Refusal
 
@@ -650,3 +661,69 @@ def test_arbitrary_bytes_on_either_side_never_raise(client: bytes, server: bytes
     Play().says(client)
     forwarded().replies(server).server_ends()
     forwarded().says(client).replies(server)
+
+
+# --- what a stranger can cause ---
+
+
+def test_small_chunks_of_one_read_go_on_as_one_write() -> None:
+    play = forwarded()
+    play.replies(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    (command,) = play.core.server_data(b"1\r\nx\r\n" * 1000)
+    assert command == ToClient(b"1\r\nx\r\n" * 1000)
+    play = forwarded(b"POST http://a/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    (sent,) = play.core.client_data(b"1\r\nx\r\n" * 1000)
+    assert sent == ToServer(b"1\r\nx\r\n" * 1000)
+
+
+def test_joining_keeps_the_order() -> None:
+    a, b, c = ToClient(b"a"), ToServer(b"b"), ToClient(b"c")
+    drop = DropServer()
+    assert joined([a, c, b, a, drop, c, drop, drop]) == [ToClient(b"ac"), b, a, drop, c, drop, drop]
+
+
+def test_no_request_begins_while_the_client_does_not_read() -> None:
+    play = Play()
+    play.core.client_full = True
+    play.says(GET)
+    assert play.asked == []
+    assert not play.core.reading_head
+    play.core.client_full = False
+    assert play.run(play.core.go_on()).asked == [connect()]
+
+
+def test_after_a_hundred_answers_of_our_own_the_connection_ends() -> None:
+    play = Play()
+    play.says(b"OPTIONS http://a/ HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n" * 150)
+    assert play.client.count(b"HTTP/1.1 200 ") == 100
+    assert play.asked == [Close()]
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"GET http://a/ HTTP/1.1\r\nHost: a\r\nAuthorization : Basic c2VjcmV0\r\n\r\n", "NAME: VALUE"),
+        (b"GET http://c2VjcmV0 HTTP/1.1 x\r\nHost: a\r\n\r\n", "METHOD TARGET"),
+        (b"GET http://u:c2VjcmV0/@a/ HTTP/1.1\r\nHost: a\r\n\r\n", "user information"),
+        (b"CONNECT u:c2VjcmV0@a:443 HTTP/1.1\r\nHost: a\r\n\r\n", "no tunnel"),
+    ],
+)
+def test_a_refusal_does_not_repeat_what_may_be_a_secret(head: bytes, said: str) -> None:
+    play = Play()
+    play.says(head)
+    assert play.status() == 400
+    assert said in play.refusals[0].explanation
+    assert "c2VjcmV0" not in repr(play.refusals[0])
+    assert b"c2VjcmV0" not in play.client
+
+
+def test_a_head_is_being_read_from_its_first_byte_to_its_last() -> None:
+    play = forwarded()
+    assert not play.core.reading_head
+    play.replies(OK)
+    assert not play.core.reading_head
+    for byte in GET[:-1]:
+        play.says(bytes([byte]))
+        assert play.core.reading_head
+    play.says(GET[-1:])
+    assert not play.core.reading_head
