@@ -15,12 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, m
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
 
-from certs.der import read, tbs_fields
+from certs.der import fields_and_algorithm, read, tbs_fields
+from certs.kept import kept
 from certs.signer import LocalSigner, SigningKey
 
 ROOT_LIFETIME = timedelta(days=3653)  # ten years
 INTERMEDIATE_LIFETIME = timedelta(days=1826)  # five
 BACKDATED = timedelta(days=1)  # for devices whose clock is behind
+_KEPT_ISSUERS = 64
+_KEPT_KEYS = 256
 LONGEST_COMMON_NAME = 64  # RFC 5280 A.1, ub-common-name; ub-organizational-unit-name is the same
 
 GOOD_HASHES = frozenset({"sha224", "sha256", "sha384", "sha512", "sha3-224", "sha3-256", "sha3-384", "sha3-512"})
@@ -111,10 +114,19 @@ def spki_sha256(certificate: x509.Certificate) -> bytes:
 
     Raises ValueError or UnsupportedAlgorithm where the key cannot be read.
     """
-    spki = certificate.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return key_sha256(certificate.public_key())
+
+
+def key_sha256(key: CertificatePublicKeyTypes) -> bytes:
+    """The same of a key: of its one encoding, however a certificate encodes it."""
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).digest()
+
+
+@kept(_KEPT_KEYS)
+def encoded_key(key: CertificatePublicKeyTypes) -> bytes:
+    """The SubjectPublicKeyInfo of a key with which many leaves are made."""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def is_self_issued(certificate: x509.Certificate) -> bool:
@@ -151,10 +163,12 @@ def signature_verifies(child: x509.Certificate, issuer_key: CertificatePublicKey
     The algorithm inside the signed part must be the one outside (RFC 5280 4.1.1.2). False too for algorithms that are
     not known here and for those that do not fit the key.
     """
-    signature, signed = child.signature, child.tbs_certificate_bytes
     try:
-        if not _names_one_algorithm(child, signed):
+        whole = child.public_bytes(serialization.Encoding.DER)
+        fields, outside = fields_and_algorithm(whole)
+        if outside.whole != fields.signature.whole:
             return False
+        signature, signed = child.signature, read(whole, read(whole).body).whole
         algorithm, used = child.signature_algorithm_oid, child.signature_hash_algorithm
         if isinstance(issuer_key, rsa.RSAPublicKey) and used is not None and algorithm in _RSA:
             parameters = child.signature_algorithm_parameters
@@ -173,13 +187,16 @@ def signature_verifies(child: x509.Certificate, issuer_key: CertificatePublicKey
     return True
 
 
-def _names_one_algorithm(certificate: x509.Certificate, signed: bytes) -> bool:
-    """Raises ValueError where the certificate's outer shape cannot be read."""
-    whole = certificate.public_bytes(serialization.Encoding.DER)
-    outside = read(whole, read(whole).body + len(signed))
-    return outside.whole == tbs_fields(signed).signature.whole
+@kept(_KEPT_ISSUERS)
+def issuer_key(issuer: x509.Certificate) -> CertificatePublicKeyTypes:
+    """The issuer's public key, which is decoded anew each time that a certificate is asked for it.
+
+    Raises ValueError or UnsupportedAlgorithm where it cannot be read.
+    """
+    return issuer.public_key()
 
 
+@kept(_KEPT_ISSUERS)
 def issuer_key_identifier(issuer: x509.Certificate) -> bytes:
     """What an AKI of the issuer's children holds: its subject key identifier, else the one derived from its key.
 

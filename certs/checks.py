@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtensionOID
 from certs import constraints
 from certs.authority import key_problem, signature_problem
 from certs.facts import ANY_PURPOSE, SERVER_AUTH, Facts
-from certs.names import Host, host_in_certificate
+from certs.names import Host, host_in_names
 from certs.paths import Path
 from certs.verdict import Defect, Finding
 
@@ -264,7 +264,7 @@ def everything_is_valid_already(case: Case) -> Iterator[Finding]:
 
 
 def host_is_named(case: Case) -> Iterator[Finding]:
-    if not host_in_certificate(case.host, case.path.leaf.certificate):
+    if not host_in_names(case.host, case.path.leaf.extension(x509.SubjectAlternativeName)):
         what = f"is not for {case.host}: it is in no subjectAltName"
         yield case.finding(Defect.HOSTNAME_MISMATCH, 0, what, "RFC 9525 6")
 

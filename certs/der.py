@@ -1,4 +1,4 @@
-"""Just enough DER (X.690) to look at a certificate's bytes without decoding what they mean.
+"""Just enough DER (X.690) to look at a certificate's bytes without decoding what they mean, and to put them together.
 
 cryptography decodes certificates. Here is what it does not offer: the names as they are encoded (its decoded names warn
 about, or refuse, what strangers and old private CAs put there), the sign of a serial number before it is loaded, and
@@ -8,10 +8,10 @@ what kind of thing a file holds.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import NamedTuple
 
-INTEGER, OCTET_STRING, OBJECT_IDENTIFIER, SEQUENCE, SET, CONTEXT_0 = 0x02, 0x04, 0x06, 0x30, 0x31, 0xA0
+INTEGER, BIT_STRING, OCTET_STRING, OBJECT_IDENTIFIER, SEQUENCE, SET = 0x02, 0x03, 0x04, 0x06, 0x30, 0x31
+CONTEXT_0 = 0xA0
 COMMON_NAME, ORGANIZATIONAL_UNIT, ORGANIZATION = b"\x55\x04\x03", b"\x55\x04\x0b", b"\x55\x04\x0a"
 
 _ENCODING_OF_STRING = {
@@ -59,10 +59,12 @@ def read(data: bytes, start: int = 0, limit: int | None = None) -> Element:
 
     One-byte tags and definite lengths only; certificates have no others (X.690 10.1).
     """
-    limit = len(data) if limit is None else limit
-    if start + 2 > limit:
+    if limit is None:
+        limit = len(data)
+    body = start + 2
+    if body > limit:
         raise DerError("the data ends where an element should begin")
-    tag, length, body = data[start], data[start + 1], start + 2
+    tag, length = data[start], data[start + 1]
     if tag & 0x1F == 0x1F:
         raise DerError("a tag of several bytes")
     if length & 0x80:
@@ -71,9 +73,23 @@ def read(data: bytes, start: int = 0, limit: int | None = None) -> Element:
             raise DerError("a length that is indefinite, too long or cut off")
         length = int.from_bytes(data[body : body + count], "big")
         body += count
-    if body + length > limit:
+    end = body + length
+    if end > limit:
         raise DerError("an element is longer than the data")
-    return Element(data, tag, start, body, body + length)
+    # As Element(...) does it, less the call in between: a certificate is read in a dozen of these, for each handshake.
+    return _element(Element, (data, tag, start, body, end))
+
+
+_element = tuple.__new__
+
+
+def written(tag: int, content: bytes) -> bytes:
+    """The element of a one-byte tag with that content."""
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length))) + length + content
 
 
 class TbsFields(NamedTuple):
@@ -89,19 +105,45 @@ class TbsFields(NamedTuple):
 
 def tbs_fields(tbs: bytes) -> TbsFields:
     """The fields of an encoded TBSCertificate. Raises :class:`DerError`."""
-    fields = list(islice(read(tbs).children(), 7))
-    if fields and fields[0].tag == CONTEXT_0:  # the version; a certificate of version 1 has none
-        del fields[0]
-    tags = [field.tag for field in fields[:6]]
-    if tags != [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE]:
-        raise DerError("no TBSCertificate")
-    return TbsFields(*fields[:6])
+    outer = read(tbs)
+    return _fields(tbs, outer.body, outer.end)
 
 
 def certificate_fields(certificate: bytes) -> TbsFields:
     """The same of an encoded certificate. Raises :class:`DerError`."""
+    return _fields(certificate, *_signed(certificate))
+
+
+def fields_and_algorithm(certificate: bytes) -> tuple[TbsFields, Element]:
+    """The same, and the algorithm that stands behind the signed part (RFC 5280 4.1.1.2). Raises :class:`DerError`."""
+    at, end = _signed(certificate)
+    return _fields(certificate, at, end), read(certificate, end)
+
+
+def _signed(certificate: bytes) -> tuple[int, int]:
+    """Where the content of the signed part begins and ends."""
     outer = read(certificate)
-    return tbs_fields(next(outer.children(), outer).whole)
+    signed = read(certificate, outer.body, outer.end)
+    return signed.body, signed.end
+
+
+def _fields(data: bytes, at: int, end: int) -> TbsFields:
+    """The first fields of the TBSCertificate whose content is there."""
+    first = read(data, at, end)
+    if first.tag == CONTEXT_0:  # the version; a certificate of version 1 has none
+        first = read(data, first.end, end)
+    signature = read(data, first.end, end)
+    issuer = read(data, signature.end, end)
+    validity = read(data, issuer.end, end)
+    subject = read(data, validity.end, end)
+    public_key = read(data, subject.end, end)
+    fields = TbsFields(first, signature, issuer, validity, subject, public_key)
+    if [field.tag for field in fields] != _TAGS:
+        raise DerError("no TBSCertificate")
+    return fields
+
+
+_TAGS = [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE]
 
 
 def without_signature_algorithm(tbs: bytes) -> bytes:

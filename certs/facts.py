@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
-from certs.authority import spki_sha256
-from certs.der import DerError, Element, name_text, read, tbs_fields
+from certs.authority import key_sha256
+from certs.der import DerError, Element, fields_and_algorithm, name_text, read, tbs_fields
 
 NameKey = tuple[frozenset[tuple[bytes, str | bytes]], ...]
 """A name as it is compared: a set of attributes for each relative name, texts without case, width and type."""
@@ -26,6 +26,9 @@ NameKey = tuple[frozenset[tuple[bytes, str | bytes]], ...]
 _TEXTS = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1C: "utf-32-be", 0x1E: "utf-16-be"}
 _KEPT_NAMES = 2048
 _KEPT_SIZE = 512  # bytes
+_KEPT_STRANGERS = 256
+_LARGEST_KEPT = 2048
+"""Bytes of a certificate that is kept for a stranger: intermediates of a usual size, and no more than 10 MiB in all."""
 
 Kind = TypeVar("Kind", bound=x509.ExtensionType)
 
@@ -57,8 +60,7 @@ class Facts:
 
     def extension(self, kind: type[Kind]) -> Kind | None:
         """The value of the extension of that kind, or None."""
-        value = self.values.get(kind)
-        return value if isinstance(value, kind) else None
+        return cast("Kind | None", self.values.get(kind))
 
     @property
     def title(self) -> str:
@@ -107,7 +109,8 @@ class Facts:
 
     def allows(self, *purposes: ObjectIdentifier) -> bool:
         """Whether its extended key usage, if it has one, names one of these."""
-        return self.purposes is None or not self.purposes.isdisjoint(purposes)
+        named = self.purposes
+        return named is None or not named.isdisjoint(purposes)
 
 
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
@@ -116,14 +119,11 @@ ANY_PURPOSE = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
 
 def facts_of(certificate: x509.Certificate) -> Facts:
     """Take a certificate apart. Raises ValueError where not even its outline can be read (names, dates)."""
-    whole = certificate.public_bytes(Encoding.DER)
-    signed = read(whole, read(whole).body)
-    algorithm = read(whole, signed.end)  # RFC 5280 4.1: the signed part, then the algorithm, then the signature
-    fields = tbs_fields(signed.whole)
+    fields, algorithm = fields_and_algorithm(certificate.public_bytes(Encoding.DER))
     key, key_error, key_unknown, spki = None, "", False, None
     try:
         key = certificate.public_key()
-        spki = spki_sha256(certificate)
+        spki = key_sha256(key)
     except UnsupportedAlgorithm as error:
         key_error, key_unknown = str(error), True
     except ValueError as error:
@@ -156,6 +156,19 @@ def facts_of(certificate: x509.Certificate) -> Facts:
 @lru_cache(maxsize=_KEPT_NAMES)
 def kept_facts(certificate: x509.Certificate) -> Facts:
     """:func:`facts_of`, kept: for the administrator's certificates only, since a stranger's could fill the memory."""
+    return facts_of(certificate)
+
+
+def facts_of_issuer(certificate: x509.Certificate, size: int) -> Facts:
+    """:func:`facts_of`, for what a server sends behind its own certificate, kept where its ``size`` (bytes) is usual.
+
+    Few intermediates stand behind most servers. A stranger can but drive others out.
+    """
+    return _kept_of_strangers(certificate) if size <= _LARGEST_KEPT else facts_of(certificate)
+
+
+@lru_cache(maxsize=_KEPT_STRANGERS)
+def _kept_of_strangers(certificate: x509.Certificate) -> Facts:
     return facts_of(certificate)
 
 

@@ -6,20 +6,19 @@ has signed it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from hashlib import sha1
 from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
-from certs.authority import issuer_key_identifier, key_problem, signature_problem
+from certs.authority import encoded_key, issuer_key, issuer_key_identifier, key_problem, signature_problem
 from certs.der import DerError, TbsFields, tbs_fields
+from certs.kept import kept
 from certs.profile import LeafRequest
 
 SECOND = timedelta(seconds=1)
@@ -53,6 +52,8 @@ class Subject:
 
     certificate: x509.Certificate
     fields: TbsFields
+    name: Sequence[x509.NameAttribute[str | bytes]]
+    """The attributes of its subject."""
     extensions: Mapping[x509.ObjectIdentifier, x509.Extension[x509.ExtensionType]]
     request: LeafRequest
     now: datetime
@@ -86,6 +87,7 @@ def lint(certificate: x509.Certificate, request: LeafRequest, now: datetime) -> 
         subject = Subject(
             certificate,
             tbs_fields(certificate.tbs_certificate_bytes),
+            list(certificate.subject),
             {found.oid: found for found in certificate.extensions},
             request,
             now,
@@ -99,7 +101,7 @@ def lint(certificate: x509.Certificate, request: LeafRequest, now: datetime) -> 
             raise LintError(rule.name, rule.clause, str(broken)) from None
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _subject_octets(certificate: x509.Certificate) -> bytes:
     return tbs_fields(certificate.tbs_certificate_bytes).subject.whole
 
@@ -126,8 +128,7 @@ def _issuer(leaf: Subject) -> None:
 
 
 def _subject(leaf: Subject) -> None:
-    name = list(leaf.certificate.subject)
-    host = leaf.request.host.text
+    name, host = leaf.name, leaf.request.host.text
     if len(host) > 64:
         if name:
             raise Broken("it is not empty, though the host does not fit into a common name")
@@ -136,8 +137,7 @@ def _subject(leaf: Subject) -> None:
 
 
 def _alternative_name(leaf: Subject) -> None:
-    empty_subject = not list(leaf.certificate.subject)
-    names = list(leaf.extension(x509.SubjectAlternativeName, critical=empty_subject))
+    names = list(leaf.extension(x509.SubjectAlternativeName, critical=not leaf.name))
     if names != [leaf.request.host.san()]:
         raise Broken("it is not the host alone")
 
@@ -219,7 +219,7 @@ def _extensions(leaf: Subject) -> None:
 
 def _public_key(leaf: Subject) -> None:
     key = leaf.request.public_key
-    if leaf.fields.public_key.whole != key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
+    if leaf.fields.public_key.whole != encoded_key(key):
         raise Broken("it is not the key that was asked for")
     if not isinstance(key, (ec.EllipticCurvePublicKey, rsa.RSAPublicKey)):
         raise Broken("it is neither ECDSA nor RSA")
@@ -228,7 +228,7 @@ def _public_key(leaf: Subject) -> None:
 
 
 def _own_key(leaf: Subject) -> None:
-    if leaf.request.public_key == leaf.request.issuer.public_key():
+    if leaf.request.public_key == issuer_key(leaf.request.issuer):
         raise Broken("it is the key of the signing certificate")
 
 

@@ -9,15 +9,16 @@ a signer that is elsewhere can answer with anything.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from functools import cache, lru_cache
+from functools import cache
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from certs.authority import key_problem, signature_problem, signature_verifies
+from certs.authority import issuer_key, key_problem, signature_problem, signature_verifies
 from certs.der import DerError, without_signature_algorithm
+from certs.kept import kept
 from certs.lint import lint
 from certs.profile import LeafRequest, ProfileError, build
 from certs.signer import LocalSigner, Signer
@@ -35,7 +36,7 @@ def mint(request: LeafRequest, signer: Signer, now: datetime, lifetime: timedelt
     then); :class:`certs.signer.SigningError` where the signer failed.
     """
     check_issuer(request.issuer, now)
-    if signer.public_key() != request.issuer.public_key():
+    if signer.public_key() != issuer_key(request.issuer):
         raise MintError("the signer's key is not the key of the signing certificate")
     try:
         builder = build(request, now, lifetime)
@@ -43,9 +44,16 @@ def mint(request: LeafRequest, signer: Signer, now: datetime, lifetime: timedelt
         raise MintError(str(error)) from error
     twin = _rehearsal().sign_certificate(builder)
     lint(twin, request, now)
-    leaf = signer.sign_certificate(builder)
+    leaf = _signed(signer, builder, twin)
     _check_signed(leaf, twin, request.issuer)
     return leaf
+
+
+def _signed(signer: Signer, builder: x509.CertificateBuilder, twin: x509.Certificate) -> x509.Certificate:
+    """The leaf as the CA signs it: where its key is here and of the rehearsal's kind, the very octets of the twin."""
+    if isinstance(signer, LocalSigner) and (leaf := signer.sign_as(twin)) is not None:
+        return leaf
+    return signer.sign_certificate(builder)
 
 
 def check_issuer(issuer: x509.Certificate, now: datetime) -> None:
@@ -58,7 +66,7 @@ def check_issuer(issuer: x509.Certificate, now: datetime) -> None:
         raise MintError(f"the signing certificate expired on {issuer.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _unfit(issuer: x509.Certificate) -> str | None:
     """What of the issuer does not change with time."""
     try:
@@ -98,5 +106,5 @@ def _check_signed(leaf: x509.Certificate, twin: x509.Certificate, issuer: x509.C
         raise MintError("the signer returned another certificate than the one that was checked")
     if problem := signature_problem(leaf):
         raise MintError(f"the signer returned a certificate {problem}")
-    if not signature_verifies(leaf, issuer.public_key()):
+    if not signature_verifies(leaf, issuer_key(issuer)):
         raise MintError("the signature does not verify with the key of the signing certificate")

@@ -100,13 +100,20 @@ def host_in_certificate(host: Host, certificate: x509.Certificate) -> bool:
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        if host.is_ip:
-            # A network (octets with a mask) belongs into name constraints alone and equals no address.
-            return ipaddress.ip_address(host.text) in names.get_values_for_type(x509.IPAddress)
-        # A name beyond ASCII is no IA5String and no A-label (RFC 5280 7.2): it names nothing here.
-        return any(matches(pattern, host) for pattern in names.get_values_for_type(x509.DNSName) if pattern.isascii())
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return False
+    return host_in_names(host, names)
+
+
+def host_in_names(host: Host, names: x509.SubjectAlternativeName | None) -> bool:
+    """The same of the extension, which was read already; None: there is none, or none that can be parsed."""
+    if names is None:
+        return False
+    if host.is_ip:
+        # A network (octets with a mask) belongs into name constraints alone and equals no address.
+        return ipaddress.ip_address(host.text) in names.get_values_for_type(x509.IPAddress)
+    # A name beyond ASCII is no IA5String and no A-label (RFC 5280 7.2): it names nothing here.
+    return any(matches(pattern, host) for pattern in names.get_values_for_type(x509.DNSName) if pattern.isascii())
 
 
 @lru_cache(maxsize=CACHED_NAMES)

@@ -65,6 +65,21 @@ class Search:
         """Whether a limit ended the search before everything was tried."""
         return self._cut or self._signatures.exhausted
 
+    def likeliest(self) -> Path | None:
+        """The path that :meth:`paths` yields first where every signature in it verifies; none of them was looked at.
+
+        None where the first issuers of the right names lead to no anchor.
+        """
+        line: tuple[Facts, ...] = (self._leaf,)
+        for _ in range(LONGEST_PATH):
+            if (anchor := self._trust.anchor(line[-1].certificate)) is not None:
+                return Path(line, anchor)
+            issuer = next((issuer for issuer in self._issuers(line[-1]) if not _loops(issuer, line)), None)
+            if issuer is None:
+                break
+            line = (*line, issuer)
+        return None
+
     def paths(self) -> Iterator[Path]:
         """Every path from the server's certificate to an anchor, the likeliest first.
 
@@ -93,8 +108,7 @@ class Search:
         else:
             self._remember(line, broken)
         for issuer in self._issuers(top):
-            # The same name and key again would be a loop, whatever certificate brings it (RFC 4158 5.2).
-            if any(issuer.spki == below.spki and issuer.subject == below.subject for below in line):
+            if _loops(issuer, line):
                 continue
             if self._steps >= MOST_STEPS or len(line) >= LONGEST_PATH:
                 self._cut = True
@@ -112,7 +126,9 @@ class Search:
             [kept_facts(helper) for helper in self._trust.helpers_named(child.issuer)],
             self._presented.get(child.issuer, []),
         ):
-            for issuer in sorted(group, key=lambda issuer: not child.names_as_issuer(issuer)):
+            if len(group) > 1:
+                group = sorted(group, key=lambda issuer: not child.names_as_issuer(issuer))
+            for issuer in group:
                 found.setdefault(issuer.certificate, issuer)
         return list(found.values())
 
@@ -126,3 +142,8 @@ class Search:
         if top.own_issuer and not self._signatures.verified(top, top):
             broken |= {len(line) - 1}
         self._longest = Path(line, None, broken)
+
+
+def _loops(issuer: Facts, line: Sequence[Facts]) -> bool:
+    """The same name and key again would be a loop, whatever certificate brings it (RFC 4158 5.2)."""
+    return any(issuer.spki == below.spki and issuer.subject == below.subject for below in line)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from certs.authority import LONGEST_COMMON_NAME, issuer_key_identifier
+from certs.kept import kept
 from certs.names import Host
 
 BACKDATED = timedelta(days=1)  # for devices whose clock is behind
@@ -82,21 +83,45 @@ def build(request: LeafRequest, now: datetime, lifetime: timedelta) -> x509.Cert
     """The leaf, ready to be linted and signed. Raises :class:`ProfileError` as :func:`validity` does."""
     first, last = validity(request.server_not_after, request.issuer, now, lifetime)
     subject = subject_of(request.host)
+    names = x509.SubjectAlternativeName([request.host.san()])
+    issuer_name, authority_key = _of_issuer(request.issuer)
     return (
-        x509.CertificateBuilder()
-        .issuer_name(request.issuer.subject)
-        .subject_name(subject)
-        .public_key(request.public_key)
+        x509.CertificateBuilder(
+            issuer_name=issuer_name,
+            subject_name=subject,
+            public_key=request.public_key,
+            extensions=[
+                *_SAME_IN_ALL,
+                x509.Extension(names.oid, is_empty(subject), names),
+                authority_key,
+                _of_key(request.public_key),
+            ],
+        )
         .serial_number(x509.random_serial_number())  # 159 random bits, positive (RFC 5280 4.1.2.2)
         .not_valid_before(first)
         .not_valid_after(last)
-        .add_extension(BASIC_CONSTRAINTS, critical=True)
-        .add_extension(KEY_USAGE, critical=True)
-        .add_extension(EXTENDED_KEY_USAGE, critical=False)
-        .add_extension(x509.SubjectAlternativeName([request.host.san()]), critical=is_empty(subject))
-        .add_extension(authority_key_identifier(request.issuer), critical=False)
-        .add_extension(subject_key_identifier(request.public_key), critical=False)
     )
+
+
+_SAME_IN_ALL = (
+    x509.Extension(BASIC_CONSTRAINTS.oid, True, BASIC_CONSTRAINTS),
+    x509.Extension(KEY_USAGE.oid, True, KEY_USAGE),
+    x509.Extension(EXTENDED_KEY_USAGE.oid, False, EXTENDED_KEY_USAGE),
+)
+
+
+@kept(64)
+def _of_issuer(issuer: x509.Certificate) -> tuple[x509.Name, x509.Extension[x509.AuthorityKeyIdentifier]]:
+    """What all leaves of an issuer have of it: its name and its key's identifier."""
+    identifier = authority_key_identifier(issuer)
+    return issuer.subject, x509.Extension(identifier.oid, False, identifier)
+
+
+@kept(256)
+def _of_key(key: CertificatePublicKeyTypes) -> x509.Extension[x509.SubjectKeyIdentifier]:
+    """What all leaves with a key have of it."""
+    identifier = subject_key_identifier(key)
+    return x509.Extension(identifier.oid, False, identifier)
 
 
 def subject_of(host: Host) -> x509.Name:

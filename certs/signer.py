@@ -9,6 +9,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
+from cryptography.x509.oid import SignatureAlgorithmOID
+
+from certs.der import BIT_STRING, SEQUENCE, written
 
 type SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -17,6 +20,8 @@ _HASH_OF_CURVE: dict[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = {
     "secp384r1": hashes.SHA384(),
     "secp521r1": hashes.SHA512(),
 }
+_ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+"""The AlgorithmIdentifier of RFC 5758 3.2, encoded."""
 
 
 class SigningError(Exception):
@@ -40,22 +45,41 @@ class LocalSigner:
     least 2048 bits with PKCS #1 v1.5 and SHA-256 (RFC 4055 5). Raises :class:`SigningError` for any other key.
     """
 
-    __slots__ = ("_hash", "_key")
+    __slots__ = ("_hash", "_key", "_public_key")
 
     def __init__(self, private_key: SigningKey) -> None:
         self._hash = hash_for(private_key)
         self._key = private_key
+        self._public_key = private_key.public_key()
 
     def __repr__(self) -> str:
         kind = "RSA" if isinstance(self._key, rsa.RSAPrivateKey) else self._key.curve.name
         return f"LocalSigner({kind} of {self._key.key_size} bits)"
 
     def public_key(self) -> CertificateIssuerPublicKeyTypes:
-        return self._key.public_key()
+        return self._public_key
 
     def sign_certificate(self, builder: x509.CertificateBuilder) -> x509.Certificate:
         try:
             return builder.sign(self._key, self._hash)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise SigningError(f"the certificate could not be signed: {error}") from error
+
+    def sign_as(self, twin: x509.Certificate) -> x509.Certificate | None:
+        """The certificate whose signed part is the twin's, octet by octet, so that nothing is encoded anew.
+
+        Raises :class:`SigningError`. None where this key signs with another algorithm than the one that the twin names
+        in that part, and always for keys of other kinds than ECDSA P-256.
+        """
+        key = self._key
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(self._hash, hashes.SHA256):
+            return None
+        if twin.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
+            return None
+        signed = twin.tbs_certificate_bytes
+        try:
+            signature = written(BIT_STRING, b"\0" + key.sign(signed, ec.ECDSA(self._hash)))  # no unused bits
+            return x509.load_der_x509_certificate(written(SEQUENCE, signed + _ECDSA_WITH_SHA256 + signature))
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise SigningError(f"the certificate could not be signed: {error}") from error
 

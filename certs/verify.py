@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -19,12 +20,12 @@ from cryptography.utils import CryptographyDeprecationWarning
 from OpenSSL import SSL, crypto
 
 from certs.checks import Case, findings, keys_of_our_own
-from certs.facts import Facts, facts_of
+from certs.facts import Facts, facts_of, facts_of_issuer
 from certs.failures import defect_of_failure
 from certs.names import Host
 from certs.openssl_errors import defect_of, description, objections
 from certs.paths import Path, Search
-from certs.second_opinion import JUDGED_ELSEWHERE, disagreement
+from certs.second_opinion import JUDGED_ELSEWHERE, disagreement, follows
 from certs.trust import TrustStore
 from certs.verdict import ORDER, Defect, Finding, Verdict
 
@@ -48,6 +49,13 @@ class Handshake:
     """Why each certificate that could not be parsed could not; those are not in ``presented``."""
     leaf_unread: bool = False
     """The server's own is one of them."""
+    encoded: tuple[bytes, ...] = field(default=(), repr=False, compare=False)
+    """``presented`` as DER. Made of it where it is left out: who has the octets already spares that."""
+
+    def __post_init__(self) -> None:
+        if len(self.encoded) != len(self.presented):
+            octets = tuple(certificate.public_bytes(Encoding.DER) for certificate in self.presented)
+            object.__setattr__(self, "encoded", octets)  # frozen, and not yet seen by anybody
 
 
 def handshake_of(connection: SSL.Connection, errors: Iterable[tuple[int, int]]) -> Handshake:
@@ -56,15 +64,18 @@ def handshake_of(connection: SSL.Connection, errors: Iterable[tuple[int, int]]) 
     Raises nothing for certificates that cannot be read: they are told apart in the result.
     """
     presented: list[x509.Certificate] = []
+    encoded: list[bytes] = []
     unread: list[str] = []
     leaf_unread = False
     for place, certificate in enumerate(connection.get_peer_cert_chain() or ()):
+        octets = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
         try:
-            presented.append(_load(certificate))
+            presented.append(_load(certificate, octets))
+            encoded.append(octets)
         except (ValueError, x509.InvalidVersion) as error:
             unread.append(str(error))
             leaf_unread |= place == 0
-    return Handshake(tuple(presented), tuple(errors), tuple(unread), leaf_unread)
+    return Handshake(tuple(presented), tuple(errors), tuple(unread), leaf_unread, tuple(encoded))
 
 
 def judge(
@@ -79,10 +90,13 @@ def judge(
     order of :class:`Defect`, then the one with the fewest findings, then the first.
     """
     presented, problems = _read(handshake)
-    if handshake.leaf_unread or not presented or presented[0].certificate != handshake.presented[0]:
+    if handshake.leaf_unread or not presented or presented[0].certificate is not handshake.presented[0]:
         return _not_judged(handshake, presented, problems, own_keys)
-    path, found, exhausted = _best(presented, host, trust, now, own_keys)
-    if exhausted and path.anchor is None:
+    search = Search(presented, trust)
+    if (short := _shortest_way(search, presented, host, now, own_keys)) is not None:
+        return Verdict.of([*problems, *objections(handshake.errors, short, problems)], short.certificates)
+    path, found = _best(search, presented, host, now, own_keys)
+    if search.exhausted and path.anchor is None:
         what = "looking for a path to a trusted CA takes more steps than are taken here"
         problems.append(_malformed(what, "RFC 4158 2.4.1"))
     found = [*problems, *found]
@@ -98,10 +112,26 @@ def valid_until(verdict: Verdict, now: datetime) -> datetime:
     return min([now + KEPT, *(time for time in times if time >= now)])
 
 
+def _shortest_way(
+    search: Search, presented: Sequence[Facts], host: Host, now: datetime, own_keys: frozenset[bytes]
+) -> Path | None:
+    """The path of nearly every good server, without verifying a signature twice; None: look for one step by step.
+
+    It is the one that the search would come to first, ends in the common store, and no check finds anything in it.
+    cryptography's verifier, which has to be asked about it anyway, accepts it by exactly these certificates, and so
+    vouches for the signatures as well: the one thing of the path that was not looked at before.
+    """
+    path = search.likeliest()
+    if path is None or path.anchor is None or not path.anchor.common:
+        return None
+    if findings(Case(path, host, now, presented, own_keys)) or not follows(path, host, now):
+        return None
+    return path
+
+
 def _best(
-    presented: Sequence[Facts], host: Host, trust: TrustStore, now: datetime, own_keys: frozenset[bytes]
-) -> tuple[Path, list[Finding], bool]:
-    search = Search(presented, trust)
+    search: Search, presented: Sequence[Facts], host: Host, now: datetime, own_keys: frozenset[bytes]
+) -> tuple[Path, list[Finding]]:
     best: tuple[tuple[int, int], Path, list[Finding]] | None = None
     for tried, path in enumerate(search.paths(), start=1):
         found = findings(Case(path, host, now, presented, own_keys))
@@ -112,7 +142,7 @@ def _best(
             break
     if best is None:
         raise AssertionError("a search yields at least the server's own certificate")
-    return best[1], best[2], search.exhausted
+    return best[1], best[2]
 
 
 def _read(handshake: Handshake) -> tuple[list[Facts], list[Finding]]:
@@ -123,14 +153,16 @@ def _read(handshake: Handshake) -> tuple[list[Facts], list[Finding]]:
         what = f"the server sent {len(handshake.presented)} certificates; at most {MOST_CERTIFICATES} are looked at"
         problems.append(_malformed(what, "RFC 8446 4.4.2"))
     size = 0
-    for certificate in handshake.presented[:MOST_CERTIFICATES]:
-        size += len(certificate.public_bytes(Encoding.DER))
+    for certificate, octets in islice(zip(handshake.presented, handshake.encoded, strict=True), MOST_CERTIFICATES):
+        size += len(octets)
         if size > MOST_BYTES:
             what = f"the server's certificates are larger than {MOST_BYTES // 1024} KiB"
             problems.append(_malformed(what, "RFC 8446 4.4.2"))
             break
         try:
-            presented.append(facts_of(certificate))
+            facts = facts_of_issuer(certificate, len(octets)) if presented else facts_of(certificate)
+            # One that is sent twice is two, as it would be without what is kept.
+            presented.append(facts if facts not in presented else facts_of(certificate))
         except ValueError as error:
             problems.append(_malformed(f"a certificate cannot be read: {error}", "RFC 5280 4.1"))
     return presented, problems
@@ -161,10 +193,10 @@ def _malformed(what: str, clause: str) -> Finding:
     return Finding(Defect.MALFORMED, what, clause, None, "ask the server's operator for a certificate that is in order")
 
 
-def _load(certificate: crypto.X509) -> x509.Certificate:
+def _load(certificate: crypto.X509, octets: bytes) -> x509.Certificate:
     if certificate.get_serial_number() > 0:
-        return certificate.to_cryptography()
+        return x509.load_der_x509_certificate(octets)
     with warnings.catch_warnings():
         # cryptography warns of serial numbers below one, which roots of the common store have; a check looks at them.
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        return certificate.to_cryptography()
+        return x509.load_der_x509_certificate(octets)

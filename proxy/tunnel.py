@@ -175,14 +175,14 @@ class Tunnel:
             return self._judged(verdict)
         if not costly(handshake):
             verdict, until = judge.now(handshake, host, snapshot)
-            judge.keep(key, verdict, until)
+            judge.keep(key, handshake, verdict, until)
             return self._judged(verdict)
 
         async def elsewhere() -> None:
             verdict, until = await session.loop.run_in_executor(
                 session.worker.judging, judge.now, handshake, host, snapshot
             )
-            judge.keep(key, verdict, until)
+            judge.keep(key, handshake, verdict, until)
             self._judged(verdict)
 
         return session.run(elsewhere())

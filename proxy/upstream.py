@@ -17,7 +17,6 @@ from typing import Protocol
 
 import aiohappyeyeballs
 from cachetools import LRUCache
-from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from certs.names import Host
@@ -36,7 +35,6 @@ READ_LIMIT = 64 * 1024
 CLOSE_SECONDS = 10.0
 """How long a connection that was let go may take to send what is left."""
 LINGER_NOT = struct.pack("ii", 1, 0)
-KEPT_BYTES = 16 * 1024
 KEPT_VERDICTS = 4096
 MANY_CERTIFICATES = 5
 MANY_BYTES = 16 * 1024
@@ -256,10 +254,12 @@ class ServerLeg(asyncio.Protocol):
 
 def costly(handshake: Handshake) -> bool:
     """Whether judging may take long."""
-    presented = handshake.presented
-    if len(presented) >= MANY_CERTIFICATES:
-        return True
-    return sum(len(certificate.public_bytes(Encoding.DER)) for certificate in presented) > MANY_BYTES
+    return len(handshake.presented) >= MANY_CERTIFICATES or size(handshake) > MANY_BYTES
+
+
+def size(handshake: Handshake) -> int:
+    """Bytes of the certificates that were shown."""
+    return sum(map(len, handshake.encoded))
 
 
 class Judge:
@@ -281,8 +281,7 @@ class Judge:
 
     def key(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> tuple[object, ...]:
         chain = hashlib.sha256()
-        for certificate in handshake.presented:
-            der = certificate.public_bytes(Encoding.DER)
+        for der in handshake.encoded:
             chain.update(len(der).to_bytes(4))
             chain.update(der)
         unread = (handshake.unread, handshake.leaf_unread)
@@ -294,9 +293,9 @@ class Judge:
         verdict = judge(handshake, host, snapshot.trust, moment, snapshot.own_keys)
         return verdict, min(valid_until(verdict, moment), moment + timedelta(hours=1))
 
-    def keep(self, key: tuple[object, ...], verdict: Verdict, until: datetime) -> None:
+    def keep(self, key: tuple[object, ...], handshake: Handshake, verdict: Verdict, until: datetime) -> None:
         """Keep a verdict, unless its chain is so large that somebody may want the memory to be full of it."""
-        if sum(len(certificate.public_bytes(Encoding.DER)) for certificate in verdict.chain) <= KEPT_BYTES:
+        if size(handshake) <= MANY_BYTES:
             self._kept[key] = (verdict, until)
 
     def forget(self, tenant: str) -> None:
