@@ -11,7 +11,6 @@ from cli.context import Context, json_option, pass_context
 
 if TYPE_CHECKING:
     from certs.bundle import Bundle
-
     from store.records import TrustedCa
 
 

@@ -235,13 +235,15 @@ def test_what_is_under_way_at_the_end_is_still_answered(inst: Installation, cloc
     async def run() -> None:
         async with issuer_here(inst, clock) as (service, client):
             await client.leaf("default", "first.example", "ecdsa", None)
-            asked = [
-                asyncio.ensure_future(client.leaf("default", f"h{number}.example", "ecdsa", None))
-                for number in range(20)
-            ]
             (connection,) = service._connections
-            await until("the requests", lambda: len(connection._tasks) == 20)
-            stopping = asyncio.ensure_future(service.stop())
+            with locked_store(inst.settings):
+                asked = [
+                    asyncio.ensure_future(client.leaf("default", f"h{number}.example", "ecdsa", None))
+                    for number in range(20)
+                ]
+                await until("the requests", lambda: len(connection._tasks) == 20)
+                stopping = asyncio.ensure_future(service.stop())
+                await asyncio.sleep(0.1)
             assert len(await asyncio.gather(*asked)) == 20
             await stopping
 

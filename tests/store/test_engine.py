@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from store import changes, engine, installation, tenants
-from store.engine import Conflict, NewerDatabase, Store, StoreError
+from store.engine import Busy, Conflict, NewerDatabase, Store, StoreError
 from store.records import Tenant
 from tests.harness.pki import NOW
 
@@ -161,6 +161,70 @@ def test_a_nested_transaction_ends_in_an_error_not_in_a_deadlock(path: Path, mon
         with pytest.raises(StoreError) as caught, store.transaction():
             pytest.fail("it nested")
         one_line(caught.value, "no connection within 0.1 s")
+
+
+# For who must not wait
+
+
+def test_a_transaction_that_must_not_wait_is_like_the_others(store: Store, tenant: Tenant) -> None:
+    names = ("journal_mode", "foreign_keys", "busy_timeout", "synchronous", "secure_delete", "wal_autocheckpoint")
+    with store.transaction_now() as c:
+        assert [c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names] == ["wal", 1, 0, 1, 1, 10_000]
+        changes.announce(c, tenant.id, "error_settings_changed", NOW)
+    with pytest.raises(RuntimeError, match="in the middle"), store.transaction_now() as c:  # noqa: PT012 - what came before it counts
+        changes.announce(c, tenant.id, "error_settings_changed", NOW)
+        raise RuntimeError("in the middle")
+    with store.transaction_now() as c, pytest.raises(Conflict):
+        tenants.create(c, tenant.name, b"other", NOW)
+    with store.reading() as c:
+        assert [change.generation for change in changes.since(c, 0)] == [1, 2]
+
+
+def test_it_is_busy_at_once_and_as_often_as_another_process_writes(store: Store, tenant: Tenant) -> None:
+    other = sqlite3.connect(store.path, isolation_level=None)
+    for _ in range(3):
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(Busy), store.transaction_now():
+                pytest.fail("it began in spite of the lock")
+        assert time.monotonic() - began < 1
+        other.execute("COMMIT")
+        with store.transaction_now() as c:
+            changes.announce(c, tenant.id, "error_settings_changed", NOW)
+    other.close()
+    with store.reading() as c:
+        assert len(changes.since(c, 0)) == 4
+
+
+def test_it_is_busy_where_this_process_writes(store: Store, tenant: Tenant) -> None:
+    for occupied in (store.transaction, store.transaction_now):
+        with occupied() as c:
+            with pytest.raises(Busy), store.transaction_now():
+                pytest.fail("it began within another")
+            changes.announce(c, tenant.id, "error_settings_changed", NOW)
+    with store.reading() as c:
+        assert len(changes.since(c, 0)) == 3
+
+
+def test_the_log_is_moved_into_the_database_when_it_is_asked_for(store: Store, tenant: Tenant, tmp_path: Path) -> None:
+    def in_the_database_alone() -> int:
+        alone = tmp_path / "alone.db"
+        alone.write_bytes(store.path.read_bytes())
+        connection = sqlite3.connect(f"{alone.as_uri()}?immutable=1", uri=True)
+        (found,) = connection.execute("SELECT count(*) FROM changes").fetchone()
+        connection.close()
+        return int(found)
+
+    store.move_log()
+    assert in_the_database_alone() == 1
+    with store.transaction_now() as c:
+        changes.announce(c, tenant.id, "error_settings_changed", NOW)
+    assert in_the_database_alone() == 1
+    with store.reading() as reader:
+        assert changes.latest(reader) == 2
+        store.move_log()  # a reader does not hold it up
+    assert in_the_database_alone() == 2
 
 
 # Opening what is there, or is not

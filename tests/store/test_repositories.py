@@ -225,6 +225,20 @@ def test_recorded_leaves_are_found_by_host_and_key_and_listed_the_last_first(sto
         assert leaves.listing(c, tenant.id + 1, 3) == []
 
 
+def test_the_hosts_under_a_key_are_told_once_each_unless_they_are_too_many(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        ca = add_ca(c, tenant, "one")
+        key, other = (leaves.add_key(c, tenant.id, ca.id, "ecdsa", b"sealed", NOW) for _ in range(2))
+        hosts = ["a.example", "b.example", "a.example", "c.example"]
+        leaves.record(c, [leaf(ca, key, host, f"{number:x}") for number, host in enumerate(hosts)])
+        leaves.record(c, [leaf(ca, other, "d.example", "ff")])
+    with store.reading() as c:
+        assert sorted(leaves.hosts(c, key.id, 3) or ()) == ["a.example", "b.example", "c.example"]
+        assert leaves.hosts(c, key.id, 2) is None
+        assert leaves.hosts(c, other.id, 2) == ["d.example"]
+        assert leaves.hosts(c, other.id + 1, 2) == []
+
+
 def test_a_serial_used_twice_by_one_ca_takes_the_whole_batch_back(store: Store, tenant: Tenant) -> None:
     with store.transaction() as c:
         ca = add_ca(c, tenant, "one")
