@@ -7,12 +7,12 @@ requests per second and its requests in flight are bounded, and bytes that are n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 from issuer.errors import Refusal
 from issuer.events import log_event
-from issuer.issuing import Issuance
+from issuer.issuing import Issuance, Wanted
 from issuer.protocol import (
     Answer,
     Code,
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._rate = rate
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
-        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._out: list[bytes] = []
         self._writing = True
         self._draining = False
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
         self._peers.left(self)
 
@@ -152,43 +152,43 @@ class Connection(asyncio.Protocol):
             return
         if isinstance(request, LeafRequest):
             try:
-                answer = self._issuance.leaf_at_hand(request)
+                wanted = Wanted.by(request)
             except Refusal as refusal:
                 self._fail(request, refusal.code, str(refusal))
                 return
+            answer = self._issuance.leaf_at_hand(wanted)
             if answer is not None:
                 self._send(answer)
                 return
-        task = self._loop.create_task(self._work(request))
-        self._tasks.add(task)
-        task.add_done_callback(lambda task: self._done(request, task))
+            work: Coroutine[None, None, Answer] = self._issuance.leaf(wanted)
+        else:
+            work = self._issuance.leaf_key(request)
+        # Eager: it gets as far as it can in this turn of the loop, so that it shares a commit with what came with it.
+        task = asyncio.Task(self._answer(request, work), loop=self._loop, eager_start=True)
+        if not task.done():
+            self._tasks.add(task)
 
-    async def _work(self, request: Request) -> Answer:
-        async with asyncio.timeout(self._deadline):
-            if isinstance(request, LeafRequest):
-                return await self._issuance.leaf(request)
-            return await self._issuance.leaf_key(request)
-
-    def _done(self, request: Request, task: asyncio.Task[Answer]) -> None:
-        was_full = len(self._tasks) >= MOST_IN_FLIGHT
-        self._tasks.discard(task)
-        if task.cancelled() or self._transport is None:
-            return
-        match task.exception():
-            case None:
-                self._send(task.result())
-            case Refusal() as refusal:
-                self._fail(request, refusal.code, str(refusal))
-            case StoreError() as error:
-                self._fail(request, Code.STORE_UNAVAILABLE, str(error))
-            case TimeoutError():
-                # Whatever is waited for here is the store, or the key management service behind it.
-                self._fail(request, Code.STORE_UNAVAILABLE, f"the store did not answer within {self._deadline:g} s")
-            case error:
-                # A fault of this program. The text of an exception that nobody foresaw could hold anything.
-                self._fail(request, Code.INTERNAL, f"an error of the issuer's own: {type(error).__name__}")
+    async def _answer(self, request: Request, work: Coroutine[None, None, Answer]) -> None:
+        try:
+            async with asyncio.timeout(self._deadline):
+                answer = await work
+            self._send(answer)
+        except Refusal as refusal:
+            self._fail(request, refusal.code, str(refusal))
+        except StoreError as error:
+            self._fail(request, Code.STORE_UNAVAILABLE, str(error))
+        except TimeoutError:
+            # Whatever is waited for here is the store, or the key management service behind it.
+            self._fail(request, Code.STORE_UNAVAILABLE, f"the store did not answer within {self._deadline:g} s")
+        except Exception as error:  # noqa: BLE001 - told to the worker, and so to the operator
+            # A fault of this program. The text of an exception that nobody foresaw could hold anything.
+            self._fail(request, Code.INTERNAL, f"an error of the issuer's own: {type(error).__name__}")
+        finally:
+            was_full = len(self._tasks) >= MOST_IN_FLIGHT
+            if (task := asyncio.current_task()) is not None:
+                self._tasks.discard(task)
         if was_full:
-            self._take()
+            self._loop.call_soon(self._take)
         if self._draining:
             self._close_if_drained()
 

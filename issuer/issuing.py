@@ -17,8 +17,9 @@ from cachetools import LRUCache
 from certs.names import Host, InvalidHost, parse_host
 from config.settings import Signing
 from issuer import keyring, reuse
-from issuer.desk import Desk, SharedDesk
+from issuer.desk import Desk, SharedDesk, settle
 from issuer.errors import Refusal, Superseded
+from issuer.events import log_event
 from issuer.joined import Joined
 from issuer.keyring import HeldLeafKey, Keyring, WorkingSet
 from issuer.log import IssuanceLog, Job, KeptLeaf
@@ -28,20 +29,34 @@ from store.engine import Store
 
 KEPT_PER_HOST = 4
 """Leaves of one host: its servers may differ in how long a leaf may live."""
+LEAVES_PER_CHECKPOINT = 400
+"""After so many the store's log is moved into the database: one leaf alone in a commit is some ten pages of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A request whose host was parsed."""
+class Wanted:
+    """A request for a leaf, whose host was parsed."""
 
+    id: int
     tenant: str
     host: Host
     key: KeyKind
     server_not_after: datetime | None
 
+    @staticmethod
+    def by(request: LeafRequest) -> Wanted:
+        """What the request wants. Raises Refusal for a host that is none."""
+        try:
+            host = parse_host(request.host)
+        except InvalidHost as error:
+            raise Refusal(Code.INVALID_HOST, str(error)) from None
+        end = request.server_not_after
+        end_at = None if end is None else datetime.fromtimestamp(end, UTC)
+        return Wanted(request.id, request.tenant, host, request.key, end_at)
+
 
 class Issuance:
-    """Answers requests. Everything here runs on the event loop; the store is asked on two threads.
+    """Answers requests. Everything here runs on the event loop, and what waits for the store on threads.
 
     A request that finds its CA replaced, or its leaf made with another's limit, begins anew; the caller's deadline is
     what ends it.
@@ -55,6 +70,7 @@ class Issuance:
         cached_hosts: int,
         clock: Callable[[], datetime],
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._store = store
         self._provider = provider
         self._clock = clock
@@ -63,24 +79,27 @@ class Issuance:
         self._log = IssuanceLog(store, self._keyring, timedelta(seconds=signing.leaf_lifetime), clock)
         self._issuing: SharedDesk[Job, KeptLeaf] = SharedDesk("issuing", self._log.issue)
         self.reading = Desk("reading")
+        self._tidying = Desk("tidying")
         # A leaf key belongs to one tenant, CA and kind, so its number stands for all three.
         self._kept: LRUCache[tuple[int, str], tuple[KeptLeaf, ...]] = LRUCache(maxsize=cached_hosts)
         self._loads: Joined[str, WorkingSet] = Joined()
         self._leaf_keys: Joined[tuple[int, KeyKind], HeldLeafKey] = Joined()
-        self._mints: Joined[tuple[int, str], KeptLeaf] = Joined()
+        # Who waits for a leaf that is being found or minted. Each has a future of its own: who is cancelled, by its
+        # deadline, cancels nobody else's.
+        self._making: dict[tuple[int, str], list[asyncio.Future[KeptLeaf]]] = {}
+        self._since_checkpoint = 0
 
     async def stop(self, seconds: float) -> None:
         """Let the threads end, and wait for that, but not longer than so many seconds."""
-        await asyncio.gather(self._issuing.stop(seconds), self.reading.stop(seconds))
+        await asyncio.gather(*(desk.stop(seconds) for desk in (self._issuing, self.reading, self._tidying)))
 
     @property
     def keyring(self) -> Keyring:
         """The keys that are held."""
         return self._keyring
 
-    def leaf_at_hand(self, request: LeafRequest) -> LeafAnswer | None:
-        """The answer where nothing needs to be waited for. Raises Refusal for a host that is none."""
-        wanted = _parsed(request)
+    def leaf_at_hand(self, wanted: Wanted) -> LeafAnswer | None:
+        """The answer where the leaf is in memory."""
         working = self._keyring.held(wanted.tenant)
         if working is None:
             return None
@@ -88,20 +107,17 @@ class Issuance:
         key = working.leaf_key(working.kind_for(wanted.key), now, self._leaf_key_lifetime)
         if key is None or (leaf := self._find_kept(working, key, wanted, now)) is None:
             return None
-        return _answer(request, working, key, leaf, now)
+        return _answer(wanted, working, key, leaf, now)
 
-    async def leaf(self, request: LeafRequest) -> LeafAnswer:
+    async def leaf(self, wanted: Wanted) -> LeafAnswer:
         """The answer, whatever it takes. Raises Refusal, or StoreError; then nothing was handed out."""
-        wanted = _parsed(request)
         while True:
             try:
                 working = await self._working_set(wanted.tenant)
                 key = await self._leaf_key(working, working.kind_for(wanted.key))
                 leaf = self._find_kept(working, key, wanted, self._clock())
                 if leaf is None:
-                    leaf = await self._mints.run(
-                        (key.id, wanted.host.text), partial(self._find_or_mint, working, key, wanted)
-                    )
+                    leaf = await self._made(working, key, wanted)
             except Superseded:
                 continue
             # The leaf may have been made for another's request, with another limit; and time has passed.
@@ -109,7 +125,7 @@ class Issuance:
             if self._keyring.holds(working) and reuse.usable(
                 leaf, self._log.limit(working, wanted.server_not_after, now), now
             ):
-                return _answer(request, working, key, leaf, now)
+                return _answer(wanted, working, key, leaf, now)
 
     async def leaf_key(self, request: LeafKeyRequest) -> LeafKeyAnswer:
         """A leaf key of the tenant's active CA. Raises Refusal, or StoreError."""
@@ -173,19 +189,33 @@ class Issuance:
                 del self._kept[entry]
         return key
 
-    async def _find_or_mint(self, working: WorkingSet, key: HeldLeafKey, wanted: _Wanted) -> KeptLeaf:
-        try:
-            leaf = await self._issuing.submit(Job(working, key, wanted.host, wanted.server_not_after))
-        except Superseded:
-            # The store says that this CA is not the active one. The change feed will say so too, but later.
-            self._drop(working)
-            raise
-        if self._keyring.holds(working) and working.leaf_keys.get(key.kind) is key:
-            entry = (key.id, wanted.host.text)
-            self._kept[entry] = (leaf, *self._kept.get(entry, ()))[:KEPT_PER_HOST]
-        return leaf
+    def _made(self, working: WorkingSet, key: HeldLeafKey, wanted: Wanted) -> asyncio.Future[KeptLeaf]:
+        """The leaf that is being found or minted for that host, for whomever that was begun."""
+        entry = (key.id, wanted.host.text)
+        waiting = self._making.get(entry)
+        if waiting is None:
+            waiting = self._making[entry] = []
+            job = Job(working, key, wanted.host, wanted.server_not_after)
+            self._issuing.submit(job, partial(self._issued, entry, job))
+        future: asyncio.Future[KeptLeaf] = self._loop.create_future()
+        waiting.append(future)
+        return future
 
-    def _find_kept(self, working: WorkingSet, key: HeldLeafKey, wanted: _Wanted, now: datetime) -> KeptLeaf | None:
+    def _issued(self, entry: tuple[int, str], job: Job, outcome: KeptLeaf | Exception) -> None:
+        if isinstance(outcome, Superseded):
+            # The store says that this CA is not the active one. The change feed will say so too, but later.
+            self._drop(job.working)
+        elif isinstance(outcome, KeptLeaf):
+            if self._keyring.holds(job.working) and job.working.leaf_keys.get(job.key.kind) is job.key:
+                self._kept[entry] = (outcome, *self._kept.get(entry, ()))[:KEPT_PER_HOST]
+            self._since_checkpoint += 1
+            if self._since_checkpoint >= LEAVES_PER_CHECKPOINT:
+                self._since_checkpoint = 0
+                self._tidying.call(self._store.move_log).add_done_callback(_log_moved)
+        for future in self._making.pop(entry):
+            settle(future, outcome)
+
+    def _find_kept(self, working: WorkingSet, key: HeldLeafKey, wanted: Wanted, now: datetime) -> KeptLeaf | None:
         kept = self._kept.get((key.id, wanted.host.text))
         return None if kept is None else reuse.best(kept, self._log.limit(working, wanted.server_not_after, now), now)
 
@@ -194,18 +224,9 @@ class Issuance:
             self.forget(working.tenant_id)
 
 
-def _parsed(request: LeafRequest) -> _Wanted:
-    try:
-        host = parse_host(request.host)
-    except InvalidHost as error:
-        raise Refusal(Code.INVALID_HOST, str(error)) from None
-    end = request.server_not_after
-    return _Wanted(request.tenant, host, request.key, None if end is None else datetime.fromtimestamp(end, UTC))
-
-
-def _answer(request: LeafRequest, working: WorkingSet, key: HeldLeafKey, leaf: KeptLeaf, now: datetime) -> LeafAnswer:
+def _answer(wanted: Wanted, working: WorkingSet, key: HeldLeafKey, leaf: KeptLeaf, now: datetime) -> LeafAnswer:
     return LeafAnswer(
-        id=request.id,
+        id=wanted.id,
         certificate=leaf.certificate,
         chain=working.chain,
         leaf_key=key.id,
@@ -214,3 +235,8 @@ def _answer(request: LeafRequest, working: WorkingSet, key: HeldLeafKey, leaf: K
         not_after=leaf.not_after.timestamp(),
         reuse_until=reuse.keep_until(leaf, now).timestamp(),
     )
+
+
+def _log_moved(done: asyncio.Future[None]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log_event("store_log_not_moved", "warning", message=str(error))

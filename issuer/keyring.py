@@ -19,6 +19,7 @@ from certs.authority import is_self_signed
 from certs.signer import LocalSigner, Signer, SigningError
 from issuer.errors import Refusal, Superseded
 from issuer.protocol import Code, KeyKind
+from issuer.recorded import MOST_HOSTS, RecordedHosts
 from kms.envelope import SealError, TenantKey
 from kms.provider import KeyProvider
 from store import changes, leaves, signing_cas, tenants
@@ -37,6 +38,7 @@ class HeldLeafKey:
     created_at: datetime
     public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
     pkcs8: bytes = field(repr=False)
+    hosts: RecordedHosts = field(repr=False, compare=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +54,14 @@ class WorkingSet:
     as_of: int
     generation: int
     leaf_keys: dict[KeyKind, HeldLeafKey] = field(default_factory=dict, repr=False)
+
+    @property
+    def signs_at_once(self) -> bool:
+        """Whether a signature is a matter of a fraction of a millisecond: an ECDSA key in this process.
+
+        RSA takes some milliseconds, and a signer elsewhere as long as the way there.
+        """
+        return isinstance(self.signer, LocalSigner) and isinstance(self.issuer.public_key(), ec.EllipticCurvePublicKey)
 
     def kind_for(self, wanted: KeyKind) -> KeyKind:
         """RSA leaves are for clients that can verify no ECDSA; a CA that signs with ECDSA can't help them."""
@@ -113,7 +123,8 @@ def load(store: Store, provider: KeyProvider, tenant: str) -> WorkingSet:
             raise Refusal(Code.NO_ACTIVE_CA, f"tenant {tenant} has no active signing CA; activate one")
         sealed = signing_cas.sealed_key(connection, ca.id)
         wrapped = tenants.wrapped_key(connection, found.id)
-        stored = [leaves.newest_key(connection, found.id, ca.id, kind) for kind in KINDS]
+        newest = [leaves.newest_key(connection, found.id, ca.id, kind) for kind in KINDS]
+        stored = [(key, _recorded(connection, key)) for key in newest if key is not None]
     tenant_key = _unwrap(provider, wrapped, tenant)
     issuer = x509.load_der_x509_certificate(ca.certificate)
     working = WorkingSet(
@@ -126,10 +137,9 @@ def load(store: Store, provider: KeyProvider, tenant: str) -> WorkingSet:
         as_of=as_of,
         generation=found.generation,
     )
-    for key in stored:
-        if key is not None:
-            held = _open_leaf_key(tenant_key, tenant, key)
-            working.leaf_keys[held.kind] = held
+    for key, hosts in stored:
+        held = _open_leaf_key(tenant_key, tenant, key, hosts)
+        working.leaf_keys[held.kind] = held
     return working
 
 
@@ -159,9 +169,9 @@ def make_leaf_key(
         now = clock()
         stored = leaves.newest_key(connection, working.tenant_id, working.ca_id, kind)
         if stored is not None and now - stored.created_at < lifetime:
-            return _open_leaf_key(tenant_key, working.tenant, stored)
+            return _open_leaf_key(tenant_key, working.tenant, stored, _recorded(connection, stored))
         new = leaves.add_key(connection, working.tenant_id, working.ca_id, kind, sealed, now)
-    return HeldLeafKey(new.id, kind, new.created_at, private_key.public_key(), pkcs8)
+    return HeldLeafKey(new.id, kind, new.created_at, private_key.public_key(), pkcs8, RecordedHosts(()))
 
 
 def older_leaf_key(store: Store, provider: KeyProvider, working: WorkingSet, leaf_key_id: int) -> HeldLeafKey:
@@ -177,7 +187,8 @@ def older_leaf_key(store: Store, provider: KeyProvider, working: WorkingSet, lea
         raise Refusal(
             Code.UNKNOWN_LEAF_KEY, f"tenant {working.tenant} has no leaf key {leaf_key_id} under its active signing CA"
         )
-    return _open_leaf_key(_unwrap(provider, wrapped, working.tenant), working.tenant, stored)
+    # Nothing new is made with it.
+    return _open_leaf_key(_unwrap(provider, wrapped, working.tenant), working.tenant, stored, RecordedHosts(None))
 
 
 def require_active(connection: Connection, working: WorkingSet) -> None:
@@ -211,7 +222,11 @@ def _signer(tenant_key: TenantKey, tenant: str, ca: SigningCa, sealed: bytes, is
     return signer
 
 
-def _open_leaf_key(tenant_key: TenantKey, tenant: str, stored: LeafKey) -> HeldLeafKey:
+def _recorded(connection: Connection, key: LeafKey) -> RecordedHosts:
+    return RecordedHosts(leaves.hosts(connection, key.id, MOST_HOSTS))
+
+
+def _open_leaf_key(tenant_key: TenantKey, tenant: str, stored: LeafKey, hosts: RecordedHosts) -> HeldLeafKey:
     what = f"leaf key {stored.id} of tenant {tenant}"
     try:
         pkcs8 = tenant_key.open(tenant, "leaf-key", stored.sealed)
@@ -221,9 +236,9 @@ def _open_leaf_key(tenant_key: TenantKey, tenant: str, stored: LeafKey) -> HeldL
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Refusal(Code.KEY_UNAVAILABLE, f"{what} is damaged; restore a backup") from None
     if isinstance(private_key, ec.EllipticCurvePrivateKey):
-        return HeldLeafKey(stored.id, "ecdsa", stored.created_at, private_key.public_key(), pkcs8)
+        return HeldLeafKey(stored.id, "ecdsa", stored.created_at, private_key.public_key(), pkcs8, hosts)
     if isinstance(private_key, rsa.RSAPrivateKey):
-        return HeldLeafKey(stored.id, "rsa", stored.created_at, private_key.public_key(), pkcs8)
+        return HeldLeafKey(stored.id, "rsa", stored.created_at, private_key.public_key(), pkcs8, hosts)
     raise Refusal(Code.KEY_UNAVAILABLE, f"{what} is neither ECDSA nor RSA")
 
 

@@ -1,16 +1,21 @@
 """What was issued: found again before anything is signed anew, and recorded before it is handed out.
 
-Runs on a thread of its own, for all the leaves that are wanted at that moment together: one look into the store, then a
-signature for each leaf that is not there, then one transaction for all of these, and so one commit. In that transaction
-the CA is looked at once more: what was signed by one that is no longer its tenant's active one is neither recorded nor
-handed out.
+One round is for all the leaves that are wanted at that moment together: one look into the store for those that may be
+there, then a signature for each leaf that is not there, then one transaction for all of these, and so one commit. In
+that transaction the CA is looked at once more: what was signed by one that is no longer its tenant's active one is
+neither recorded nor handed out.
+
+A round is a generator that begins on the event loop, where nothing may wait. Before it has to wait, since somebody else
+is writing or a signature takes long, it yields None, and is continued on a thread (:mod:`issuer.desk`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -24,8 +29,8 @@ from issuer.errors import Refusal, Superseded
 from issuer.keyring import HeldLeafKey, Keyring, WorkingSet
 from issuer.protocol import Code
 from store import changes, leaves, signing_cas
-from store.engine import Conflict, Connection, Store, StoreError
-from store.records import NewLeaf
+from store.engine import Busy, Conflict, Connection, Store, StoreError
+from store.records import Leaf, NewLeaf
 
 AS_GOOD_AS_EXPIRED = timedelta(seconds=1)
 """A certificate ends with a whole second: a server's that ends within this one leaves no time to a leaf."""
@@ -51,6 +56,16 @@ class Job:
 
 
 type Outcome = KeptLeaf | Refusal | Superseded | StoreError
+type Problem = Superseded | StoreError | None
+type Begin = Callable[[], AbstractContextManager[Connection]]
+"""What begins a transaction."""
+
+
+@dataclass(slots=True)
+class _Pace:
+    """Whether a round may wait by now."""
+
+    waits: bool = False
 
 
 class IssuanceLog:
@@ -65,14 +80,23 @@ class IssuanceLog:
         self._active: dict[int, int | None] = {}
         self._active_as_of = -1
 
-    def issue(self, jobs: Sequence[Job]) -> Iterator[Mapping[int, Outcome]]:
+    def issue(self, jobs: Sequence[Job]) -> Iterator[Mapping[int, Outcome] | None]:
         """The outcome of each job, by its place: first of those that are in the store, then of the others.
 
-        Raises StoreError where the store cannot be read.
+        None comes before something that may take long. Raises StoreError where the store cannot be read.
         """
-        found = self._find(jobs)
-        if found:
-            yield found
+        pace = _Pace()
+        found: dict[int, Outcome] = {}
+        recorded = [place for place, job in enumerate(jobs) if job.key.hosts.may_have(job.host.text)]
+        if recorded:
+            found = yield from self._paced(pace, self._store.reading, partial(self._find, jobs, recorded))
+            if found:
+                yield found
+        if not pace.waits and not all(
+            job.working.signs_at_once for place, job in enumerate(jobs) if place not in found
+        ):
+            pace.waits = True
+            yield None
         outcomes: dict[int, Outcome] = {}
         minted: dict[int, NewLeaf] = {}
         for place, job in enumerate(jobs):
@@ -82,7 +106,10 @@ class IssuanceLog:
                 minted[place] = self._mint(job)
             except (Refusal, Superseded) as error:
                 outcomes[place] = error
-        for (place, row), problem in zip(minted.items(), self._record(list(minted.values())), strict=True):
+        problems = yield from self._record_all(pace, list(minted.values()))
+        for (place, row), problem in zip(minted.items(), problems, strict=True):
+            if problem is None:
+                jobs[place].key.hosts.add(row.host)
             outcomes[place] = problem or KeptLeaf(row.certificate, row.not_after, row.issued_at)
         yield outcomes
 
@@ -93,16 +120,28 @@ class IssuanceLog:
         except profile.ProfileError as error:
             raise Refusal(Code.CA_EXPIRED, f"tenant {working.tenant}: {error}; activate another signing CA") from error
 
-    def _find(self, jobs: Sequence[Job]) -> dict[int, Outcome]:
-        """Those that are in the store and will do."""
-        with self._store.reading() as connection:
-            stored = [
-                leaves.newest(connection, job.working.tenant_id, job.working.ca_id, job.key.id, job.host.text)
-                for job in jobs
-            ]
+    def _paced[A](self, pace: _Pace, begin: Begin, work: Callable[[Begin], A]) -> Generator[None, None, A]:
+        """Do something in a transaction that begins at once; only where that cannot be, in one of ``begin``."""
+        if not pace.waits:
+            try:
+                return work(self._store.transaction_now)
+            except (Busy, StoreError):  # a store that cannot be written may still be read
+                pace.waits = True
+                yield None
+        return work(begin)
+
+    def _find(self, jobs: Sequence[Job], places: Sequence[int], begin: Begin) -> dict[int, Outcome]:
+        """Those, of the jobs at these places, that are in the store and will do."""
+        stored: list[tuple[int, Leaf | None]] = []
+        with begin() as connection:
+            for place in places:
+                job = jobs[place]
+                leaf = leaves.newest(connection, job.working.tenant_id, job.working.ca_id, job.key.id, job.host.text)
+                stored.append((place, leaf))
         now = self._clock()
         found: dict[int, Outcome] = {}
-        for place, (job, leaf) in enumerate(zip(jobs, stored, strict=True)):
+        for place, leaf in stored:
+            job = jobs[place]
             try:
                 if leaf is not None and reuse.usable(leaf, self.limit(job.working, job.server_not_after, now), now):
                     found[place] = KeptLeaf(leaf.certificate, leaf.not_after, leaf.issued_at)
@@ -136,18 +175,26 @@ class IssuanceLog:
             issued_at=now,
         )
 
-    def _record(self, rows: Sequence[NewLeaf]) -> Sequence[Superseded | StoreError | None]:
+    def _record_all(self, pace: _Pace, rows: Sequence[NewLeaf]) -> Generator[None, None, Sequence[Problem]]:
         """Why each was not recorded; None: it was."""
         if not rows:
             return ()
+        problems = yield from self._paced(pace, self._store.transaction, partial(self._record, rows))
+        if len(rows) == 1 or not isinstance(problems[0], Conflict):
+            return problems
+        # One of them broke a rule; the others are not to suffer for it.
+        one_by_one: list[Problem] = []
+        for row in rows:
+            one_by_one += yield from self._paced(pace, self._store.transaction, partial(self._record, [row]))
+        return one_by_one
+
+    def _record(self, rows: Sequence[NewLeaf], begin: Begin) -> Sequence[Problem]:
+        """The same, in one transaction."""
         try:
-            with self._store.transaction() as connection:
+            with begin() as connection:
                 self._refresh(connection)
                 current = [self._is_active(connection, row) for row in rows]
                 leaves.record(connection, [row for row, is_current in zip(rows, current, strict=True) if is_current])
-        except Conflict as error:
-            # One of them broke a rule; the others are not to suffer for it.
-            return [error] if len(rows) == 1 else [self._record([row])[0] for row in rows]
         except StoreError as error:
             return [error] * len(rows)
         return [None if is_current else Superseded() for is_current in current]

@@ -14,6 +14,7 @@ import math
 import struct
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Literal
 
 MAX_FRAME = 64 * 1024
@@ -22,6 +23,7 @@ MAX_FRAME = 64 * 1024
 KeyKind = Literal["ecdsa", "rsa"]
 
 _LENGTH = struct.Struct(">I")
+_JSON = json.JSONEncoder(separators=(",", ":"))
 _MAX_ID = 1 << 53
 _MAX_TEXT = 512
 # The instants that a datetime can hold, in seconds since 1970. X.509 dates end with the year 9999 (RFC 5280 4.1.2.5).
@@ -176,18 +178,11 @@ def encode_answer(answer: Answer) -> bytes:
     """An answer as a frame. Raises ProtocolError where it is too large."""
     match answer:
         case LeafAnswer():
-            return _frame(
-                {
-                    "id": answer.id,
-                    "ok": True,
-                    "certificate": _base64(answer.certificate),
-                    "chain": [_base64(certificate) for certificate in answer.chain],
-                    "leaf_key": answer.leaf_key,
-                    "signing_ca": answer.signing_ca,
-                    "generation": answer.generation,
-                    "not_after": answer.not_after,
-                    "reuse_until": answer.reuse_until,
-                }
+            # As json.dumps would write it, in half the time: there is nothing in it but numbers and base64.
+            return _framed(
+                f'{{"id":{answer.id},"ok":true,"certificate":"{_base64(answer.certificate)}",'
+                f'"chain":{_chain_text(answer.chain)},"leaf_key":{answer.leaf_key},"signing_ca":{answer.signing_ca},'
+                f'"generation":{answer.generation},"not_after":{answer.not_after!r},"reuse_until":{answer.reuse_until!r}}}'
             )
         case LeafKeyAnswer():
             return _frame({"id": answer.id, "ok": True, "key": _base64(answer.key), "kind": answer.kind})
@@ -229,7 +224,11 @@ def decode_answer(frame: bytes) -> Answer:
 
 
 def _frame(message: dict[str, Any]) -> bytes:
-    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    return _framed(_JSON.encode(message))
+
+
+def _framed(text: str) -> bytes:
+    body = text.encode("ascii")
     if len(body) > MAX_FRAME:
         raise ProtocolError(f"a message of {len(body)} bytes; a frame has at most {MAX_FRAME}")
     return _LENGTH.pack(len(body)) + body
@@ -237,7 +236,7 @@ def _frame(message: dict[str, Any]) -> bytes:
 
 def _object(frame: bytes) -> dict[str, Any]:
     try:
-        message = json.loads(frame)
+        message = json.loads(frame.decode())
     except (ValueError, RecursionError):
         raise ProtocolError("a frame that is no JSON") from None
     if not isinstance(message, dict):
@@ -246,7 +245,7 @@ def _object(frame: bytes) -> dict[str, Any]:
 
 
 def _keys(message: dict[str, Any], *names: str) -> None:
-    if message.keys() != set(names):
+    if len(message) != len(names) or not all(name in message for name in names):
         raise ProtocolError(f"a message whose fields are not {', '.join(names)}")
 
 
@@ -283,6 +282,12 @@ def _instant(message: dict[str, Any], name: str) -> float:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
+
+
+@lru_cache(maxsize=64)
+def _chain_text(chain: tuple[bytes, ...]) -> str:
+    """A chain as JSON: the same for all leaves of a signing CA."""
+    return _JSON.encode([_base64(certificate) for certificate in chain])
 
 
 def _bytes(value: Any) -> bytes:

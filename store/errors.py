@@ -21,6 +21,10 @@ class Conflict(StoreError):  # noqa: N818 - the name that the parts agreed on
         self.columns = columns
 
 
+class Busy(Exception):  # noqa: N818 - nothing is wrong with the store: somebody else is writing
+    """The store would have to be waited for, and the caller does not wait. Nothing was changed."""
+
+
 UNIQUENESS = frozenset({"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"})
 REMEDIES = {
     "SQLITE_BUSY": "another process kept it locked; try again",

@@ -1,14 +1,20 @@
-"""Leaf keys, and the record of every leaf. ``record`` is on the way of each new host: one statement, many rows."""
+"""Leaf keys, and the record of every leaf.
+
+``record`` is on the way of each new host: one statement for many rows, which SQLAlchemy compiles once and the driver
+gets as it is, since what SQLAlchemy does for each execution costs as much as the database's work.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
 
-from store.engine import Connection
+from store.engine import Connection, many_directly
 from store.records import Leaf, LeafKey, NewLeaf
 from store.tables import leaf_keys, leaves
 
@@ -32,7 +38,6 @@ COLUMNS: tuple[sa.Column[Any], ...] = (
     leaves.c.certificate,
     leaves.c.issued_at,
 )
-INSERT = sa.insert(leaves)
 NEWEST = (
     sa.select(*COLUMNS)
     .where(
@@ -81,23 +86,42 @@ def record(c: Connection, rows: Sequence[NewLeaf]) -> None:
     """Record the leaves, all or none. Raises Conflict where a serial was used before by the same signing CA."""
     if not rows:
         return
-    c.execute(
-        INSERT,
+    statement, instant = _insert(c.dialect)
+    many_directly(
+        c,
+        statement,
         [
-            {
-                "tenant_id": row.tenant_id,
-                "signing_ca_id": row.signing_ca_id,
-                "leaf_key_id": row.leaf_key_id,
-                "host": row.host,
-                "serial": row.serial,
-                "not_before": row.not_before,
-                "not_after": row.not_after,
-                "certificate": row.certificate,
-                "issued_at": row.issued_at,
-            }
+            (
+                row.tenant_id,
+                row.signing_ca_id,
+                row.leaf_key_id,
+                row.host,
+                row.serial,
+                instant(row.not_before),
+                instant(row.not_after),
+                row.certificate,
+                instant(row.issued_at),
+            )
             for row in rows
         ],
     )
+
+
+@lru_cache(maxsize=8)
+def _insert(dialect: Dialect) -> tuple[str, Callable[[datetime], Any]]:
+    """The statement that records a leaf, as this dialect says it, and what turns an instant into its parameter."""
+    compiled = sa.insert(leaves).compile(dialect=dialect, column_keys=[column.name for column in COLUMNS[1:]])
+    if compiled.positiontup != [column.name for column in COLUMNS[1:]]:
+        raise NotImplementedError(f"the parameters of {dialect.name} have names or another order")
+    to_driver = leaves.c.issued_at.type.dialect_impl(dialect).bind_processor(dialect)
+    return str(compiled), to_driver or (lambda instant: instant)
+
+
+def hosts(c: Connection, leaf_key_id: int, most: int) -> list[str] | None:
+    """The hosts that have leaves under that key; None where they are more than ``most``."""
+    statement = sa.select(leaves.c.host).where(leaves.c.leaf_key_id == leaf_key_id).distinct().limit(most + 1)
+    found = list(c.execute(statement).scalars())
+    return None if len(found) > most else found
 
 
 def newest(c: Connection, tenant_id: int, signing_ca_id: int, leaf_key_id: int, host: str) -> Leaf | None:

@@ -128,7 +128,7 @@ def test_while_the_store_is_locked_hosts_in_memory_are_answered_and_the_others_w
     inst: Installation, clock: Clock, watch: Watch
 ) -> None:
     async def run() -> None:
-        async with issuer_here(inst, clock) as (service, client):
+        async with issuer_here(inst, clock) as (_, client):
             known = await ask(client, "known.example")
             await ask(client, *(f"old{number}.example" for number in range(3)))
             watch.signed.clear()
