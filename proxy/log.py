@@ -42,7 +42,9 @@ class Log:
         self.later: Callable[[float, Callable[[], None]], object] | None = None
         self._pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
         self._queue: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
-        self._backlog = 0
+        # Each is counted up by one thread alone: a sum of both in one number would lose counts between them.
+        self._queued = 0
+        self._written = 0
         self._thread: threading.Thread | None = None
 
     def start(self, later: Callable[[float, Callable[[], None]], object]) -> None:
@@ -57,6 +59,11 @@ class Log:
         self._queue.put(None)
         if self._thread is not None:
             self._thread.join(2)
+
+    @property
+    def _backlog(self) -> int:
+        """Characters that the thread still has to write."""
+        return self._queued - self._written
 
     def event(self, level: int, event: str, **fields: Any) -> None:
         """Log one event. Fields that are None or empty are left out."""
@@ -96,7 +103,7 @@ class Log:
         if self.dropped and self._backlog < MAX_WAITING // 2:
             self.waiting.append(self._line(WARNING, "log lines dropped", {"count": self.dropped}))
             self.dropped = 0
-        self._backlog += self.size
+        self._queued += self.size
         batch, self.waiting, self.size = self.waiting, [], 0
         self._queue.put(batch)
 
@@ -107,7 +114,7 @@ class Log:
                     _write(self.fd, (line + "\n").encode())
             else:
                 _write(self.fd, ("\n".join(batch) + "\n").encode())
-            self._backlog -= sum(map(len, batch))
+            self._written += sum(map(len, batch))
 
 
 def _cut(whole: dict[str, Any]) -> str:

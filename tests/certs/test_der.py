@@ -45,6 +45,21 @@ def test_what_is_no_element_is_refused(data: str) -> None:
         der.read(bytes.fromhex(data))
 
 
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 255, 256, 65535, 65536])
+def test_what_is_written_is_read_again(size: int) -> None:
+    element = der.read(der.written(der.BIT_STRING, bytes(size)))
+    assert (element.tag, element.content, element.end) == (3, bytes(size), len(element.data))
+    assert element.body == {0: 2, 1: 2, 127: 2, 128: 3, 255: 3, 256: 4, 65535: 4, 65536: 5}[size]  # the shortest form
+
+
+def test_the_algorithm_behind_the_signed_part_is_found() -> None:
+    whole = CHILD.public_bytes(Encoding.DER)
+    fields, algorithm = der.fields_and_algorithm(whole)
+    assert fields.subject.whole == CHILD.subject.public_bytes()
+    assert algorithm.whole == fields.signature.whole
+    assert whole.index(CHILD.tbs_certificate_bytes) + len(CHILD.tbs_certificate_bytes) == algorithm.start
+
+
 @pytest.mark.parametrize("data", ["3000", "3003020101", "0403020101", "300c020101020101020101020101"])
 def test_what_is_no_signed_part_is_refused(data: str) -> None:
     with pytest.raises(der.DerError):

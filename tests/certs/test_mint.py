@@ -3,13 +3,13 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL, crypto
@@ -207,6 +207,70 @@ def test_nothing_that_breaks_a_rule_is_ever_signed(monkeypatch: pytest.MonkeyPat
         mint(request(), asking, NOW, WEEK)
     assert caught.value.rule == "subject"
     assert asking.signed == 0
+
+
+def test_a_key_that_is_here_signs_the_very_octets_that_were_linted(monkeypatch: pytest.MonkeyPatch) -> None:
+    linted: list[x509.Certificate] = []
+    real = mint_module.lint
+
+    def noted(twin: x509.Certificate, asked: LeafRequest, now: datetime) -> None:
+        linted.append(twin)
+        real(twin, asked, now)
+
+    monkeypatch.setattr(mint_module, "lint", noted)
+    leaf = mint(request(), signer(), NOW, WEEK)
+    assert [twin.tbs_certificate_bytes for twin in linted] == [leaf.tbs_certificate_bytes]
+    assert linted[0].signature != leaf.signature
+    leaf.verify_directly_issued_by(authority().intermediate)
+
+
+def test_a_key_that_is_here_signs_nothing_that_breaks_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bad_build(asked: LeafRequest, now: object, lifetime: object) -> x509.CertificateBuilder:
+        return build(replace(asked, host=request("other.example").host), NOW, WEEK)
+
+    def never(*_: object) -> None:
+        raise AssertionError("signed")
+
+    monkeypatch.setattr(mint_module, "build", bad_build)
+    monkeypatch.setattr(mint_module, "_signed", never)
+    with pytest.raises(LintError):
+        mint(request(), signer(), NOW, WEEK)
+
+
+def test_a_key_that_is_here_and_signs_something_else_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = signer().sign_certificate(build(request(), NOW, WEEK))
+    monkeypatch.setattr(LocalSigner, "sign_as", lambda self, twin: other)
+    with pytest.raises(MintError, match="another certificate"):
+        mint(request(), signer(), NOW, WEEK)
+
+
+@pytest.mark.parametrize("kind", ["ec256", "ec384", "ec521", "rsa2048"])
+def test_every_kind_of_signing_key_makes_a_leaf_that_verifies(kind: str) -> None:
+    parent = pki.Authority.root(key=pki.new_key(kind), not_before=NOW - DAY, not_after=NOW + 30 * DAY)
+    assert isinstance(parent.key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
+    by = LocalSigner(parent.key)
+    leaf = mint(replace(request(), issuer=parent.certificate), by, NOW, WEEK)
+    leaf.verify_directly_issued_by(parent.certificate)
+    twin = mint_module._rehearsal().sign_certificate(build(replace(request(), issuer=parent.certificate), NOW, WEEK))
+    again = by.sign_as(twin)
+    assert (again is not None) is (kind == "ec256")
+
+
+def test_a_twin_that_names_another_algorithm_is_not_signed_as_it_is() -> None:
+    by = signer()
+    other = build(request(), NOW, WEEK).sign(LEAF_KEY, hashes.SHA384())
+    assert by.sign_as(other) is None
+
+
+def test_leaves_that_share_issuer_and_key_differ_in_what_is_theirs() -> None:
+    first, second = (mint(request(host), signer(), NOW, WEEK) for host in ("one.example", "two.example"))
+    assert first.serial_number != second.serial_number
+    for leaf, host in ((first, "one.example"), (second, "two.example")):
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == [host]
+    rsa_leaf = mint(request(algorithm="rsa"), signer("rsa"), NOW, WEEK)
+    assert rsa_leaf.issuer == authority("rsa").intermediate.subject != first.issuer
+    assert rsa_leaf.public_key() == leaf_key("rsa").public_key()
 
 
 def test_a_lifetime_of_nothing_is_refused() -> None:
