@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -43,7 +42,6 @@ def unharmed(target: Daemon, site: Nginx) -> Iterator[int]:
     url = site["good.example"].url()
     assert curl(target, url).status == 200
     worker = target.pids().workers[0]
-    wait_for("quiet", lambda: not _open_sockets(worker) or True)
     before = target.open_files(worker)
     yield before
     assert curl(target, url).status == 200
@@ -52,10 +50,6 @@ def unharmed(target: Daemon, site: Nginx) -> Iterator[int]:
     assert not target.log("fault")
     assert not target.log("loop")
     assert "Traceback" not in target.stderr_text()
-
-
-def _open_sockets(pid: int) -> int:
-    return sum(os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:") for fd in os.listdir(f"/proc/{pid}/fd"))
 
 
 def connect(target: Daemon) -> socket.socket:
@@ -85,8 +79,8 @@ def tunnel(target: Daemon, port: int, host: str = "good.example") -> socket.sock
     client = connect(target)
     client.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
     received = b""
-    while b"\r\n\r\n" not in received:
-        received += client.recv(4096)
+    while not received.endswith(b"\r\n\r\n"):
+        received += client.recv(1)  # what the server says may come right behind it
     assert received.startswith(b"HTTP/1.1 200 ")
     return client
 

@@ -199,7 +199,10 @@ def test_clients_and_servers_that_do_not_read_are_gone_in_their_time(daemon: Dae
                 while not stop.is_set():
                     tls.sendall(b"x" * 65536)
 
+    with OpensslServer(tmp_path, ISSUING.leaf("good.example")) as server:
+        assert curl(daemon, server.url("good.example")).status == 200  # what is opened once is open now
     worker = daemon.pids().workers[0]
+    time.sleep(1)
     before = daemon.open_files(worker)
     with serving(serve) as port:
         raw = tunnel(daemon, port)
