@@ -29,12 +29,20 @@ def test_a_page_comes_over_http1_with_the_root_alone_trusted(daemon: Daemon, ori
 
 
 def test_a_page_comes_over_http2(daemon: Daemon, origin: Nginx) -> None:
-    result = curl(daemon, origin["good.example"].url("/?secret=1"), "--http2")
+    result = curl(daemon, origin["good.example"].url(), "--http2")
     assert (result.status, result.http_version) == (200, "2")
     assert result.text == "hello from good.example\n"
-    entry = daemon.wait_log("request", host=f"good.example:{origin['good.example'].port}", protocol="HTTP/2")[-1]
-    assert (entry["method"], entry["path"], entry["status"]) == ("GET", "/", 200)
-    assert entry["response_bytes"] == len("hello from good.example\n")
+
+
+def test_a_request_is_a_line_in_the_log_without_its_query(daemon: Daemon, origin: Nginx) -> None:
+    for version, protocol in (("--http1.1", "HTTP/1.1"), ("--http2", "HTTP/2")):
+        result = curl(daemon, origin["good.example"].url("/not-there?secret=1"), version)
+        assert result.status == 404
+        entry = daemon.wait_log("request", path="/not-there", protocol=protocol)[-1]
+        assert entry["host"] == f"good.example:{origin['good.example'].port}"
+        assert (entry["method"], entry["status"]) == ("GET", 404)
+        assert entry["response_bytes"] == len(result.body)
+    assert "secret" not in daemon.stderr_text()
 
 
 def test_several_requests_share_a_connection(daemon: Daemon, origin: Nginx) -> None:
