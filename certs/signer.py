@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 from cryptography.x509.oid import SignatureAlgorithmOID
 
@@ -22,6 +22,7 @@ _HASH_OF_CURVE: dict[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = {
 }
 _ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 """The AlgorithmIdentifier of RFC 5758 3.2, encoded."""
+_TRIAL = b"no certificate"
 
 
 class SigningError(Exception):
@@ -42,7 +43,9 @@ class LocalSigner:
     """A key in this process's memory.
 
     ECDSA with the hash of the curve's strength (P-256 SHA-256, P-384 SHA-384, P-521 SHA-512; RFC 5758 3.2), RSA of at
-    least 2048 bits with PKCS #1 v1.5 and SHA-256 (RFC 4055 5). Raises :class:`SigningError` for any other key.
+    least 2048 bits with PKCS #1 v1.5 and SHA-256 (RFC 4055 5). Raises :class:`SigningError` for any other key, and for
+    one whose two halves do not belong together: this is tried once, so that not each signature needs to be verified (as
+    FIPS 140-3 asks of a key that is loaded: a pairwise consistency test).
     """
 
     __slots__ = ("_hash", "_key", "_public_key")
@@ -51,6 +54,18 @@ class LocalSigner:
         self._hash = hash_for(private_key)
         self._key = private_key
         self._public_key = private_key.public_key()
+        self._try()
+
+    def _try(self) -> None:
+        try:
+            if isinstance(self._key, rsa.RSAPrivateKey):
+                signed = self._key.sign(_TRIAL, padding.PKCS1v15(), self._hash)
+                self._key.public_key().verify(signed, _TRIAL, padding.PKCS1v15(), self._hash)
+            else:
+                signed = self._key.sign(_TRIAL, ec.ECDSA(self._hash))
+                self._key.public_key().verify(signed, _TRIAL, ec.ECDSA(self._hash))
+        except (InvalidSignature, ValueError) as error:
+            raise SigningError("the signing key's private half does not belong to its public half") from error
 
     def __repr__(self) -> str:
         kind = "RSA" if isinstance(self._key, rsa.RSAPrivateKey) else self._key.curve.name

@@ -1,18 +1,21 @@
 """The leaf that a client is shown: from this worker's cache, or from the issuer.
 
-A leaf is kept as an OpenSSL context with its certificate, chain and key, since a context is also what a client resumes
-its session in. However many connections wait for the same leaf, the issuer is asked once.
+All leaves with one leaf key share an OpenSSL context, which holds that key, the chain and the keys of session tickets;
+each connection is given its leaf. What a client may resume is a session with that very leaf (:meth:`Shown.connection`).
+However many connections wait for the same leaf, the issuer is asked once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from cachetools import LRUCache
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL, crypto
 
 from issuer.client import IssuedLeaf, PrivateKey
@@ -42,9 +45,35 @@ class Shown:
     """A leaf ready to be shown."""
 
     context: SSL.Context
+    certificate: crypto.X509
+    sessions: bytes
+    """The session ID context: OpenSSL resumes a session only where it is that of the connection that began it."""
     signing_ca: int
     not_after: float
     reuse_until: float
+
+    def connection(self) -> SSL.Connection:
+        """The server's side of a connection that shows this leaf; to be called on the event loop alone.
+
+        OpenSSL copies the session ID context into each new connection, so that a ticket given for one leaf is worth
+        nothing where another is shown, or the same host's next one. pyOpenSSL sets it before the first connection only.
+        """
+        context, sessions = self.context._context, self.sessions
+        if SSL._lib.SSL_CTX_set_session_id_context(context, sessions, len(sessions)) != 1:  # type: ignore[attr-defined]
+            raise RuntimeError("OpenSSL refused a session ID context")
+        tls = SSL.Connection(self.context, None)
+        tls.use_certificate(self.certificate)
+        tls.set_accept_state()
+        return tls
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the leaves with one leaf key share."""
+
+    context: SSL.Context
+    public_key: bytes
+    """SubjectPublicKeyInfo, DER."""
 
 
 def limit(server_not_after: float | None, now: float) -> float:
@@ -71,7 +100,7 @@ class Leaves:
         self.hits = 0
         self.asked = 0
         self._kept: LRUCache[tuple[str, str, str, bool], Shown] = LRUCache(size)
-        self._keys: LRUCache[tuple[str, int], crypto.PKey] = LRUCache(256)
+        self._identities: LRUCache[tuple[str, int, tuple[bytes, ...]], Identity] = LRUCache(256)
         self._waiting: dict[tuple[object, ...], list[Callable[[Shown | Exception], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -103,9 +132,12 @@ class Leaves:
             waiting.append(done)
             return
         self._waiting[question] = [done]
-        task = asyncio.get_running_loop().create_task(self._answer(question, snapshot, host, key, server_not_after))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        # Eager: the question goes out in this turn of the loop.
+        work = self._answer(question, snapshot, host, key, server_not_after)
+        task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _answer(
         self, question: tuple[object, ...], snapshot: Snapshot, host: str, key: str, server_not_after: float | None
@@ -121,10 +153,12 @@ class Leaves:
     async def _ask(self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None) -> Shown:
         self.asked += 1
         issued = await self.issuer.leaf(snapshot.tenant, host, key, server_not_after)
-        if (private := self._keys.get((snapshot.tenant, issued.leaf_key))) is None:
-            private = crypto.PKey.from_cryptography_key(await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key))
-            self._keys[(snapshot.tenant, issued.leaf_key)] = private
-        shown = Shown(leaf_context(issued, private), issued.signing_ca, issued.not_after, issued.reuse_until)
+        identity = self._identities.get((snapshot.tenant, issued.leaf_key, issued.chain))
+        if identity is None:
+            private = await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key)
+            identity = Identity(leaf_context(issued.chain, private), spki(private))
+            self._identities[(snapshot.tenant, issued.leaf_key, issued.chain)] = identity
+        shown = shown_as(issued, identity)
         self._kept[(snapshot.tenant, host, key, server_not_after is None)] = shown
         return shown
 
@@ -132,16 +166,31 @@ class Leaves:
         """Drop a tenant's leaves and keys, and with their contexts the sessions that clients could resume."""
         for kept in [key for key in self._kept if key[0] == tenant]:
             del self._kept[kept]
-        for held in [key for key in self._keys if key[0] == tenant]:
-            del self._keys[held]
+        for held in [key for key in self._identities if key[0] == tenant]:
+            del self._identities[held]
 
 
-def leaf_context(issued: IssuedLeaf, private: crypto.PKey) -> SSL.Context:
-    """The server side of TLS towards a client, with this leaf and its whole chain.
+def shown_as(issued: IssuedLeaf, identity: Identity) -> Shown:
+    """The leaf, to be shown with its key and chain. Raises ValueError where the key is not the leaf's."""
+    if identity.public_key not in issued.certificate:  # OpenSSL checks it again, in each handshake
+        raise ValueError(f"leaf key {issued.leaf_key} is not the key of the leaf that came with it")
+    return Shown(
+        identity.context,
+        crypto.load_certificate(crypto.FILETYPE_ASN1, issued.certificate),
+        hashlib.sha256(issued.certificate).digest(),
+        issued.signing_ca,
+        issued.not_after,
+        issued.reuse_until,
+    )
 
-    The objects that are handed to OpenSSL are its own: cryptography's would be encoded and parsed again for each leaf,
-    which is more than all the rest of this.
-    """
+
+def spki(private: PrivateKey) -> bytes:
+    """A key's public half as certificates have it (RFC 5280, section 4.1.2.7)."""
+    return private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def leaf_context(chain: tuple[bytes, ...], private: PrivateKey) -> SSL.Context:
+    """The server side of TLS towards clients, with a leaf key and the chain of its leaves."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(CLIENT_CIPHERS)
@@ -149,20 +198,11 @@ def leaf_context(issued: IssuedLeaf, private: crypto.PKey) -> SSL.Context:
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     # Tickets are enough to resume by; sessions kept here would only be memory.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_session_id(b"sallyport")
-    context.use_certificate(crypto.load_certificate(crypto.FILETYPE_ASN1, issued.certificate))
-    for certificate in issued.chain:
-        context.add_extra_chain_cert(_authority(certificate))
     context.use_privatekey(private)
-    context.check_privatekey()
+    for certificate in chain:
+        context.add_extra_chain_cert(x509.load_der_x509_certificate(certificate))
     context.set_alpn_select_callback(select_alpn)
     return context
-
-
-@functools.lru_cache(64)
-def _authority(certificate: bytes) -> crypto.X509:
-    """A certificate of a signing CA's chain: the same for all its leaves."""
-    return crypto.load_certificate(crypto.FILETYPE_ASN1, certificate)
 
 
 def select_alpn(connection: SSL.Connection, offers: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from proxy.lanes.exchange import Exchange
+
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 NAMES = {number: name for name, number in LEVELS.items()}
@@ -69,7 +71,29 @@ class Log:
         """Log one event. Fields that are None or empty are left out."""
         if level < self.level:
             return
-        line = self._line(level, event, fields)
+        self._put(self._line(level, event, fields))
+
+    def request(self, about: str, exchange: Exchange) -> None:
+        """Log a request that has ended; ``about`` is the connection's part of the line (:func:`members`).
+
+        There is one such line for each request, so it is put together in one expression.
+        """
+        if self.level > INFO:
+            return
+        x = exchange
+        method = f',"method":{_quote(x.method)}' if x.method else ""
+        path = f',"path":{_quote(x.path)}' if x.path else ""
+        first = f',"first_byte_ms":{(x.first_byte - x.started) * 1e3:.2f}' if x.first_byte else ""
+        last = f',"ms":{(x.ended - x.started) * 1e3:.2f}' if x.ended else ""
+        status = f',"status":{x.status}' if x.status else ""
+        line = (
+            f'{{"time":{x.ended or self.wall():.3f},"level":"info","event":"request","from":{self._source}{about}'
+            f',"protocol":"{x.protocol}"{method},"host":{_quote(x.host)}{path}{status},"request_bytes":{x.request_bytes}'
+            f',"response_bytes":{x.response_bytes}{first}{last},"outcome":"{x.outcome}"}}'
+        )
+        self._put(line if len(line) <= MAX_LINE else _cut(json.loads(line)))
+
+    def _put(self, line: str) -> None:
         if self.later is None:
             _write(self.fd, (line + "\n").encode())
             return
@@ -82,26 +106,17 @@ class Log:
         self.size += len(line)
 
     def _line(self, level: int, event: str, fields: dict[str, Any]) -> str:
-        parts = [f'{{"time":{self.wall():.3f},"level":"{NAMES[level]}","event":{_quote(event)},"from":{self._source}']
-        for name, value in fields.items():
-            # Nearly all are text or whole numbers: put together here, they cost a third of what the encoder does.
-            kind = type(value)
-            if kind is str:
-                if value:
-                    parts.append(f',"{name}":{_quote(value)}')
-            elif kind is int or kind is float:  # our floats are times: finite
-                parts.append(f',"{name}":{value}')
-            elif value is not None:
-                parts.append(f',"{name}":{_encode(value)}')
-        parts.append("}")
-        line = "".join(parts)
+        said = f'{{"time":{self.wall():.3f},"level":"{NAMES[level]}","event":{_quote(event)},"from":{self._source}'
+        line = f"{said}{members(fields)}}}"
         return line if len(line) <= MAX_LINE else _cut(json.loads(line))
 
     def _gathered(self) -> None:
         if not self.waiting:
             return
         if self.dropped and self._backlog < MAX_WAITING // 2:
-            self.waiting.append(self._line(WARNING, "log lines dropped", {"count": self.dropped}))
+            line = self._line(WARNING, "log lines dropped", {"count": self.dropped})
+            self.waiting.append(line)
+            self.size += len(line)
             self.dropped = 0
         self._queued += self.size
         batch, self.waiting, self.size = self.waiting, [], 0
@@ -115,6 +130,22 @@ class Log:
             else:
                 _write(self.fd, ("\n".join(batch) + "\n").encode())
             self._written += sum(map(len, batch))
+
+
+def members(fields: dict[str, Any]) -> str:
+    """Fields as members of an object that others come before; None and empty texts are left out."""
+    parts = []
+    for name, value in fields.items():
+        # Nearly all are text or whole numbers: put together here, they cost a third of what the encoder does.
+        kind = type(value)
+        if kind is str:
+            if value:
+                parts.append(f',"{name}":{_quote(value)}')
+        elif kind is int or kind is float:  # our floats are times: finite
+            parts.append(f',"{name}":{value}')
+        elif value is not None:
+            parts.append(f',"{name}":{_encode(value)}')
+    return "".join(parts)
 
 
 def _cut(whole: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from proxy.block import Refusal, answer_bytes
 from proxy.lanes.tap import Exchange
-from proxy.log import DEBUG, INFO, WARNING
+from proxy.log import DEBUG, INFO, WARNING, members
 from proxy.snapshot import Snapshot
 from proxy.upstream import CLOSE_SECONDS, WRITE_HIGH, WRITE_LOW, reset
 
@@ -97,8 +97,8 @@ class Session(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "active", "deadline", "draining", "facts", "id", "listener", "loop", "peer", "phase", "port", "snapshot",
-        "started", "state", "task", "transport", "worker",
+        "about", "active", "deadline", "draining", "facts", "id", "listener", "loop", "peer", "phase", "port",
+        "snapshot", "started", "state", "task", "transport", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, listener: str, tenant: str, begin: Callable[[Session], Phase]) -> None:
@@ -114,6 +114,8 @@ class Session(asyncio.Protocol):
         self.task: asyncio.Task[None] | None = None
         self.draining = False
         self.peer = ""
+        self.about = ""
+        """What each line of the log about a request of this connection begins with."""
         self.facts: dict[str, Any] = {}
         """What the log says of the connection at its end: host, address, defects, versions."""
         self.phase: Phase = begin(self)
@@ -149,8 +151,13 @@ class Session(asyncio.Protocol):
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that has to wait; it ends with the session."""
-        self.task = self.loop.create_task(work)
-        self.task.add_done_callback(self._ran)
+        # Eager: what needs no waiting is done in this turn of the loop.
+        task = asyncio.Task(work, loop=self.loop, eager_start=True)
+        if task.done():
+            self._ran(task)
+        else:
+            self.task = task
+            task.add_done_callback(self._ran)
 
     def _ran(self, task: asyncio.Task[None]) -> None:
         if self.task is task:
@@ -297,18 +304,12 @@ class Session(asyncio.Protocol):
     def exchange(self, exchange: Exchange) -> None:
         """A tap has seen a request and its response to their end."""
         if self.worker.settings.log.requests:
-            self.log(
-                INFO, "request", protocol=exchange.protocol, method=exchange.method, host=exchange.host,
-                path=exchange.path, status=exchange.status or None, request_bytes=exchange.request_bytes,
-                response_bytes=exchange.response_bytes, first_byte_ms=_ms(exchange.started, exchange.first_byte),
-                ms=_ms(exchange.started, exchange.ended), outcome=exchange.outcome,
-            )  # fmt: skip
+            if not self.about:
+                tenant = self.snapshot.tenant if self.snapshot is not None else None
+                self.about = members({"id": self.id, "tenant": tenant, "client": self.peer})
+            self.worker.log.request(self.about, exchange)
         if self.draining and self.state is not State.CLOSED:
             self.loop.call_soon(self.drain)  # the bytes of this exchange are not sent yet
-
-
-def _ms(start: float, end: float) -> float | None:
-    return round((end - start) * 1e3, 2) if end else None
 
 
 class _Ended:

@@ -279,8 +279,7 @@ class Tunnel:
 
     def _show(self, shown: Shown) -> None:
         session, server = self.session, self.server
-        tls = SSL.Connection(shown.context, None)
-        tls.set_accept_state()
+        tls = shown.connection()
         first = bytes(self.buffer)
         self.buffer.clear()
         session.resume()

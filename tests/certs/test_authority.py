@@ -1,6 +1,7 @@
 import subprocess
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 from cryptography import x509
@@ -143,6 +144,21 @@ def test_a_signer_takes_the_hash_of_its_curve(curve: type[ec.EllipticCurve], has
 def test_a_signer_refuses_a_key_that_should_sign_nothing(key: str, message: str) -> None:
     with pytest.raises(SigningError, match=message):
         LocalSigner(pki.kept_key(key))  # type: ignore[arg-type]  # a wrong kind is the point
+
+
+@pytest.mark.parametrize("kind", ["ec256", "rsa2048"])
+def test_a_signer_refuses_a_key_whose_halves_do_not_belong_together(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leaf that it signs is not verified again, so this has to be found out before."""
+    key, other = pki.kept_key(kind), pki.kept_key(kind, 1)
+    mixed = create_autospec(key, instance=True, spec_set=True)
+    assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
+    mixed.key_size = key.key_size
+    mixed.sign = other.sign
+    mixed.public_key = key.public_key
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        mixed.curve = key.curve
+    with pytest.raises(SigningError, match="does not belong to its public half"):
+        LocalSigner(mixed)
 
 
 def test_a_builder_that_lacks_something_is_a_signing_error() -> None:

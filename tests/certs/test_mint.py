@@ -306,7 +306,7 @@ def test_a_signature_that_does_not_verify_is_never_returned(digest: hashes.SHA25
 def test_a_weak_signature_is_never_returned() -> None:
     leaf = pki.Authority.root(key=pki.kept_key("rsa2048"), hash="sha1").certificate
     with pytest.raises(MintError, match="SHA1"):
-        mint_module._check_signed(leaf, leaf, leaf)
+        mint_module._check_signed(leaf, leaf)
 
 
 def test_a_failing_signer_is_a_signing_error() -> None:

@@ -7,8 +7,9 @@ import contextlib
 from typing import Any, cast
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from issuer.client import IssuedLeaf, IssuerUnavailable, PrivateKey
 from proxy.leaves import DAY, Leaves, Shown, limit, usable
@@ -19,7 +20,7 @@ NOW = 1_800_000_000.0
 
 
 def shown(not_after: float, reuse_until: float, signing_ca: int = 1) -> Shown:
-    return Shown(cast("SSL.Context", None), signing_ca, not_after, reuse_until)
+    return Shown(cast("SSL.Context", None), cast("crypto.X509", None), b"", signing_ca, not_after, reuse_until)
 
 
 @pytest.mark.parametrize(
@@ -149,25 +150,86 @@ def test_what_is_forgotten_is_asked_for_again_key_and_all() -> None:
     asyncio.run(scenario())
 
 
-def test_the_context_shows_the_leaf_and_its_chain() -> None:
+def test_the_connection_shows_the_leaf_and_its_chain() -> None:
     async def scenario() -> None:
         leaves = Leaves(Issuer(), 16, lambda: NOW)
-        (got,) = await gather(leaves, (snapshot(), "one.example", "ecdsa", NOW + 90 * DAY))
-        assert isinstance(got, Shown)
-        server = SSL.Connection(got.context, None)
-        server.set_accept_state()
-        server.set_app_data((b"h2",))
-        client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
-        client.set_connect_state()
-        client.set_alpn_protos([b"http/1.1", b"h2"])
-        for one, other in ((client, server), (server, client)) * 2:
-            with contextlib.suppress(SSL.WantReadError):
-                one.do_handshake()
-            with contextlib.suppress(SSL.WantReadError):
-                other.bio_write(one.bio_read(65536))
-        assert client.get_alpn_proto_negotiated() == b"h2"
-        chain = client.get_peer_cert_chain(as_cryptography=True)
-        assert chain is not None
-        assert len(chain) == 2
+        got = await gather(
+            leaves, *[(snapshot(), host, "ecdsa", NOW + 90 * DAY) for host in ("a.example", "b.example")]
+        )
+        for host, shown in zip(("a.example", "b.example"), got, strict=True):
+            assert isinstance(shown, Shown)
+            client = hands_shaken(shown, SSL.Context(SSL.TLS_CLIENT_METHOD))
+            assert client.get_alpn_proto_negotiated() == b"h2"
+            chain = client.get_peer_cert_chain(as_cryptography=True)
+            assert chain is not None
+            assert len(chain) == 2
+            names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            assert names.get_values_for_type(x509.DNSName) == [host]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+def test_a_session_is_resumed_with_the_leaf_that_it_began_with_and_no_other(version: int) -> None:
+    """Whoever presents the ticket of one host to another must not get around that one's certificate."""
+
+    async def scenario() -> None:
+        leaves = Leaves(Issuer(), 16, lambda: NOW)
+        one, other = await gather(
+            leaves, *[(snapshot(), host, "ecdsa", NOW + 90 * DAY) for host in ("one.example", "two.example")]
+        )
+        leaves.forget("default")
+        (again,) = await gather(leaves, (snapshot(), "one.example", "ecdsa", NOW + 90 * DAY))
+        assert isinstance(one, Shown)
+        assert isinstance(other, Shown)
+        assert isinstance(again, Shown)
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_max_proto_version(version)
+        session = hands_shaken(one, context).get_session()
+        assert session is not None
+        assert resumed(hands_shaken(one, context, session))
+        assert not resumed(hands_shaken(other, context, session))
+        assert not resumed(hands_shaken(again, context, session)), "what was forgotten is resumed"
+        assert resumed(hands_shaken(one, context, session)), "the others changed what this one resumes"
+
+    asyncio.run(scenario())
+
+
+def test_a_leaf_with_another_key_than_its_own_is_a_fault() -> None:
+    class Mixed(Issuer):
+        async def leaf_key(self, tenant: str, leaf_key: int) -> PrivateKey:
+            return ec.generate_private_key(ec.SECP256R1())
+
+    async def scenario() -> None:
+        leaves = Leaves(Mixed(), 16, lambda: NOW)
+        question = (snapshot(), "one.example", "ecdsa", NOW + 90 * DAY)
+        (got,) = await gather(leaves, question)
+        assert isinstance(got, ValueError)
+        assert "is not the key of the leaf" in str(got)
+        assert leaves.kept(*question) is None
+
+    asyncio.run(scenario())
+
+
+def hands_shaken(shown: Shown, context: SSL.Context, session: SSL.Session | None = None) -> SSL.Connection:
+    """A client that has shaken hands with whoever shows the leaf, and has got its session tickets."""
+    server = shown.connection()
+    server.set_app_data((b"h2",))
+    client = SSL.Connection(context, None)
+    client.set_connect_state()
+    client.set_alpn_protos([b"http/1.1", b"h2"])
+    if session is not None:
+        client.set_session(session)
+    for one, other in ((client, server), (server, client)) * 3:
+        with contextlib.suppress(SSL.WantReadError):
+            one.do_handshake()
+        with contextlib.suppress(SSL.WantReadError):
+            other.bio_write(one.bio_read(65536))
+    with contextlib.suppress(SSL.WantReadError):
+        client.recv(1)
+    client.shutdown()  # without it OpenSSL takes the session for a broken one
+    return client
+
+
+def resumed(client: SSL.Connection) -> bool:
+    return bool(SSL._lib.SSL_session_reused(client._ssl))  # type: ignore[attr-defined]

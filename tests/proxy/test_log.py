@@ -7,11 +7,13 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy import log as module
-from proxy.log import DEBUG, INFO, MAX_LINE, Log, open_log_file
+from proxy.lanes.exchange import Exchange
+from proxy.log import DEBUG, INFO, MAX_LINE, WARNING, Log, members, open_log_file
 
 
 class Later:
@@ -73,6 +75,46 @@ def test_a_line_break_in_what_a_stranger_sent_stays_within_its_line(tmp_path: Pa
     assert lines(tmp_path / "log")[0]["event"] == "request"
 
 
+def exchange(**fields: Any) -> Exchange:
+    known = {"protocol": "HTTP/1.1", "method": "GET", "host": "a.example", "path": "/", "started": 1.0, "ended": 1.5}
+    return Exchange(**(known | fields))
+
+
+def test_a_requests_line_says_what_there_is_to_say(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log")
+    about = members({"id": "12ab", "tenant": None, "client": "192.0.2.1"})
+    log.request(about, exchange(status=200, first_byte=1.25, request_bytes=3, response_bytes=4))
+    log.request(about, exchange(protocol="bytes", method="", path="", outcome="cut", ended=0.0))
+    full, scant = lines(tmp_path / "log")
+    assert full["time"] == 1.5
+    assert {name: full[name] for name in full if name not in ("time", "from")} == {
+        "level": "info", "event": "request", "id": "12ab", "client": "192.0.2.1", "protocol": "HTTP/1.1",
+        "method": "GET", "host": "a.example", "path": "/", "status": 200, "request_bytes": 3, "response_bytes": 4,
+        "first_byte_ms": 250.0, "ms": 500.0, "outcome": "complete",
+    }  # fmt: skip
+    assert not {"method", "path", "status", "first_byte_ms", "ms"} & scant.keys()
+    assert scant["outcome"] == "cut"
+
+
+def test_a_request_is_not_logged_where_only_more_is(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log")
+    log.level = WARNING
+    log.request("", exchange())
+    assert (tmp_path / "log").read_text() == ""
+
+
+@pytest.mark.parametrize("field", ["host", "path", "method"])
+def test_what_a_stranger_sent_stays_text_in_a_requests_line(tmp_path: Path, field: str) -> None:
+    log = open_log(tmp_path / "log")
+    evil = '","outcome":"forged\n\u2028\x1b[31m' + "z" * 5000
+    log.request("", exchange(**{field: evil}))
+    (line,) = (tmp_path / "log").read_bytes().splitlines()
+    assert len(line) <= MAX_LINE
+    assert json.loads(line)["cut"] is True
+    assert evil.startswith(json.loads(line)[field])
+    assert json.loads(line)["outcome"] == "complete"
+
+
 @pytest.mark.parametrize("fields", [{"path": "x" * 10_000}, {f"field{i}": "y" * 250 for i in range(40)}])
 def test_a_line_that_is_too_long_is_cut_and_still_json(tmp_path: Path, fields: dict[str, str]) -> None:
     log = open_log(tmp_path / "log")
@@ -95,7 +137,6 @@ def test_a_reader_that_is_too_slow_costs_lines_and_not_the_worker(monkeypatch: p
     received = bytearray()
     reader = threading.Thread(target=lambda: received.extend(_all(reading)))
     reader.start()
-    dropped = log.dropped
     while log.waiting or log._backlog:
         later.happen()
     log.event(INFO, "request", number=-1)
@@ -103,8 +144,22 @@ def test_a_reader_that_is_too_slow_costs_lines_and_not_the_worker(monkeypatch: p
     os.close(writing)
     reader.join(10)
     told = [json.loads(line) for line in bytes(received).splitlines()]
-    assert [line["count"] for line in told if line["event"] == "log lines dropped"] == [dropped]
-    assert sum(line["event"] == "request" for line in told) == 2001 - dropped
+    dropped = [line["count"] for line in told if line["event"] == "log lines dropped"]
+    assert dropped
+    assert sum(line["event"] == "request" for line in told) == 2001 - sum(dropped)
+
+
+def test_what_waits_is_counted_to_the_last_character(tmp_path: Path) -> None:
+    """Lines about dropped lines too: what is miscounted would let the log grow, or end it."""
+    later = Later()
+    log = open_log(tmp_path / "log")
+    log.start(later)
+    log.dropped = 3
+    log.event(INFO, "request", number=1)
+    later.happen()
+    log.stop()
+    assert [line["event"] for line in lines(tmp_path / "log")] == ["request", "log lines dropped"]
+    assert log._backlog == 0
 
 
 def _all(fd: int) -> bytes:
