@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from config.settings import Settings
 
+LOADING_SECONDS = 30.0
 FIRST_TENANT = "default"
 """The tenant that a new installation has."""
 
@@ -21,7 +24,7 @@ def problems(settings: Settings) -> list[str]:
     """
     from proxy.admission import check_resolver_hosts
 
-    found = [common_store(settings), check_resolver_hosts(settings.resolver.hosts)]
+    found = [common_store(settings), check_resolver_hosts(settings.resolver.hosts), inspectors(settings)]
     if is_fresh(settings.state_dir):
         found += [*missing_tenants(settings, {FIRST_TENANT}), *_ports(settings)]
     return [problem for problem in found if problem is not None]
@@ -38,6 +41,27 @@ def common_store(settings: Settings) -> str | None:
     except ValueError as error:
         return f"trust.common_store: {locate(name)}: {error}; expected a PEM file of CA certificates"
     return None
+
+
+def inspectors(settings: Settings) -> str | None:
+    """What is wrong with the inspectors' scripts: a process of its own loads them, as the workers will."""
+    if not settings.inspection.addons:
+        return None
+    try:
+        checked = subprocess.run(
+            [sys.executable, "-I", "-m", "proxy.lanes.inspection"],
+            input=settings.model_dump_json().encode(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=LOADING_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"inspection.addons: the scripts are not loaded within {LOADING_SECONDS:g} s"
+    if checked.returncode == 0:
+        return None
+    said = checked.stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"inspection.addons: {said[-1] if said else f'loading them ended with status {checked.returncode}'}"
 
 
 def is_fresh(state_dir: Path) -> bool:

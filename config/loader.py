@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from config.common_store import StoreFileError, check
 from config.document import LARGEST_FILE, Document, Plain, read
 from config.problems import ConfigError, Problem
-from config.settings import STORES_BY_NAME, Settings, listener_clashes, parse_bind
+from config.settings import SHIPPED_INSPECTORS, STORES_BY_NAME, Settings, listener_clashes, parse_bind
 from config.wording import explain
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
@@ -129,7 +129,14 @@ def _resolve(settings: Settings, base: Path) -> Settings:
         else settings.trust.model_copy(update={"common_store": str(base / store)})
     )
     logged = settings.log if log is None else settings.log.model_copy(update={"file": str(base / log)})
-    return settings.model_copy(update={"state_dir": base / settings.state_dir, "trust": trust, "log": logged})
+    inspectors = tuple(
+        each if each.script in SHIPPED_INSPECTORS else each.model_copy(update={"script": str(base / each.script)})
+        for each in settings.inspection.addons
+    )
+    inspection = settings.inspection.model_copy(update={"addons": inspectors})
+    return settings.model_copy(
+        update={"state_dir": base / settings.state_dir, "trust": trust, "log": logged, "inspection": inspection}
+    )
 
 
 def _check_files(settings: Settings, document: Document) -> None:
@@ -139,3 +146,10 @@ def _check_files(settings: Settings, document: Document) -> None:
         document.add(("trust", "common_store"), str(error))
     if settings.log.file is not None and Path(settings.log.file).is_dir():
         document.add(("log", "file"), f"{settings.log.file} is a folder; expected a file's path")
+    for place, inspector in enumerate(settings.inspection.addons):
+        if inspector.script not in SHIPPED_INSPECTORS and not Path(inspector.script).is_file():
+            shipped = ", ".join(SHIPPED_INSPECTORS)
+            document.add(
+                ("inspection", "addons", place),
+                f"there is no file {inspector.script}; expected a script's path, or one of {shipped}",
+            )

@@ -7,6 +7,7 @@ What a later version brings is refused here by name, so that nobody believes it 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +30,10 @@ Mode = Literal["explicit"]
 LATER_MODES = ("explicit-tls", "transparent", "tproxy", "socks5", "wireguard")
 LATER_KMS = ("aws", "vault", "pkcs11")
 LATER_DATABASES = ("postgresql", "postgres")
+
+TENANT_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+SHIPPED_INSPECTORS = ("archive", "block_url", "header_policy", "icap")
+"""Values of ``script`` that are no file: what stands in the package ``addons``."""
 
 STORES_BY_NAME = ("certifi", "system")
 """The values of ``trust.common_store`` that are no file."""
@@ -144,9 +149,21 @@ def _some(value: tuple[Listener, ...]) -> tuple[Listener, ...]:
     return value
 
 
-def _no_addons(value: tuple[str, ...]) -> tuple[str, ...]:
-    if value:
-        raise NotYetError("inspection addons are not in this version; expected []")
+def _script(value: Any) -> Any:
+    """An inspector that is written as its script alone."""
+    return {"script": value} if isinstance(value, str) else value
+
+
+def _pattern(value: str) -> str:
+    name = value.removeprefix("*.")
+    if value != "*" and (not name or "*" in name or not name.isprintable() or set(" /@#?\\%") & set(name)):
+        raise ValueError(f"expected *, *.example.com (what is below it) or a host's name or address, got {value!r}")
+    return value
+
+
+def _tenant_pattern(value: str) -> str:
+    if value != "*" and not re.fullmatch(TENANT_NAME, value):
+        raise ValueError(f"expected * or a tenant's name, got {value!r}")
     return value
 
 
@@ -189,10 +206,14 @@ Name = Annotated[
 TenantName = Annotated[
     str,
     Field(
-        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        pattern=TENANT_NAME,
         description="a tenant's name: 1 to 63 lower-case letters, digits and hyphens",
     ),
 ]
+HostPattern = Annotated[
+    str, AfterValidator(_pattern), Field(description="*, *.example.com or a host's name or address")
+]
+TenantPattern = Annotated[str, AfterValidator(_tenant_pattern), Field(description="* or a tenant's name")]
 
 
 class Section(BaseModel):
@@ -229,11 +250,34 @@ class Resolver(Section):
     hosts: dict[str, HostAddress] = {}
 
 
-class Inspection(Section):
-    """Inspectors. Off in this version."""
+class Inspector(Section):
+    """One mitmproxy addon script, whose traffic it sees, and what becomes of the traffic where it fails."""
 
-    addons: Annotated[tuple[str, ...], AfterValidator(_no_addons)] = Field(default=(), strict=False)
-    hosts: tuple[str, ...] = Field(default=("*",), strict=False)
+    script: FileName
+    hosts: tuple[HostPattern, ...] = Field(default=("*",), strict=False)
+    tenants: tuple[TenantPattern, ...] = Field(default=("*",), strict=False)
+    on_error: Literal["block", "pass"] = "block"
+    timeout: Seconds = 5.0
+    body: Literal["auto", "none", "request", "response", "both"] = "auto"
+
+
+class Inspection(Section):
+    """Inspectors, and the hosts whose traffic goes through the inspection lane."""
+
+    addons: tuple[Annotated[Inspector, BeforeValidator(_script)], ...] = Field(default=(), strict=False)
+    hosts: tuple[HostPattern, ...] = Field(default=("*",), strict=False)
+    tenants: tuple[TenantPattern, ...] = Field(default=("*",), strict=False)
+    options: dict[str, str | bool | int | float | list[str] | None] = {}
+    body_limit: Annotated[int, Field(ge=0, le=1 << 30)] = 8 << 20
+    body_memory: Annotated[int, Field(ge=1 << 20, le=1 << 36)] = 256 << 20
+    on_large: Literal["block", "stream"] = "block"
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Inspection:
+        scripts = [inspector.script for inspector in self.addons]
+        if twice := sorted({script for script in scripts if scripts.count(script) > 1}):
+            raise ValueError(f"inspection.addons: {', '.join(twice)} stands there twice; expected each script once")
+        return self
 
 
 class Console(Section):
@@ -272,10 +316,11 @@ class Signing(Section):
 
 
 class Tunnel(Section):
-    """What to do with what is not intercepted HTTP."""
+    """What to do with what is not intercepted HTTP, or not HTTP for the host that was asked for."""
 
     non_tls: Literal["refuse", "pass"] = "refuse"
     on_unparsed: Literal["close", "pass"] = "close"
+    misdirected: Literal["refuse", "pass"] = "refuse"
 
 
 class Log(Section):

@@ -6,6 +6,8 @@ READY = b"r"
 """From a worker: it accepts connections."""
 DRAIN = b"d"
 """To a worker: accept no more, let what is under way end, then end."""
+RELOAD = b"h"
+"""To a worker: load the inspectors' scripts again."""
 BACKLOG = 1024
 """Connections that wait in a listening socket's queue."""
 ISSUER_SOCKET = ("run", "issuer.sock")

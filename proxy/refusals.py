@@ -94,6 +94,22 @@ def sni_mismatch(connect_host: str, sni: str, id: str) -> Refusal:
     )
 
 
+def misdirected(host: str, asked: str, id: str) -> Refusal:
+    """A request on the connection to ``host`` is for another one, ``asked`` (RFC 9110 15.5.20)."""
+    return Refusal(
+        421,
+        "http_request_denied",
+        "misdirected",
+        "Blocked: this request belongs on another connection",
+        f"A request for {asked or 'no host'} came on a connection that was made for {host}. A rule for the one could "
+        "be got around with the other, so the request was not passed on.",
+        "Browsers and most programs try again on a connection of its own. If yours does not, this comes from the "
+        f"program that you use or its settings. {NEEDED}",
+        host,
+        id,
+    )
+
+
 def destination_prohibited(host: str, address: str | None, id: str) -> Refusal:
     """The egress rules do not allow the address that the host resolves to."""
     leads = f"{host} leads to the address {address}" if address and address != host else host

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from config.settings import Listener, Settings, parse_bind
 from issuer.sockets import bind_unix
 from proxy.admission import check_resolver_hosts
-from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY
+from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY, RELOAD
 from proxy.log import ERROR, INFO, WARNING, Log, open_log_file
 
 START_SECONDS = 30.0
@@ -177,6 +177,14 @@ class Supervisor:
             raise StartError(f"the {child.name} process could not start; its reason stands above")
         raise StartError(f"the {child.name} process was not ready within {START_SECONDS:g} s; look at its log")
 
+    def reload(self) -> None:
+        """Have the workers load their inspectors again. Settings are read at the start only."""
+        self.log.event(INFO, "reloading", reason="inspectors are loaded again; settings are read at the start only")
+        for child in self.children[1:]:
+            if child.control is not None and child.ready.is_set():
+                with contextlib.suppress(OSError):
+                    child.control.send(RELOAD)
+
     async def stop(self) -> None:
         """Drain the workers, then end the issuer. Nothing of them is left behind."""
         self.stopping.set()
@@ -289,10 +297,7 @@ async def _run(settings: Settings, log: Log, ready: Callable[[list[tuple[Listene
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stopping.set)
-    loop.add_signal_handler(
-        signal.SIGHUP,
-        lambda: log.event(WARNING, "not reloaded", reason="this version reads its settings at start only"),
-    )
+    loop.add_signal_handler(signal.SIGHUP, supervisor.reload)
     supervisor.bind()
     log.start(loop.call_later)
     try:

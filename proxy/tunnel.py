@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from cryptography import x509
 from OpenSSL import SSL
 
 from certs.failures import defect_of_failure
@@ -31,6 +32,8 @@ from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, costly, dia
 ALERT_ACCESS_DENIED = 49
 ALERT_INTERNAL_ERROR = 80
 ALERT_UNRECOGNIZED_NAME = 112
+HTTP_OR_NONE = (b"", *HTTP_PROTOCOLS)
+"""Protocols of which an inspector can see something."""
 BAD_DATES = frozenset({Defect.EXPIRED, Defect.NOT_YET_VALID, Defect.MALFORMED})
 
 
@@ -39,7 +42,7 @@ class Tunnel:
 
     __slots__ = (
         "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "port", "raw", "reader", "refusal",
-        "server", "session", "target",
+        "server", "session", "shown", "target",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -61,6 +64,8 @@ class Tunnel:
         """How the server has ended already: with close_notify (True), with FIN (False)."""
         self.leg: TlsLeg | None = None
         self.refusal: Refusal | None = None
+        self.shown: Sequence[x509.Certificate] = ()
+        """The server's certificates, its own first."""
         self.busy = True
         self.half = False
 
@@ -170,6 +175,7 @@ class Tunnel:
             return
         host, snapshot, judge = self.host, session.tenant, session.worker.judge
         handshake = handshake_of(server.leg.tls, self.errors)
+        self.shown = handshake.presented
         key = judge.key(handshake, host, snapshot)
         if (verdict := judge.known(key)) is not None:
             return self._judged(verdict)
@@ -314,7 +320,15 @@ class Tunnel:
             "client_tls": leg.tls.get_protocol_version_name(),
             "alpn": alpn.decode("ascii", "replace"),
         }
-        lane = FastLane(session, leg, server, alpn, self.host.text)
+        inspectors = session.worker.inspectors
+        host = self.host.text
+        if inspectors is not None and alpn in HTTP_OR_NONE and inspectors.inspects(session.tenant.tenant, host):
+            from proxy.lanes.inspection.lane import InspectionLane
+
+            inspection = InspectionLane(session, inspectors, host, self.port, leg)
+            session.to(State.OPEN, 0, inspection)
+            return inspection.begin(server, self.shown, bytes(self.early), self.ends)
+        lane = FastLane(session, leg, server, alpn, host)
         server.owner = lane
         session.to(State.OPEN, 0, lane)
         return lane.begin(bytes(self.early), self.ends)

@@ -34,6 +34,7 @@ READ_LIMIT = 64 * 1024
 """Plain text from a server that is kept before the client's handshake is through, in bytes."""
 CLOSE_SECONDS = 10.0
 """How long a connection that was let go may take to send what is left."""
+LINGER_SECONDS = 2.0
 LINGER_NOT = struct.pack("ii", 1, 0)
 KEPT_VERDICTS = 4096
 MANY_CERTIFICATES = 5
@@ -227,6 +228,18 @@ class ServerLeg(asyncio.Protocol):
         if transport.get_write_buffer_size():
             # A server that does not read must not keep the connection for ever.
             asyncio.get_running_loop().call_later(CLOSE_SECONDS, transport.abort)
+
+    def linger(self) -> None:
+        """Say goodbye and read on for a moment: a server that says its own would be answered with RST otherwise."""
+        transport, leg = self.transport, self.leg
+        if transport is None or leg is None or self.lost:
+            return self.close(orderly=True)
+        self.owner = NOBODY
+        leg.end()
+        leg.half_close()
+        self.read(True)
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.close)
+        return None
 
     def data_received(self, data: bytes) -> None:
         leg = self.leg

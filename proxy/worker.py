@@ -24,13 +24,14 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from certs.trust import parse_common_store
 from config.common_store import StoreFileError, read_common_store
 from config.settings import Listener, Settings
 from issuer.client import IssuerClient
 from proxy.admission import Egress, Resolver
-from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY
+from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY, RELOAD
 from proxy.leaves import Leaves
 from proxy.listeners.explicit import Explicit
 from proxy.log import ERROR, INFO, WARNING, Log, open_log_file
@@ -38,6 +39,9 @@ from proxy.session import Session
 from proxy.snapshot import Snapshot, Snapshots
 from proxy.upstream import Judge
 from store.engine import DATABASE_FILE, Store, StoreError
+
+if TYPE_CHECKING:
+    from proxy.lanes.inspection.inspectors import Inspectors
 
 SWEEP_SECONDS = 1.0
 DRAIN_SECONDS = 0.1
@@ -70,6 +74,7 @@ class Worker:
         common = parse_common_store(read_common_store(settings.trust.common_store))
         self.snapshots = Snapshots(self.store, common, tenants, log, self.clock)
         self.snapshots.changed = self._changed
+        self.inspectors = _inspectors(settings, log)
         self.leaf_owner: dict[str, int | None] = {}
         self.servers: list[asyncio.Server] = []
         self.draining = asyncio.Event()
@@ -83,6 +88,8 @@ class Worker:
     async def start(self) -> None:
         """Load the working sets and accept connections. Raises StoreError."""
         self.snapshots.load()
+        if self.inspectors is not None:
+            self.inspectors.start()
         for listener, listening in self.sockets:
 
             def session(name: str = listener.name, tenant: str = listener.tenant) -> Session:
@@ -109,6 +116,8 @@ class Worker:
         for session in tuple(self.sessions):
             session.close("the proxy is stopping")
         await asyncio.sleep(0)
+        if self.inspectors is not None:
+            await self.inspectors.stop()
         following.cancel()
         commands.cancel()
         await self.issuer.close()
@@ -131,6 +140,8 @@ class Worker:
                 return self.stop_now()
             if command == DRAIN:
                 self.draining.set()
+            elif command == RELOAD and self.inspectors is not None:
+                self.inspectors.reload()
 
     def stop_now(self) -> None:
         """End every connection and the process."""
@@ -170,6 +181,21 @@ class Worker:
         frames = traceback.extract_tb(error.__traceback__)
         where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
         self.log.event(ERROR, "fault", id=session, error=type(error).__name__, reason=str(error)[:300], where=where)
+
+
+def _inspectors(settings: Settings, log: Log) -> Inspectors | None:
+    """The inspectors, loaded, where there are any: what they need is not imported for nothing. Raises ValueError."""
+    if not settings.inspection.addons:
+        return None
+    from proxy.lanes.inspection.inspectors import Inspectors
+    from proxy.lanes.inspection.scripts import ScriptError
+
+    inspectors = Inspectors(settings.inspection, log)
+    try:
+        inspectors.load()
+    except ScriptError as error:
+        raise ValueError(str(error)) from error
+    return inspectors
 
 
 def _loop_fault(worker: Worker, context: dict[str, object]) -> None:
@@ -228,7 +254,7 @@ def main() -> int:
     with socket.socket(fileno=arguments.control) as control:
         try:
             asyncio.run(serve(settings, sockets, control, log))
-        except (StoreError, StoreFileError, OSError) as error:
+        except (StoreError, StoreFileError, OSError, ValueError) as error:
             log.event(ERROR, "worker cannot start", reason=str(error))
             return 2
         finally:

@@ -5,9 +5,12 @@ The kinds of tap are beside it, one file each; :func:`proxy.lanes.tap.make_tap` 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from proxy.lanes.misdirected import Addressee
 
 MAX_PATH: Final = 1024
 MAX_HOST: Final = 261  # a name of 255 characters with a port
@@ -42,19 +45,65 @@ class Unparsed(Exception):  # noqa: N818 - it is not the tap's error, but what b
     """The stream cannot be followed. The message begins with whose bytes they were: "client: " or "server: "."""
 
 
+class Misdirected(Exception):  # noqa: N818 - as above
+    """A request for another host than the connection's, or for none: it is not to be passed on.
+
+    ``host`` is what it names, readable; ``malformed`` says why it is answered with 400 and not with 421, and is empty
+    else. ``accept`` is its Accept field, ``head_only`` says that it is a HEAD. ``stream`` and ``ended`` are of HTTP/2:
+    its stream, and whether nothing follows its header block. ``size`` counts the head's bytes on the wire, ``rest`` is
+    what came behind it in the same piece.
+    """
+
+    def __init__(self, host: bytes, malformed: str, accept: Iterable[bytes], *, head_only: bool) -> None:
+        super().__init__()
+        self.host = readable(host.lower(), MAX_HOST)
+        self.malformed = malformed
+        self.accept = b", ".join(accept).decode("latin-1")
+        self.head_only = head_only
+        self.stream = 0
+        self.ended = True
+        self.size = 0
+        self.rest = b""
+
+
+@dataclass(slots=True)
+class Detour:
+    """What is to be done in place of passing a piece on as it came.
+
+    ``done``: all is said, and the connection is to end.
+    """
+
+    to_server: bytes = b""
+    to_client: bytes = b""
+    refused: Misdirected | None = None
+    done: bool = False
+
+
 class Tap:
     """Reads along with the bytes that pass, and changes none.
 
-    ``from_client`` and ``from_server`` get the bytes in the order in which they are passed on, in pieces of any size;
-    both raise :class:`Unparsed`, after which only ``closed`` may be called. ``done`` gets each exchange when it has
-    ended, and nothing touches it afterwards.
+    ``from_client`` and ``from_server`` get the bytes in the order in which they came, in pieces of any size, and say
+    what is to be passed on; both raise :class:`Unparsed`, after which only ``closed`` may be called. ``done`` gets each
+    exchange when it has ended, and nothing touches it afterwards.
+
+    With an ``addressee``, what may be the beginning of a request is not passed on before it is known for which host it
+    is: ``kept`` has these bytes. Without one, everything passes at once.
     """
 
-    __slots__ = ("_clock", "_done", "host", "protocol")
+    __slots__ = ("_clock", "_done", "addressee", "host", "kept", "protocol")
 
-    def __init__(self, host: str, done: Callable[[Exchange], None], clock: Callable[[], float], protocol: str) -> None:
+    def __init__(
+        self,
+        host: str,
+        done: Callable[[Exchange], None],
+        clock: Callable[[], float],
+        protocol: str,
+        addressee: Addressee | None = None,
+    ) -> None:
         self.host = host
         self.protocol = protocol
+        self.addressee = addressee
+        self.kept = bytearray()
         self._done = done
         self._clock = clock
 
@@ -63,12 +112,12 @@ class Tap:
         """An exchange is in progress, so that ending the connection now would cut it."""
         raise NotImplementedError
 
-    def from_client(self, data: bytes) -> None:
-        """Bytes that the client sent. Raises Unparsed."""
+    def from_client(self, data: bytes) -> Detour | None:
+        """Bytes that the client sent; None: they pass on as they are. Raises Unparsed."""
         raise NotImplementedError
 
-    def from_server(self, data: bytes) -> None:
-        """Bytes that the server sent. Raises Unparsed."""
+    def from_server(self, data: bytes) -> Detour | None:
+        """Bytes that the server sent; None: they pass on as they are. Raises Unparsed."""
         raise NotImplementedError
 
     def client_ended(self) -> None:
@@ -80,6 +129,19 @@ class Tap:
     def closed(self) -> None:
         """The connection is gone: tell of what is still open. Calling it again tells nothing more."""
         raise NotImplementedError
+
+    def _keep(self, unfinished: int) -> bytes:
+        """Of ``kept``, take what may pass: all but the last ``unfinished`` bytes."""
+        stop = len(self.kept) - unfinished
+        passes = bytes(self.kept[:stop])
+        del self.kept[:stop]
+        return passes
+
+    def _turned_away(self, request: Misdirected) -> Detour:
+        """Let pass what is in ``kept`` before the request, and nothing else."""
+        before = self._keep(request.size + len(request.rest))
+        self.kept.clear()
+        return Detour(to_server=before, refused=request)
 
 
 def readable(data: bytes, limit: int) -> str:

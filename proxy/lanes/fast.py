@@ -1,6 +1,7 @@
 """The fast lane: decrypted bytes pass on as they are, and a tap reads along.
 
-The tap sees the bytes before they are sent. What it cannot follow is not passed on, unless the operator says otherwise.
+The tap sees the bytes before they are sent. What it cannot follow is not passed on, unless the operator says otherwise,
+nor is a request for another host than the connection's: that is answered here, and the connection comes to its end.
 Each side is read only as fast as the other takes it, and an end is passed on in the way in which it came.
 """
 
@@ -12,7 +13,11 @@ from certs.failures import defect_of_failure
 from certs.verdict import Verdict
 from proxy import refusals
 from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
-from proxy.lanes.tap import Tap, Unparsed, make_tap
+from proxy.lanes.farewell_http1 import Http1Farewell
+from proxy.lanes.farewell_http2 import Http2Farewell
+from proxy.lanes.linger import Linger
+from proxy.lanes.misdirected import Addressee
+from proxy.lanes.tap import Detour, Http1Tap, Http2Tap, Misdirected, Tap, Unparsed, make_tap
 from proxy.lanes.tap_bytes import BytesTap
 from proxy.log import WARNING
 from proxy.session import Session, State
@@ -27,8 +32,8 @@ class FastLane:
     """Two legs that are up. Phase of the session, and owner of the server leg."""
 
     __slots__ = (
-        "alpn", "client", "client_done", "errors", "host", "opened", "server", "server_done", "server_side", "session",
-        "tap", "unanswered",
+        "alpn", "client", "client_done", "errors", "host", "opened", "parting", "server", "server_done", "server_side",
+        "session", "tap", "unanswered",
     )  # fmt: skip
 
     def __init__(self, session: Session, client: TlsLeg, server: ServerLeg, alpn: bytes, host: str) -> None:
@@ -42,10 +47,13 @@ class FastLane:
         self.unanswered: list[bytes] | None = []
         """What the client has asked, until the server says anything: it may say that it does not want this client."""
         self.opened = session.loop.time()
-        self.tap: Tap = make_tap(alpn, host, session.exchange, session.worker.wall)
+        addressee = Addressee(host) if session.worker.settings.tunnel.misdirected == "refuse" else None
+        self.tap: Tap = make_tap(alpn, host, session.exchange, session.worker.wall, addressee)
         self.errors: list[tuple[int, int]] = []
         self.client_done = False
         self.server_done = False
+        self.parting = False
+        """A request was turned away."""
 
     @property
     def busy(self) -> bool:
@@ -81,11 +89,15 @@ class FastLane:
             if plain := leg.receive(data):
                 if self.unanswered is not None:
                     self._remember(plain)
+                detour = None
                 try:
-                    self.tap.from_client(plain)
+                    detour = self.tap.from_client(plain)
                 except Unparsed as error:
                     self._unparsed(error)
-                self.server.send(plain, more=leg.ended)
+                if detour is None:
+                    self.server.send(plain, more=leg.ended)
+                elif self._detour(detour):
+                    return None
         except Unparsed as error:
             return self.session.abort(f"cannot be followed: {error}")
         except LegError as error:
@@ -129,12 +141,16 @@ class FastLane:
         session = self.session
         session.active = session.loop.time()
         self.unanswered = None
+        detour = None
         try:
             try:
-                self.tap.from_server(data)
+                detour = self.tap.from_server(data)
             except Unparsed as error:
                 self._unparsed(error)
-            self.client.send(data, more=self.server.ended and not self.server_done)
+            if detour is None:
+                self.client.send(data, more=self.server.ended and not self.server_done)
+            else:
+                self._detour(detour)
         except Unparsed as error:
             session.abort(f"cannot be followed: {error}")
         except LegError as error:
@@ -199,13 +215,55 @@ class FastLane:
     def _unparsed(self, error: Unparsed) -> None:
         """A stream that the tap cannot follow ends the connection, unless the operator lets it pass."""
         session = self.session
-        passes = session.worker.settings.tunnel.on_unparsed == "pass"
+        # Once a request was turned away, what passes is chosen: that cannot go on blindly.
+        passes = session.worker.settings.tunnel.on_unparsed == "pass" and not self.parting
         action = "pass" if passes else "close"
         session.log(WARNING, "unparsed", host=self.host, reason=str(error), action=action)
         if not passes:
             raise error
         self.tap.closed()
+        kept = bytes(self.tap.kept)
         self.tap = BytesTap(self.host, session.exchange, session.worker.wall)
+        if kept and not self.server.closed:
+            self.server.send(kept)
+
+    # --- requests for another host ---
+
+    def _detour(self, detour: Detour) -> bool:
+        """Do what the tap says in place of passing a piece on. Returns whether the lane is at its end."""
+        if detour.to_server and not self.server.closed:
+            self.server.send(detour.to_server)
+        if detour.to_client and not self.client.closed:
+            self.client.send(detour.to_client)
+        if detour.refused is not None:
+            return self._turn_away(detour.refused)
+        if detour.done:
+            self._part()
+        return detour.done
+
+    def _turn_away(self, request: Misdirected) -> bool:
+        """The client is told, when its turn comes; nothing that it asks from here on gets to the server."""
+        session, tap = self.session, self.tap
+        if request.malformed:
+            refusal = refusals.bad_request(400, request.malformed, session.id, self.host)
+        else:
+            refusal = refusals.misdirected(self.host, request.host, session.id)
+        session.refused(refusal)
+        self.parting = True
+        if isinstance(tap, Http2Tap):
+            farewell: Http1Farewell | Http2Farewell = Http2Farewell(tap, request, refusal)
+        else:
+            assert isinstance(tap, Http1Tap)  # noqa: S101 - no other turns anything away
+            farewell = Http1Farewell(tap, request, refusal)
+        self.tap = farewell
+        return self._detour(farewell.begin())
+
+    def _part(self) -> None:
+        """Everything is said, to both sides."""
+        self.tap.closed()
+        self.server_side.owner = NOBODY
+        self.server_side.close(orderly=True)
+        Linger(self.session, self.client, "refused").begin()
 
     def timed_out(self) -> None:
         """Nobody has said anything for the idle time."""

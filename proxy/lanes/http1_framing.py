@@ -68,7 +68,8 @@ class Direction:
     ``closing``: the current message is the last in this direction.
     """
 
-    __slots__ = ("_parser", "_parser_class", "_sink", "closing", "counted", "held", "left", "place", "who")
+    __slots__ = ("_parser", "_parser_class", "_sink", "closing", "counted", "held", "left", "place",
+                 "trailers", "who")  # fmt: skip
 
     def __init__(self, who: str) -> None:
         self.who = who
@@ -77,6 +78,7 @@ class Direction:
         self.counted = 0
         self.closing = False
         self.held: bytearray | None = None  # an unfinished head, chunk line or trailers
+        self.trailers = b""  # those of the body that ended last, with their line ends
         self._parser: HttpRequestParser | HttpResponseParser | None = None
         self._parser_class = HttpRequestParser if who == "client" else HttpResponseParser
         self._sink: _Sink | None = None
@@ -178,12 +180,17 @@ class Direction:
             raise self.wrong(f"two fields of the name {name[2:-1].decode()}")
         return low[start : low.find(b"\r\n", start)].strip(b" \t")
 
-    def body(self, data: bytes, at: int) -> tuple[int, bool]:
-        """Read on in a body from ``at`` on, all held bytes being in ``data``. Returns where, and whether it ended."""
+    def body(self, data: bytes, at: int, pieces: list[bytes] | None = None) -> tuple[int, bool]:
+        """Read on in a body from ``at`` on, all held bytes being in ``data``. Returns where, and whether it ended.
+
+        ``pieces`` gets the body's bytes, without its framing.
+        """
         end = len(data)
         while at < end:
             if self.left:
                 here = min(self.left, end - at)
+                if pieces is not None:
+                    pieces.append(data[at : at + here] if here < end else data)
                 at += here
                 self.left -= here
                 self.counted += here
@@ -212,6 +219,7 @@ class Direction:
 
     def _trailers(self, data: bytes, at: int) -> tuple[int, bool]:
         if data.startswith(b"\r\n", at):
+            self.trailers = b""
             return at + 2, True
         stop = data.find(_HEAD_END, at)
         if (len(data) if stop < 0 else stop) - at > MAX_TRAILERS:
@@ -221,6 +229,7 @@ class Direction:
             return len(data), False
         if not _TRAILERS(data, at, stop + 2):
             raise self.wrong("malformed trailers")
+        self.trailers = data[at : stop + 2]
         return stop + 4, True
 
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from hpack import Decoder, HPACKError
 
-from proxy.lanes.exchange import Unparsed
+from proxy.lanes.exchange import Misdirected, Unparsed
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -34,6 +34,7 @@ WITH_PRIORITY: Final = 0x20
 
 DEFAULT_TABLE: Final = 4096
 DEFAULT_FRAME: Final = 2**14
+DEFAULT_WINDOW: Final = 2**16 - 1
 LARGEST_FRAME: Final = 2**24 - 1
 MAX_TABLE: Final = 64 * 1024
 MAX_HEADER_LIST: Final = 64 * 1024
@@ -72,12 +73,13 @@ class Walk:
     """One direction.
 
     ``max_frame`` and ``table_limit`` are what the side that these bytes go to has announced. ``passing`` is the
-    stream of the DATA frame that is passing, of which ``missing`` bytes have not come yet.
+    stream of the DATA frame that is passing, of which ``missing`` bytes have not come yet. ``held`` is the beginning of
+    a frame, ``block`` that of a header block; ``block_size`` counts the bytes of the last one, its frames' heads too.
     """
 
-    __slots__ = ("_block", "_block_flags", "_block_kind", "_block_stream", "_continuations", "_decoder", "_ends",
-                 "_held", "_need", "_padding", "_preface", "_promised", "_skip", "_started", "max_frame", "passing",
-                 "table_limit", "who")  # fmt: skip
+    __slots__ = ("_block_flags", "_block_kind", "_block_stream", "_continuations", "_decoder", "_ends", "_need",
+                 "_padding", "_preface", "_promised", "_skip", "_started", "block", "block_size", "held", "max_frame",
+                 "passing", "table_limit", "who")  # fmt: skip
 
     def __init__(self, who: str) -> None:
         self.who = who
@@ -89,16 +91,37 @@ class Walk:
         self._skip = 0
         self._padding = 0
         self._ends = False
-        self._held: bytearray | None = None
+        self.held: bytearray | None = None
         self._need = 0
         self._decoder: Decoder | None = None
-        self._block: bytearray | None = None
+        self.block: bytearray | None = None
+        self.block_size = 0
         self._block_kind = self._block_flags = self._block_stream = self._promised = self._continuations = 0
 
     @property
     def missing(self) -> int:
         """How many bytes of the DATA frame that is passing are still to come, padding not counted."""
         return max(0, self._skip - self._padding)
+
+    @property
+    def unfinished(self) -> int:
+        """How many of the last bytes belong to a frame or header block that is not whole; of DATA, to its head."""
+        return (self.block_size if self.block is not None else 0) + (len(self.held) if self.held is not None else 0)
+
+    @property
+    def rest(self) -> int:
+        """How many bytes must come before one frame can follow another of any kind, as far as is known; 0: it can."""
+        if self._skip:
+            return self._skip
+        if self.held is not None:
+            return self._need - len(self.held)
+        return 9 if self.block is not None or not self._started else 0
+
+    @property
+    def table_update(self) -> int | None:
+        """The size that the next header block has to set the dynamic table to, where it has to (RFC 7541, 4.2)."""
+        size = DEFAULT_TABLE if self._decoder is None else self._decoder.header_table_size
+        return self.table_limit if size > self.table_limit else None
 
     def wrong(self, what: str) -> Unparsed:
         """The error to raise for these bytes."""
@@ -111,7 +134,7 @@ class Walk:
             self._decoder.max_allowed_table_size = size
 
     def read(self, data: bytes, listener: Listener) -> None:
-        """Walk on. Raises Unparsed."""
+        """Walk on. Raises Unparsed, and Misdirected where the listener does: with a frame's end, not in one."""
         end = len(data)
         if end < self._skip:
             self._skip -= end
@@ -126,7 +149,7 @@ class Walk:
                 at += skip
                 self._skip = 0
                 self._passed(listener)
-            elif self._held is not None:
+            elif self.held is not None:
                 at = self._fill(data, at, listener)
             elif end - at < 9:
                 self._hold(data, at, 9)
@@ -134,12 +157,16 @@ class Walk:
             else:
                 high, low, kind, flags, stream = _HEADER(data, at)
                 length = high << 16 | low
-                if kind != DATA or flags & PADDED or self._block is not None or not self._started:
+                if kind != DATA or flags & PADDED or self.block is not None or not self._started:
                     need = self._check(kind, flags, stream, length)
                     if at + need > end:
                         self._hold(data, at, need)
                         return
-                    self._take(data, at, need, listener)
+                    try:
+                        self._take(data, at, need, listener)
+                    except Misdirected as request:
+                        request.rest = data[at + need :]
+                        raise
                     at += need
                 else:
                     at += 9
@@ -156,12 +183,12 @@ class Walk:
         return here
 
     def _hold(self, data: bytes, at: int, need: int) -> None:
-        self._held = bytearray(data[at:])
+        self.held = bytearray(data[at:])
         self._need = need
 
     def _fill(self, data: bytes, at: int, listener: Listener) -> int:
         """Go on with a frame of which a part is held. Returns where in ``data`` it goes on."""
-        held = self._held
+        held = self.held
         if held is None:
             return at
         if len(held) < self._need:
@@ -174,8 +201,12 @@ class Walk:
             high, low, kind, flags, stream = _HEADER(held, 0)
             self._need = self._check(kind, flags, stream, high << 16 | low)
         if len(held) >= self._need:
-            self._held = None
-            self._take(bytes(held), 0, self._need, listener)
+            self.held = None
+            try:
+                self._take(bytes(held), 0, self._need, listener)
+            except Misdirected as request:
+                request.rest = data[at:]
+                raise
         return at
 
     def _check(self, kind: int, flags: int, stream: int, length: int) -> int:
@@ -187,7 +218,7 @@ class Walk:
             if kind != SETTINGS or flags & ACK:
                 raise self.wrong("a first frame that is not SETTINGS (RFC 9113 section 3.4)")
             self._started = True
-        if self._block is not None:
+        if self.block is not None:
             if kind != CONTINUATION or stream != self._block_stream:
                 raise self.wrong("a frame in the middle of a header block (RFC 9113 section 6.10)")
         elif kind == CONTINUATION:
@@ -247,19 +278,21 @@ class Walk:
 
     def _fragment(self, listener: Listener, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == CONTINUATION:
+            self.block_size += 9 + len(payload)
             self._continuations += 1
-            if self._block is None or self._continuations > MAX_CONTINUATIONS:
+            if self.block is None or self._continuations > MAX_CONTINUATIONS:
                 raise self.wrong(f"more than {MAX_CONTINUATIONS} CONTINUATION frames")
-            self._block += payload
-            if len(self._block) > MAX_BLOCK:
+            self.block += payload
+            if len(self.block) > MAX_BLOCK:
                 raise self.wrong(f"a header block of more than {MAX_BLOCK} bytes")
             if not flags & END_HEADERS:
                 return
-            payload, self._block = bytes(self._block), None
+            payload, self.block = bytes(self.block), None
         else:
+            self.block_size = 9 + len(payload)
             payload = self._begin(kind, flags, stream, payload)
             if not flags & END_HEADERS:
-                self._block = bytearray(payload)
+                self.block = bytearray(payload)
                 self._continuations = 0
                 return
         fields = self._decode(payload)

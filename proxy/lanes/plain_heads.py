@@ -26,13 +26,13 @@ PORT = 80
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ADDRESS = re.compile(r"http://([^/?#]*)([^#]*)", re.IGNORECASE)
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization proxy-authentication-info te "
     b"trailer transfer-encoding upgrade".split()
 )
-_NEVER_NOMINATED = frozenset({b"host", b"content-length", b"via"})
+NEVER_NOMINATED = frozenset({b"host", b"content-length", b"via"})
 """A Connection field that lists these would take away framing, routing or the detection of loops."""
-_NO_TRAILERS = _HOP_BY_HOP | {
+_NO_TRAILERS = HOP_BY_HOP | {
     b"host", b"content-length", b"content-type", b"content-encoding", b"content-range", b"authorization", b"set-cookie",
     b"cookie", b"cache-control", b"expect", b"max-forwards", b"via", b"location", b"range",
 }  # fmt: skip
@@ -167,7 +167,7 @@ def request_to_server(request: h11.Request, target: Target, pseudonym: str) -> h
         options.append(b"Upgrade")
     if options:
         fields.append((b"Connection", b", ".join(options)))
-    fields.append(_via(request.http_version, pseudonym))
+    fields.append(via(request.http_version, pseudonym))
     return h11.Request(method=request.method, target=target.path.encode("ascii"), headers=fields)
 
 
@@ -176,7 +176,7 @@ def response_to_client(response: h11.Response, pseudonym: str, close: bool) -> h
     dropped: set[bytes] = set()
     if response.status_code == 204 or tokens(response.headers, b"transfer-encoding"):
         dropped.add(b"content-length")
-    fields = [*_end_to_end(response, dropped), _via(response.http_version, pseudonym)]
+    fields = [*_end_to_end(response, dropped), via(response.http_version, pseudonym)]
     if close:
         fields.append((b"Connection", b"close"))
     return h11.Response(status_code=response.status_code, headers=fields, reason=response.reason)
@@ -198,13 +198,14 @@ def trailers(end: h11.EndOfMessage) -> Fields:
 
 def _end_to_end(message: h11.Request | h11.Response | h11.InformationalResponse, dropped: set[bytes]) -> Fields:
     """The fields that go on, as they were written."""
-    nominated = set(tokens(message.headers, b"connection")) - _NEVER_NOMINATED
+    nominated = set(tokens(message.headers, b"connection")) - NEVER_NOMINATED
     return [
         (name, value)
         for name, value in message.headers.raw_items()
-        if (low := name.lower()) not in _HOP_BY_HOP and low not in nominated and low not in dropped
+        if (low := name.lower()) not in HOP_BY_HOP and low not in nominated and low not in dropped
     ]
 
 
-def _via(version: bytes, pseudonym: str) -> tuple[bytes, bytes]:
+def via(version: bytes, pseudonym: str) -> tuple[bytes, bytes]:
+    """What Via says of this hop."""
     return b"Via", version + b" " + pseudonym.encode()

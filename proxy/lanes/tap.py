@@ -4,21 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from proxy.lanes.exchange import Exchange, Tap, Unparsed
+from proxy.lanes.exchange import Detour, Exchange, Misdirected, Tap, Unparsed
+from proxy.lanes.misdirected import Addressee
 from proxy.lanes.tap_bytes import BytesTap
 from proxy.lanes.tap_http1 import Http1Tap
 from proxy.lanes.tap_http2 import Http2Tap
 
-__all__ = ["BytesTap", "Exchange", "Http1Tap", "Http2Tap", "Tap", "Unparsed", "make_tap"]
+__all__ = [
+    "BytesTap",
+    "Detour",
+    "Exchange",
+    "Http1Tap",
+    "Http2Tap",
+    "Misdirected",
+    "Tap",
+    "Unparsed",
+    "make_tap",
+]
 
 
-def make_tap(alpn: bytes, host: str, done: Callable[[Exchange], None], clock: Callable[[], float]) -> Tap:
+def make_tap(
+    alpn: bytes,
+    host: str,
+    done: Callable[[Exchange], None],
+    clock: Callable[[], float],
+    addressee: Addressee | None = None,
+) -> Tap:
     """The tap for a connection whose legs agreed on ``alpn`` (b"": on nothing, which is HTTP/1).
 
-    ``host`` is named where a request names none; ``done`` gets each exchange when it has ended.
+    ``host`` is named where a request names none; ``done`` gets each exchange when it has ended. With an ``addressee``
+    the tap turns requests away that are not for it.
     """
     if alpn == b"h2":
-        return Http2Tap(host, done, clock)
+        return Http2Tap(host, done, clock, addressee)
     if alpn in (b"http/1.1", b"http/1.0", b""):
-        return Http1Tap(host, done, clock)
+        return Http1Tap(host, done, clock, addressee)
     return BytesTap(host, done, clock)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from proxy.lanes.exchange import Exchange, Tap
+from proxy.lanes.exchange import Detour, Exchange, Tap
 
 
 class BytesTap(Tap):
@@ -21,15 +21,17 @@ class BytesTap(Tap):
     def busy(self) -> bool:
         return self._exchange is not None
 
-    def from_client(self, data: bytes) -> None:
+    def from_client(self, data: bytes) -> Detour | None:
         if self._exchange is not None:
             self._exchange.request_bytes += len(data)
+        return None
 
-    def from_server(self, data: bytes) -> None:
+    def from_server(self, data: bytes) -> Detour | None:
         if self._exchange is not None:
             if not self._exchange.response_bytes:
                 self._exchange.first_byte = self._clock()
             self._exchange.response_bytes += len(data)
+        return None
 
     def client_ended(self) -> None:
         self._orderly = True

@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from proxy.lanes.exchange import MAX_HOST, Exchange, Tap, Unparsed, path_of, readable
+from proxy.lanes.exchange import MAX_HOST, Detour, Exchange, Misdirected, Tap, Unparsed, path_of, readable
 from proxy.lanes.http1_framing import ENDLESS, Direction, Place, closes
+from proxy.lanes.misdirected import Addressee
 
 MAX_PIPELINED: Final = 100
 MAX_HELD: Final = 64 * 1024
@@ -21,21 +22,28 @@ _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)([^?#]*)", re.IGNORECASE).match
 
 _HOST: Final = b"\r\nhost:"
 _UPGRADE: Final = b"\r\nupgrade:"
+_ACCEPT = re.compile(rb"\r\naccept:[ \t]*([^\r\n]*)", re.IGNORECASE).findall
 
 
 class Http1Tap(Tap):
     """Follows requests and responses, pipelined ones too; after a 101 it counts bytes.
 
     A response may come before its request has ended; the exchange then ends with the request. Client bytes behind a
-    request that asks for an upgrade are held back (from the parser, not from the server) until the response says what
-    they are.
+    request that asks for an upgrade are held back until the response says what they are: from the parser, and with an
+    addressee from the server.
     """
 
-    __slots__ = ("_answered", "_broken", "_client", "_first_byte", "_open", "_raw", "_server", "_started", "_upgrade",
-                 "_upload")  # fmt: skip
+    __slots__ = ("_answered", "_broken", "_client", "_first_byte", "_open", "_raw", "_refused", "_server", "_started",
+                 "_upgrade", "_upload")  # fmt: skip
 
-    def __init__(self, host: str, done: Callable[[Exchange], None], clock: Callable[[], float]) -> None:
-        super().__init__(host, done, clock, "HTTP/1.1")
+    def __init__(
+        self,
+        host: str,
+        done: Callable[[Exchange], None],
+        clock: Callable[[], float],
+        addressee: Addressee | None = None,
+    ) -> None:
+        super().__init__(host, done, clock, "HTTP/1.1", addressee)
         self._client = Direction("client")
         self._server = Direction("server")
         self._open: list[Exchange] = []  # the first is the one that is, or will next be, answered
@@ -43,6 +51,7 @@ class Http1Tap(Tap):
         self._answered = False  # the first one's response has ended; just its request has not
         self._upgrade = False  # the last one asks for an upgrade, and has no answer yet
         self._raw: Exchange | None = None  # the upgraded one
+        self._refused: Misdirected | None = None  # found among bytes that had to wait for an answer
         self._started = 0.0
         self._first_byte = 0.0
         self._broken = ""  # why it cannot be followed any more
@@ -51,23 +60,50 @@ class Http1Tap(Tap):
     def busy(self) -> bool:
         return bool(self._open) or self._raw is not None or self._client.held is not None
 
-    def from_client(self, data: bytes) -> None:
+    @property
+    def waiting(self) -> bool:
+        """The server still owes an answer."""
+        return bool(self._open)
+
+    @property
+    def last_answer(self) -> bool:
+        """The server has said that no answer comes after its last."""
+        return self._server.place is Place.CLOSED
+
+    def from_client(self, data: bytes) -> Detour | None:
         client = self._client
         size = len(data)
         if size < client.left:
             client.left -= size
             client.counted += size
-        else:
+            return None
+        try:
             self._guarded(self._read_client, data)
+        except Misdirected as request:
+            self.kept += data
+            return self._turned_away(request)
+        if self.addressee is None or (client.held is None and not self.kept):
+            return None
+        self.kept += data
+        return Detour(to_server=self._keep(len(client.held or b"")))
 
-    def from_server(self, data: bytes) -> None:
+    def from_server(self, data: bytes) -> Detour | None:
         server = self._server
         size = len(data)
         if size < server.left:
             server.left -= size
             server.counted += size
-        else:
-            self._guarded(self._read_server, data)
+            return None
+        self._guarded(self._read_server, data)
+        if not self.kept:
+            return None
+        # The answer may have told what these bytes of the client are.
+        request, self._refused = self._refused, None
+        if request is None:
+            return Detour(self._keep(len(self._client.held or b"")), data)
+        detour = self._turned_away(request)
+        detour.to_client = data
+        return detour
 
     def client_ended(self) -> None:
         client = self._client
@@ -128,7 +164,13 @@ class Http1Tap(Tap):
                     self._started = self._clock()
                 at, head = client.head(data, at)
                 if head:
-                    self._request(head)
+                    try:
+                        self._request(head)
+                    except Misdirected as request:
+                        client.expect(Place.CLOSED)
+                        request.size = len(head)
+                        request.rest = data[at:]
+                        raise
             elif place is Place.HELD:
                 client.held = (client.held or bytearray()) + data[at:]
                 if len(client.held) > MAX_HELD:
@@ -154,14 +196,26 @@ class Http1Tap(Tap):
         if method == b"CONNECT":
             raise client.wrong("CONNECT inside the tunnel")
         low = head.lower()
-        host = client.field(low, _HOST)
+        addressee = self.addressee
+        try:
+            host = client.field(low, _HOST)
+        except Unparsed:
+            if addressee is None:
+                raise
+            raise _misdirected(head, method, b"", "it has more than one Host field") from None
+        if addressee is not None and (minor == b"1" if host is None else not addressee.accepts(host)):
+            raise _misdirected(head, method, host or b"", "" if host is not None else "it has no Host field")
         if target[:1] != b"/" and target != b"*":
             absolute = _ABSOLUTE_FORM(target)
             if absolute is None:
                 raise client.wrong("a request target that is neither a path nor an http URL")
             # RFC 9112 section 3.2.2: it wins over Host. User information would be a password in the log.
-            host = absolute[1].lower().rpartition(b"@")[2]
+            authority = absolute[1].lower()
+            host = authority.rpartition(b"@")[2]
             target = absolute[2] or b"/"
+            # Not every server lets it win, so a Host beside it has to fit as well.
+            if addressee is not None and not addressee.accepts(authority):
+                raise _misdirected(head, method, host, "")
         self._upload = exchange = Exchange(
             "HTTP/1.1",
             method.decode("ascii"),  # one of those that llhttp knows
@@ -284,7 +338,10 @@ class Http1Tap(Tap):
             held, client.held = client.held, None
             client.expect(Place.CLOSED if client.closing else Place.HEAD)
             if held:
-                self._read_client(bytes(held))
+                try:
+                    self._read_client(bytes(held))
+                except Misdirected as request:
+                    self._refused = request
 
     # --- ends ---
 
@@ -304,3 +361,7 @@ class Http1Tap(Tap):
         while self._open:
             self._open[0].outcome = "cut"
             self._finish()
+
+
+def _misdirected(head: bytes, method: bytes, host: bytes, malformed: str) -> Misdirected:
+    return Misdirected(host, malformed, _ACCEPT(head), head_only=method == b"HEAD")

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from proxy.lanes.exchange import MAX_HOST, MAX_METHOD, Exchange, Tap, Unparsed, path_of, readable
+from proxy.lanes.exchange import MAX_HOST, MAX_METHOD, Detour, Exchange, Misdirected, Tap, Unparsed, path_of, readable
 from proxy.lanes.http2_frames import (
     ACK,
     DEFAULT_FRAME,
+    DEFAULT_WINDOW,
     GOAWAY,
     LARGEST_FRAME,
     MAX_TABLE,
@@ -19,11 +20,13 @@ from proxy.lanes.http2_frames import (
     Fields,
     Walk,
 )
+from proxy.lanes.misdirected import Addressee
 
 MAX_STREAMS: Final = 1000
 MAX_UNACKNOWLEDGED: Final = 100
 
 _HEADER_TABLE_SIZE: Final = 1
+_INITIAL_WINDOW_SIZE: Final = 4
 _MAX_FRAME_SIZE: Final = 5
 _ENABLE_CONNECT_PROTOCOL: Final = 8
 
@@ -51,17 +54,24 @@ class Http2Tap(Tap):
     reset is on its way) is skipped, its header blocks decoded all the same, since they change the table.
     """
 
-    __slots__ = ("_announced", "_broken", "_client", "_extended_connect", "_goaway", "_last_opened", "_last_promised",
-                 "_server", "_streams")  # fmt: skip
+    __slots__ = ("_announced", "_broken", "_extended_connect", "client", "goaway", "last_opened", "last_promised",
+                 "server", "streams", "window")  # fmt: skip
 
-    def __init__(self, host: str, done: Callable[[Exchange], None], clock: Callable[[], float]) -> None:
-        super().__init__(host, done, clock, "HTTP/2")
-        self._client = Walk("client")
-        self._server = Walk("server")
-        self._streams: dict[int, _Stream] = {}
-        self._last_opened = 0
-        self._last_promised = 0
-        self._goaway = 2**31  # streams of the client above it are not answered
+    def __init__(
+        self,
+        host: str,
+        done: Callable[[Exchange], None],
+        clock: Callable[[], float],
+        addressee: Addressee | None = None,
+    ) -> None:
+        super().__init__(host, done, clock, "HTTP/2", addressee)
+        self.client = Walk("client")
+        self.server = Walk("server")
+        self.streams: dict[int, _Stream] = {}
+        self.last_opened = 0
+        self.last_promised = 0
+        self.goaway = 2**31  # streams of the client above it are not answered
+        self.window = DEFAULT_WINDOW  # the least that the client has announced for the beginning of a stream
         self._extended_connect = False
         # Of each side, what its SETTINGS that wait for an ACK said: (header table size, frame size), None: nothing
         self._announced: dict[str, list[tuple[int | None, int | None]]] = {"client": [], "server": []}
@@ -69,19 +79,30 @@ class Http2Tap(Tap):
 
     @property
     def busy(self) -> bool:
-        return bool(self._streams)
+        return bool(self.streams)
 
-    def from_client(self, data: bytes) -> None:
-        self._read(self._client, data)
+    def from_client(self, data: bytes) -> Detour | None:
+        walk = self.client
+        try:
+            self._read(walk, data)
+        except Misdirected as request:
+            request.size = walk.block_size
+            self.kept += data
+            return self._turned_away(request)
+        if self.addressee is None or (walk.held is None and walk.block is None and not self.kept):
+            return None
+        self.kept += data
+        return Detour(to_server=self._keep(walk.unfinished))
 
-    def from_server(self, data: bytes) -> None:
-        self._read(self._server, data)
+    def from_server(self, data: bytes) -> Detour | None:
+        self._read(self.server, data)
+        return None
 
     def server_ended(self) -> None:
         self.closed()
 
     def closed(self) -> None:
-        for number in list(self._streams):
+        for number in list(self.streams):
             self._finish(number, "cut")
 
     def _read(self, walk: Walk, data: bytes) -> None:
@@ -97,10 +118,10 @@ class Http2Tap(Tap):
 
     def data(self, walk: Walk, stream: int, size: int) -> None:
         """See :class:`proxy.lanes.http2_frames.Listener`."""
-        found = self._streams.get(stream)
+        found = self.streams.get(stream)
         if found is None:
             self._must_be_closed(walk, stream)
-        elif walk is self._client:
+        elif walk is self.client:
             if found.request_ended:
                 raise walk.wrong(f"DATA after the end of stream {stream}")
             found.exchange.request_bytes += size
@@ -111,15 +132,15 @@ class Http2Tap(Tap):
 
     def data_ended(self, walk: Walk, stream: int) -> None:
         """See :class:`proxy.lanes.http2_frames.Listener`."""
-        found = self._streams.get(stream)
+        found = self.streams.get(stream)
         if found is not None:
             self._half_ended(walk, stream, found)
 
     def headers(self, walk: Walk, stream: int, fields: Fields, *, ended: bool) -> None:
         """See :class:`proxy.lanes.http2_frames.Listener`."""
-        found = self._streams.get(stream)
-        if walk is self._client:
-            if found is None and stream > self._last_opened and stream % 2:
+        found = self.streams.get(stream)
+        if walk is self.client:
+            if found is None and stream > self.last_opened and stream % 2:
                 return self._opened(walk, stream, fields, ended=ended)
             if found is not None and (found.request_ended or not ended):
                 raise walk.wrong(f"a second header block on stream {stream}")
@@ -134,25 +155,25 @@ class Http2Tap(Tap):
 
     def promised(self, walk: Walk, stream: int, promised: int, fields: Fields) -> None:
         """See :class:`proxy.lanes.http2_frames.Listener`."""
-        if walk is self._client:
+        if walk is self.client:
             raise walk.wrong("PUSH_PROMISE (RFC 9113 section 8.4)")
         if not stream % 2:
             raise walk.wrong(f"PUSH_PROMISE on stream {stream}")
-        if stream not in self._streams:
+        if stream not in self.streams:
             self._must_be_closed(walk, stream)
-        if promised % 2 or promised <= self._last_promised:
+        if promised % 2 or promised <= self.last_promised:
             raise walk.wrong(f"a promise of stream {promised}")
-        self._last_promised = promised
+        self.last_promised = promised
         self._add(walk, promised, fields, ended=True)
 
     def frame(self, walk: Walk, kind: int, flags: int, stream: int, payload: bytes) -> None:
         """See :class:`proxy.lanes.http2_frames.Listener`."""
         if kind == RST_STREAM:
-            found = self._streams.get(stream)
+            found = self.streams.get(stream)
             if found is None:
                 return self._must_be_closed(walk, stream)
             # RFC 9113 section 8.1: with NO_ERROR behind a whole response, the server asks to stop the upload.
-            complete = walk is self._server and found.response_ended and not any(payload)
+            complete = walk is self.server and found.response_ended and not any(payload)
             return self._finish(stream, None if complete else "reset")
         if kind == GOAWAY:
             return self._going(walk, int.from_bytes(payload[:4], "big") & 0x7FFFFFFF)
@@ -164,20 +185,20 @@ class Http2Tap(Tap):
 
     def _must_be_closed(self, walk: Walk, stream: int) -> None:
         """Frames for a stream that is not open are fine where it was (RFC 9113 section 5.1)."""
-        if stream > (self._last_opened if stream % 2 else self._last_promised):
+        if stream > (self.last_opened if stream % 2 else self.last_promised):
             raise walk.wrong(f"a frame for stream {stream}, which has not been opened")
-        if walk is self._client and not stream % 2:
+        if walk is self.client and not stream % 2:
             raise walk.wrong(f"a message on stream {stream} of the server")
 
     def _opened(self, walk: Walk, stream: int, fields: Fields, *, ended: bool) -> None:
-        self._last_opened = stream
         self._add(walk, stream, fields, ended=ended)
-        if stream > self._goaway:
+        self.last_opened = stream
+        if stream > self.goaway:
             self._finish(stream, "reset")  # it crossed the GOAWAY, and the server will not look at it
 
     def _add(self, walk: Walk, stream: int, fields: Fields, *, ended: bool) -> None:
         """A request begins, the client's or a promised one (RFC 9113 section 8.3.1, RFC 8441 section 4)."""
-        if len(self._streams) >= MAX_STREAMS:
+        if len(self.streams) >= MAX_STREAMS:
             raise walk.wrong(f"more than {MAX_STREAMS} open streams")
         pseudo = _pseudo(walk, fields, _REQUEST_PSEUDO)
         method, target, tunnel = pseudo.get(b":method"), pseudo.get(b":path"), pseudo.get(b":protocol")
@@ -191,7 +212,9 @@ class Http2Tap(Tap):
         if not method or not target or b":scheme" not in pseudo:
             raise walk.wrong(f"a request on stream {stream} without :method, :scheme or :path")
         host = pseudo.get(b":authority") or next((value for name, value in fields if name == b"host"), b"")
-        self._streams[stream] = _Stream(
+        if self.addressee is not None and walk is self.client:
+            self._must_be_here(self.addressee, stream, host, fields, ended=ended)
+        self.streams[stream] = _Stream(
             Exchange(
                 "HTTP/2",
                 readable(method, MAX_METHOD),
@@ -202,6 +225,25 @@ class Http2Tap(Tap):
             "" if tunnel is None else "WebSocket" if tunnel == b"websocket" else "bytes",
             request_ended=ended,
         )
+
+    def _must_be_here(self, addressee: Addressee, stream: int, host: bytes, fields: Fields, *, ended: bool) -> None:
+        """Raises Misdirected. A Host beside :authority has to fit too: not every server looks (RFC 9113, 8.3.1)."""
+        if host and addressee.accepts(host):
+            for name, value in fields:
+                if len(name) == 4 and name.lower() == b"host" and not addressee.accepts(value):
+                    host = value
+                    break
+            else:
+                return
+        request = Misdirected(
+            host,
+            "" if host else "it has neither :authority nor Host",
+            (value for name, value in fields if name == b"accept"),
+            head_only=(b":method", b"HEAD") in fields,
+        )
+        request.stream = stream
+        request.ended = ended
+        raise request
 
     def _answered(self, walk: Walk, stream: int, found: _Stream, fields: Fields, *, ended: bool) -> None:
         """A response begins (RFC 9113 section 8.3.2)."""
@@ -222,7 +264,7 @@ class Http2Tap(Tap):
             self._half_ended(walk, stream, found)
 
     def _half_ended(self, walk: Walk, stream: int, found: _Stream) -> None:
-        if walk is self._client:
+        if walk is self.client:
             found.request_ended = True
         else:
             found.response_ended = True
@@ -231,12 +273,12 @@ class Http2Tap(Tap):
 
     def _finish(self, stream: int, outcome: str | None) -> None:
         """Tell of a stream; with outcome None it ended as it should."""
-        exchange = self._streams.pop(stream).exchange
+        exchange = self.streams.pop(stream).exchange
         # A frame's size counts from its beginning on: take off what has not come.
-        if self._client.passing == stream:
-            exchange.request_bytes -= self._client.missing
-        if self._server.passing == stream:
-            exchange.response_bytes -= self._server.missing
+        if self.client.passing == stream:
+            exchange.request_bytes -= self.client.missing
+        if self.server.passing == stream:
+            exchange.response_bytes -= self.server.missing
         if outcome is not None and not (outcome == "cut" and exchange.outcome == "upgraded"):
             exchange.outcome = outcome
         exchange.ended = self._clock()
@@ -246,10 +288,10 @@ class Http2Tap(Tap):
 
     def _going(self, walk: Walk, last: int) -> None:
         """GOAWAY: what the other side opened above ``last`` gets no answer (RFC 9113 section 6.8)."""
-        if walk is self._server:
-            self._goaway = min(self._goaway, last)
-        parity = 1 if walk is self._server else 0
-        for stream in [number for number in self._streams if number > last and number % 2 == parity]:
+        if walk is self.server:
+            self.goaway = min(self.goaway, last)
+        parity = 1 if walk is self.server else 0
+        for stream in [number for number in self.streams if number > last and number % 2 == parity]:
             self._finish(stream, "reset")
 
     def _settings(self, walk: Walk, payload: bytes) -> None:
@@ -268,20 +310,22 @@ class Http2Tap(Tap):
                 if not DEFAULT_FRAME <= value <= LARGEST_FRAME:
                     raise walk.wrong(f"SETTINGS_MAX_FRAME_SIZE of {value}")
                 frame = value
-            elif setting == _ENABLE_CONNECT_PROTOCOL and walk is self._server:
+            elif setting == _INITIAL_WINDOW_SIZE and walk is self.client:
+                self.window = min(self.window, value)
+            elif setting == _ENABLE_CONNECT_PROTOCOL and walk is self.server:
                 self._extended_connect = value == 1
         waiting = self._announced[walk.who]
         if len(waiting) >= MAX_UNACKNOWLEDGED:
             raise walk.wrong(f"more than {MAX_UNACKNOWLEDGED} SETTINGS without an acknowledgement")
         waiting.append((table, frame))
-        other = self._client if walk is self._server else self._server
+        other = self.client if walk is self.server else self.server
         if table is not None and table > other.table_limit:
             other.limit_table(table)
         if frame is not None and frame > other.max_frame:
             other.max_frame = frame
 
     def _acknowledged(self, walk: Walk, payload: bytes) -> None:
-        waiting = self._announced["server" if walk is self._client else "client"]
+        waiting = self._announced["server" if walk is self.client else "client"]
         if payload or not waiting:
             raise walk.wrong("an acknowledgement of no SETTINGS")
         table, frame = waiting.pop(0)

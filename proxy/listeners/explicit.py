@@ -45,9 +45,7 @@ class Explicit:
         if head is None:
             return
         if head.method != "CONNECT":
-            lane = ForwardLane(session)
-            session.to(State.PLAIN, 0, lane)
-            return lane.data(bytes(buffer))
+            return self._plain()
         try:
             host, port = parse_authority(head.target)
         except InvalidHost as error:
@@ -60,6 +58,20 @@ class Explicit:
             return self._admit(host, port, addresses)
         session.to(State.NAME, session.worker.limits.resolve_timeout + 1)
         return session.run(self._resolve(host, port))
+
+    def _plain(self) -> None:
+        """Plain HTTP: forwarded, in the inspection lane where the tenant has inspectors for any host."""
+        session, inspectors = self.session, self.session.worker.inspectors
+        if inspectors is not None and inspectors.inspects_tenant(session.tenant.tenant):
+            from proxy.lanes.inspection.lane import InspectionLane
+
+            inspection = InspectionLane(session, inspectors, "", 0, None)
+            session.to(State.PLAIN, 0, inspection)
+            inspection.begin()
+            return inspection.data(bytes(self.buffer))
+        lane = ForwardLane(session)
+        session.to(State.PLAIN, 0, lane)
+        return lane.data(bytes(self.buffer))
 
     async def _resolve(self, host: Host, port: int) -> None:
         session = self.session

@@ -357,11 +357,6 @@ egress: {allow: [10.0.0.1/8]}
             ("console: {enabled: true}", "console.enabled", "the console is not in this version; expected false"),
             ("metrics: {enabled: true}", "metrics.enabled", "metrics are not in this version; expected false"),
             (
-                "inspection: {addons: [a.py]}",
-                "inspection.addons",
-                "inspection addons are not in this version; expected []",
-            ),
-            (
                 "database: postgresql+psycopg://u:hunter2@h/n",
                 "database",
                 "PostgreSQL is not in this version; expected null (SQLite in state_dir)",
@@ -371,6 +366,40 @@ egress: {allow: [10.0.0.1/8]}
     def test_what_comes_later_is_refused_by_name(self, file: Path, text: str, path: str, message: str) -> None:
         problem = only(file, text)
         assert (problem.path, problem.message) == (path, message)
+
+    def test_an_inspector_is_a_script_or_a_mapping_with_one(self, file: Path) -> None:
+        (file.parent / "mine.py").write_text("")
+        text = "inspection: {addons: [icap, {script: mine.py, hosts: ['*.example'], on_error: pass}]}"
+        shipped, mine = loaded(file, text).settings.inspection.addons
+        assert (shipped.script, shipped.on_error, shipped.hosts) == ("icap", "block", ("*",))
+        assert (mine.script, mine.on_error, mine.hosts) == (str(file.parent / "mine.py"), "pass", ("*.example",))
+
+    @pytest.mark.parametrize(
+        ("text", "path", "message"),
+        [
+            ("addons: [not-there.py]", "inspection.addons[0]", "there is no file"),
+            ("addons: [icap, icap]", "inspection", "icap stands there twice"),
+            (
+                "addons: [{script: icap, hosts: ['a.*.b']}]",
+                "inspection.addons[0].hosts[0]",
+                "expected *, *.example.com",
+            ),
+            ("hosts: ['https://a.example/']", "inspection.hosts[0]", "expected *, *.example.com"),
+            ("addons: [{script: icap, tenants: [Not_One]}]", "inspection.addons[0].tenants[0]", "or a tenant's name"),
+            (
+                "addons: [{script: icap, on_error: open}]",
+                "inspection.addons[0].on_error",
+                "expected one of block, pass",
+            ),
+            ("addons: [{script: icap, timeout: 0}]", "inspection.addons[0].timeout", "a number of seconds above 0"),
+            ("on_large: drop", "inspection.on_large", "expected one of block, stream"),
+            ("body_limit: -1", "inspection.body_limit", "a whole number from 0"),
+        ],
+    )
+    def test_what_is_wrong_with_inspection_is_said(self, file: Path, text: str, path: str, message: str) -> None:
+        problem = only(file, f"inspection: {{{text}}}")
+        assert problem.path == path
+        assert message in problem.message
 
     def test_what_comes_later_is_taken_in_its_switched_off_form(self, file: Path) -> None:
         text = "console: {enabled: false}\nmetrics: {enabled: false}\ninspection: {addons: []}\ndatabase: null\n"

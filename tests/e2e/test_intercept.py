@@ -264,6 +264,7 @@ def test_a_connection_that_rests_costs_little_and_ends_when_the_client_goes(
     daemon: Daemon, origin: Nginx, version: str
 ) -> None:
     worker = daemon.pids().workers[0]
+    curl(daemon, origin["good.example"].url())  # the worker's connection to the issuer is there from now on
     before = daemon.open_files(worker)
     (origin.folder / "www" / "random.bin").write_bytes(b"s" * 3 * MIB)
     slow = subprocess.Popen(

@@ -7,7 +7,13 @@ import shutil
 
 import pytest
 
-PACKAGES = {"nginx": "nginx-light", "openssl": "openssl", "curl": "curl"}
+PACKAGES = {
+    "nginx": "nginx-light",
+    "openssl": "openssl",
+    "curl": "curl",
+    "c-icap": "libc-icap-mod-virus-scan",
+    "clamd": "clamav-daemon",
+}
 """Program to Debian package, where scripts/test-packages installs it."""
 # A user's PATH often leaves out where daemons live.
 _SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])

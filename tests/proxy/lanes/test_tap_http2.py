@@ -631,7 +631,7 @@ def test_a_narrower_table_counts_from_its_acknowledgement_on() -> None:
     small.header_table_size = 0
     after = (CLIENT, frame(HEADERS, 5, 3, small.encode(REQUEST)))
     tap, _ = begun(narrower, (CLIENT, frame(SETTINGS, 1, 0)), ASKED, (CLIENT, frame(SETTINGS, 1, 0)), after)
-    assert len(tap._streams) == 2
+    assert len(tap.streams) == 2
 
 
 def test_a_widened_frame_size_counts_at_once_and_a_narrowed_one_from_its_acknowledgement() -> None:

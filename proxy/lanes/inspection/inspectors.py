@@ -1,0 +1,293 @@
+"""The inspectors of a worker: scripts, their options and commands, and which of them sees what.
+
+mitmproxy's master, options, commands and addon manager are there as addons know them (``ctx``), but no hook is called
+through them: mitmproxy logs what an addon raises and goes on, which a gate must not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cachetools import LRUCache
+from mitmproxy import exceptions
+from mitmproxy.addonmanager import Loader
+from mitmproxy.addons import core, proxyserver
+from mitmproxy.master import Master
+from mitmproxy.options import Options
+
+from certs.names import InvalidHost
+from config.settings import Inspection
+from proxy.lanes.inspection.decoding import EXPANDED, bound
+from proxy.lanes.inspection.hooks import Caller, Hook
+from proxy.lanes.inspection.patterns import HostPatterns, is_for
+from proxy.lanes.inspection.scripts import (
+    NEVER_CALLED,
+    Script,
+    ScriptError,
+    load_module,
+    members_of,
+    name_of,
+    said,
+)
+from proxy.log import DEBUG, ERROR, INFO, WARNING, Log
+
+SILENT = ("asyncio", "hpack", "h2", "wsproto")
+"""Libraries whose remarks are not for the log: hpack says every field, credentials too."""
+KEPT_PLANS = 4096
+LANE_OPTIONS: Mapping[str, Any] = {
+    # The lane's own limits do what these would, for each flow and not for all.
+    "stream_large_bodies": None,
+    "body_size_limit": None,
+    "store_streamed_bodies": False,
+    "validate_inbound_headers": True,
+    "normalize_outbound_headers": True,
+    "http2_ping_keepalive": 0,  # the idle time ends connections; nothing keeps them from it
+    "proxy_debug": False,
+}
+"""mitmproxy's options that the lane depends on; they cannot be configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is called for the flows of one host and tenant."""
+
+    hooks: Mapping[str, tuple[Hook, ...]]
+    request_body: bool
+    """Some inspector needs the whole body of requests."""
+    response_body: bool
+
+
+NOTHING = Plan({}, False, False)
+
+
+class Inspectors:
+    """To be made and used on the event loop. ``log`` takes what they say and what they do wrong."""
+
+    def __init__(self, settings: Inspection, log: Log) -> None:
+        self.settings = settings
+        self.log = log
+        self.caller = Caller(log)
+        self.body_memory = settings.body_memory
+        """Bytes of bodies that may still be buffered, over all flows."""
+        self._hosts = _patterns("inspection.hosts", settings.hosts)
+        self._scripts: list[Script] = []
+        self._plans: LRUCache[tuple[str, str], Plan] = LRUCache(KEPT_PLANS)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.options = Options()
+        self.master = _Master(self.options)
+        self._handler = _ToLog(log)
+        # mitmproxy's own addon manager never calls a hook of a script: the options must not, either.
+        self.options.changed.connect(self._options_changed)
+        loader = Loader(self.master)
+        proxyserver.Proxyserver().load(loader)
+        self.master.addons.add(core.Core())
+        self.options.update(**LANE_OPTIONS)
+
+    # --- loading ---
+
+    def load(self) -> None:
+        """Load every script and give it the options. Raises ScriptError for the first that cannot be used."""
+        logging.getLogger().addHandler(self._handler)
+        logging.getLogger().setLevel(logging.DEBUG if self.log.level <= DEBUG else logging.INFO)
+        for library in SILENT:
+            logging.getLogger(library).setLevel(logging.WARNING)
+        if reserved := sorted(LANE_OPTIONS.keys() & self.settings.options.keys()):
+            raise ScriptError(f"inspection.options: {', '.join(reserved)} cannot be set; see body_limit and on_large")
+        bound(self.settings.body_limit * EXPANDED)
+        self._set_options()
+        for settings in self.settings.addons:
+            self._scripts.append(self._load(settings))
+        if unknown := sorted(self.options.deferred):
+            raise ScriptError(f"inspection.options: no inspector has an option {', '.join(unknown)}")
+        for script in self._scripts:
+            self._configure(script, set(self.options.keys()))
+
+    def _set_options(self) -> None:
+        try:
+            self.options.update_defer(**self.settings.options)
+        except (exceptions.OptionsError, TypeError, ValueError) as error:
+            raise ScriptError(f"inspection.options: {error}") from error
+
+    def _load(self, settings: Any) -> Script:
+        hosts = _patterns(f"{settings.script}: hosts", settings.hosts)
+        module = load_module(settings.script)
+        members_of(settings.script, module)  # what is wrong with its hooks is said before any of them is called
+        try:
+            self.master.addons.register(module)
+        except (Exception, SystemExit) as error:
+            raise ScriptError(f"{settings.script}: load: {said(error, settings.script)}") from error
+        # Once more: ``load`` may have added to them.
+        script = Script(settings, name_of(settings.script), module, hosts, members_of(settings.script, module))
+        if idle := sorted(name for name in NEVER_CALLED if script.has(name)):
+            self.log.event(
+                WARNING, "inspector hook is never called", inspector=script.name, hooks=idle,
+                reason="connections, TLS and trust are not an inspector's here",
+            )  # fmt: skip
+        return script
+
+    def _configure(self, script: Script, updated: set[str]) -> None:
+        for member in script.members:
+            if (function := member.hooks.get("configure")) is not None:
+                try:
+                    function(updated)
+                except (Exception, SystemExit) as error:
+                    raise ScriptError(
+                        f"{script.settings.script}: configure: {said(error, script.settings.script)}"
+                    ) from error
+
+    def _options_changed(self, updated: set[str]) -> None:
+        """An addon or a command has changed options: whoever asked hears of it (and may object, with OptionsError)."""
+        for script in self._scripts:
+            for member in script.members:
+                if (function := member.hooks.get("configure")) is not None:
+                    function(updated)
+
+    def start(self) -> None:
+        """Everything is up: tell the scripts, and watch them from now on."""
+        self.caller.start()
+        for script in self._scripts:
+            self._tell(script, "running")
+
+    def reload(self) -> None:
+        """Load all scripts again, the configuration being the same; one that cannot be used stays as it was."""
+        for place, old in enumerate(self._scripts):
+            self._remove(old)
+            try:
+                new = self._load(old.settings)
+                self._configure(new, set(self.options.keys()))
+            except ScriptError as error:
+                self._put_back(old)
+                self.log.event(ERROR, "inspector not reloaded", inspector=old.name, reason=str(error))
+                continue
+            self._scripts[place] = new
+            self._tell(old, "done")
+            self._tell(new, "running")
+            self.log.event(INFO, "inspector reloaded", inspector=new.name)
+        self._plans.clear()
+
+    def _remove(self, script: Script) -> None:
+        for member in script.members:
+            self.master.addons.lookup.pop(getattr(member.addon, "name", type(member.addon).__name__.lower()), None)
+
+    def _put_back(self, script: Script) -> None:
+        for member in script.members:
+            self.master.addons.lookup[getattr(member.addon, "name", type(member.addon).__name__.lower())] = member.addon
+
+    async def stop(self) -> None:
+        """Tell the scripts that it is over, and wait for what they still do."""
+        for script in self._scripts:
+            self._tell(script, "done")
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=5)
+        self.caller.stop()
+        logging.getLogger().removeHandler(self._handler)
+
+    def _tell(self, script: Script, event: str) -> None:
+        """Call a hook that no traffic depends on."""
+        for member in script.members:
+            if (function := member.hooks.get(event)) is None:
+                continue
+            try:
+                result = function()
+                if inspect.isawaitable(result):
+                    self.run(_finish(result, self.log, script.name, event))
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - no traffic depends on it; it is said
+                _complain(self.log, script.name, event, error)
+
+    def run(self, work: Any) -> None:
+        """Do something that nobody waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- who sees what ---
+
+    def inspects(self, tenant: str, host: str) -> bool:
+        """Whether any inspector sees the traffic of the host (:attr:`certs.names.Host.text`) for the tenant."""
+        return self.plan(tenant, host) is not NOTHING
+
+    def inspects_tenant(self, tenant: str) -> bool:
+        """Whether any inspector sees any traffic of the tenant."""
+        return is_for(self.settings.tenants, tenant) and any(
+            is_for(script.settings.tenants, tenant) for script in self._scripts
+        )
+
+    def plan(self, tenant: str, host: str) -> Plan:
+        """What is called for flows of the host; :data:`NOTHING` where no inspector sees them."""
+        plan = self._plans.get((tenant, host))
+        if plan is None:
+            plan = self._plans[tenant, host] = self._plan(tenant, host)
+        return plan
+
+    def _plan(self, tenant: str, host: str) -> Plan:
+        if not is_for(self.settings.tenants, tenant) or not self._hosts.match(host):
+            return NOTHING
+        scripts = [s for s in self._scripts if is_for(s.settings.tenants, tenant) and s.hosts.match(host)]
+        if not scripts:
+            return NOTHING
+        called: dict[str, list[Hook]] = {}
+        for script in scripts:
+            for member in script.members:
+                for name, function in member.hooks.items():
+                    called.setdefault(name, []).append(Hook(script.name, name, function, script.settings))
+        return Plan(
+            {name: tuple(each) for name, each in called.items()},
+            any(script.wants("request") for script in scripts),
+            any(script.wants("response") for script in scripts),
+        )
+
+    def call(self, plan: Plan, name: str, arguments: Sequence[Any]) -> Awaitable[None] | None:
+        """Call a hook of those in the plan; what to await, if anything. Raises InspectorFailed."""
+        called = plan.hooks.get(name)
+        return self.caller.call(called, arguments) if called else None
+
+
+class _Master(Master):
+    """mitmproxy's master, as far as addons ask it for something. It runs no proxy and ends no process."""
+
+    def shutdown(self) -> None:
+        logging.getLogger(__name__).warning("an inspector asked to end the proxy, which it cannot")
+
+
+class _ToLog(logging.Handler):
+    """What inspectors (and mitmproxy) log, as events of the worker's log."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = (
+            ERROR
+            if record.levelno >= logging.ERROR
+            else WARNING
+            if record.levelno >= logging.WARNING
+            else (INFO if record.levelno >= logging.INFO else DEBUG)
+        )
+        if level >= self._log.level:
+            self._log.event(level, "inspector says", logger=record.name, message=record.getMessage()[:1000])
+
+
+async def _finish(result: Awaitable[Any], log: Log, inspector: str, event: str) -> None:
+    try:
+        await result
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - no traffic depends on it; it is said
+        _complain(log, inspector, event, error)
+
+
+def _complain(log: Log, inspector: str, event: str, error: BaseException) -> None:
+    log.event(
+        ERROR, "inspector failed", inspector=inspector, hook=event, reason=f"{type(error).__name__}: {error}"[:300]
+    )
+
+
+def _patterns(where: str, patterns: Iterable[str]) -> HostPatterns:
+    try:
+        return HostPatterns(patterns)
+    except InvalidHost as error:
+        raise ScriptError(f"{where}: {error}") from None

@@ -1,0 +1,681 @@
+"""The inspection lane: mitmproxy's HTTP layer between the two legs, inspectors at its hooks.
+
+Bytes become events, commands become bytes; hooks run in between, at once where they can. TLS, trust and time limits
+are the session's as in any lane. What an inspector does wrong ends in the client's being told, not in an open gate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
+
+import wsproto.utilities
+from cryptography import x509
+from mitmproxy import http
+from mitmproxy.connection import Client, Connection, ConnectionState, Server
+from mitmproxy.proxy import commands, events, server_hooks
+from mitmproxy.proxy.layers.http import ErrorCode
+from mitmproxy.proxy.layers.tls import TlsData, TlsEstablishedClientHook, TlsEstablishedServerHook
+from mitmproxy.proxy.layers.websocket import WebsocketLayer
+from mitmproxy.proxy.mode_specs import ProxyMode
+
+from proxy import refusals
+from proxy.lanes.exchange import Exchange
+from proxy.lanes.inspection import plain
+from proxy.lanes.inspection.hooks import InspectorFailed
+from proxy.lanes.inspection.http1 import MOST_WAITING, Http1Server
+from proxy.lanes.inspection.http2 import BACKLOG, Http2Client, Http2Server
+from proxy.lanes.inspection.inspectors import Inspectors, Plan
+from proxy.lanes.inspection.layer import LaneContext, Layer
+from proxy.lanes.inspection.messages import Cut, Ended, Reason, inspector_failed, too_large
+from proxy.lanes.inspection.servers import ServerConnection, describe
+from proxy.lanes.inspection.stream import Stream
+from proxy.lanes.linger import Linger
+from proxy.lanes.misdirected import Addressee
+from proxy.log import DEBUG
+from proxy.refusals import Refusal, RefusedError
+from proxy.session import Session
+from proxy.tls_leg import LegError, TlsLeg
+from proxy.upstream import ServerLeg
+
+KEPT_MESSAGES: Final = 32
+"""Messages of a WebSocket that an inspector finds in ``flow.websocket.messages``: the last ones."""
+NEW_SECONDS: Final = 2.0
+"""For so long after the lane has begun, a first request is taken to be on its way."""
+REGULAR: Final = ProxyMode.parse("regular")
+LIFECYCLE: Final = frozenset(
+    {"client_connected", "server_connect", "server_connected", "tls_established_client", "tls_established_server"}
+)
+
+
+class InspectionLane:
+    """Phase of a session whose requests inspectors see."""
+
+    def __init__(self, session: Session, inspectors: Inspectors, host: str, port: int, client: TlsLeg | None) -> None:
+        self.session = session
+        self.inspectors = inspectors
+        self.host = host
+        self.port = port
+        self.leg = client
+        self.around: Plan = inspectors.plan(session.tenant.tenant, host)
+        """What is called for the connection itself."""
+        self.addressee = Addressee(host)
+        self.servers: dict[Server, ServerConnection] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.queue: deque[events.Event] = deque()
+        self.out: dict[Connection, list[bytes]] = {}
+        self.pumping = False
+        self.opened = session.loop.time()
+        self.asked = False
+        """A request has come."""
+        self.served = False
+        """A server has come and gone."""
+        self.upgraded = False
+        """Another protocol than HTTP follows, or has followed."""
+        self.leaving = False
+        """The client's connection is about to be closed."""
+        self.begun = False
+        self.early: list[bytes] = []
+        self.pending_hooks = 0
+        self.client_full = False
+        self.client_done = False
+        self.reading_client = True
+        self.late: asyncio.TimerHandle | None = None
+        """Runs while a head has begun and is not whole."""
+        self.half = False
+        self.conn = self._client()
+        self.context = LaneContext(self.conn, inspectors.options)
+        self.layer: Layer | None = None
+
+    def _client(self) -> Client:
+        session = self.session
+        transport = session.client
+        conn = Client(
+            peername=transport.get_extra_info("peername") or ("", 0),
+            sockname=transport.get_extra_info("sockname") or ("", 0),
+            timestamp_start=session.worker.wall() - (session.loop.time() - session.started),
+            state=ConnectionState.OPEN,
+            proxy_mode=REGULAR,
+            id=session.id,
+        )
+        if self.leg is not None:
+            describe(conn, self.leg)
+            conn.sni = (self.leg.tls.get_servername() or b"").decode("ascii", "replace") or None
+        return conn
+
+    # --- the beginning ---
+
+    def begin(
+        self,
+        side: ServerLeg | None = None,
+        shown: Sequence[x509.Certificate] = (),
+        early: bytes = b"",
+        ends: Sequence[bool] = (),
+    ) -> None:
+        """Go on with legs that are up.
+
+        ``side`` is the judged server's, which has ``shown`` its certificates; ``early``, ``ends``: what it did since.
+        """
+        server = None
+        if side is not None:
+            conn = self.context.server
+            conn.address = (self.host, self.port)
+            conn.sni = self.host
+            conn.tls = True
+            server = self.servers[conn] = ServerConnection.judged(self.session, self, conn, side, shown)
+            conn.state = ConnectionState.OPEN
+            conn.timestamp_start = conn.timestamp_tcp_setup = conn.timestamp_tls_setup
+            side.read(True)
+        if LIFECYCLE.isdisjoint(self.around.hooks):
+            self._go(server, early, ends)
+        else:
+            self._task(self._introduce(server, early, ends))
+
+    async def _introduce(self, server: ServerConnection | None, early: bytes, ends: Sequence[bool]) -> None:
+        """Tell inspectors of the connections. One that fails, or sets an error, ends them."""
+        conn = self.conn
+        try:
+            await self._notify(server_hooks.ClientConnectedHook(conn))
+            if server is not None:
+                data = server_hooks.ServerConnectionHookData(client=conn, server=server.conn)
+                await self._notify(server_hooks.ServerConnectHook(data))
+                await self._notify(server_hooks.ServerConnectedHook(data))
+                await self._notify(TlsEstablishedServerHook(TlsData(server.conn, self.context)))
+                await self._notify(TlsEstablishedClientHook(TlsData(conn, self.context)))
+        except InspectorFailed as error:
+            return self.session.abort(str(error))
+        if conn.error or (server is not None and server.conn.error):
+            return self.session.abort("an inspector has ended the connection")
+        if self.session.phase is self:
+            self._go(server, early, ends)
+        return None
+
+    async def _notify(self, hook: commands.StartHook) -> None:
+        if (rest := self.inspectors.call(self.around, hook.name, hook.args())) is not None:
+            await rest
+
+    def _go(self, server: ServerConnection | None, early: bytes, ends: Sequence[bool]) -> None:
+        self.layer = Layer(self.context, self, self.refuse)
+        self.begun = True
+        self._run(self.layer.begin())
+        if server is not None:
+            if early:
+                self.from_server(server, early)
+            for orderly in ends:
+                server.server_ended(orderly)
+            if server.side.lost:
+                server.server_lost(None)
+        waiting, self.early = self.early, []
+        self.data(b"".join(waiting))
+
+    # --- what comes ---
+
+    def data(self, data: bytes) -> None:
+        """Wire bytes of the client."""
+        if not self.begun:
+            self.early.append(data)
+            return
+        leg = self.leg
+        if leg is not None:
+            try:
+                data = leg.receive(data)
+            except LegError as error:
+                return self.session.abort(f"TLS: {error}")
+        if data:
+            self.pump(events.DataReceived(self.conn, data))
+            self._time_head()
+        if leg is not None and leg.ended:
+            self._client_ended(cut=False)
+        return None
+
+    def _time_head(self) -> None:
+        """A head has its time from its first byte on, however slowly the rest of it comes."""
+        session, layer = self.session, self.layer
+        side = layer.side_of(self.conn) if layer is not None else None
+        if (isinstance(side, Http1Server) and side.reading_head) == (self.late is not None):
+            return
+        if self.late is not None:
+            self.late.cancel()
+            self.late = None
+        else:
+            self.late = session.loop.call_later(
+                session.worker.limits.connect_head_timeout, session.close, "time limit: head"
+            )
+
+    def ended(self) -> bool:
+        """FIN from the client. It may still want its answer."""
+        self._client_ended(cut=self.leg is not None)
+        return self.session.phase is self
+
+    def _client_ended(self, cut: bool) -> None:
+        if self.conn.alpn == b"h2" and self.begun:
+            # Without the client's frames no stream goes on; the server sees the connection end, as without us.
+            self.session.close("client closed")
+        elif not self.client_done and self.begun:
+            self.client_done = self.half = True
+            self.conn.state &= ~ConnectionState.CAN_READ
+            self.pump(Ended(self.conn, cut))
+            if self.busy and self.session.phase is self:
+                # The answer is still wanted, and the server may be waiting for this.
+                for server in self.servers.values():
+                    server.finish(fin=cut)
+
+    def from_server(self, server: ServerConnection, data: bytes) -> None:
+        """Plain text of a server."""
+        self.session.active = self.session.loop.time()
+        self.pump(events.DataReceived(server.conn, data))
+
+    def server_over(self, server: ServerConnection, cut: bool) -> None:
+        """A server will send no more."""
+        conn = server.conn
+        if conn.state & ConnectionState.CAN_READ:
+            conn.state &= ~ConnectionState.CAN_READ
+            self.pump(Ended(conn, cut))
+
+    # --- the pump ---
+
+    def pump(self, event: events.Event) -> None:
+        """Give the layer an event, and do what it wants done."""
+        layer = self.layer
+        self.queue.append(event)
+        if self.pumping or layer is None:
+            return
+        self.pumping = True
+        try:
+            while self.queue:
+                self._commands(layer.handle_event(self.queue.popleft()))
+        except (wsproto.utilities.RemoteProtocolError, wsproto.utilities.LocalProtocolError) as error:
+            return self.session.abort(f"WebSocket: {error}")
+        except LegError as error:
+            return self.session.abort(f"TLS: {error}")
+        except AssertionError as error:
+            # mitmproxy's own quote what a client or server sent, which has no place in a log.
+            error.args = (str(error).partition(":")[0][:100],)
+            raise
+        finally:
+            self.pumping = False
+        self._after()
+
+    def _run(self, wanted: Any) -> None:
+        """As :meth:`pump`, for what is not an event's doing."""
+        self.pumping = True
+        try:
+            self._commands(wanted)
+        finally:
+            self.pumping = False
+        self._after()
+
+    def _commands(self, wanted: Any) -> None:
+        for command in wanted:
+            if isinstance(command, commands.SendData):
+                self.out.setdefault(command.connection, []).append(command.data)
+            elif isinstance(command, commands.StartHook):
+                self._hook(command)
+            elif isinstance(command, commands.CloseConnection):
+                self._close(command)
+            elif isinstance(command, commands.OpenConnection):
+                self._task(self._open(command))
+            elif isinstance(command, commands.RequestWakeup):
+                self.session.loop.call_later(command.delay, self.pump, events.Wakeup(command))
+            elif isinstance(command, commands.Log) and self.session.worker.log.level <= DEBUG:
+                self.session.log(DEBUG, "inspection", message=command.message[:300])
+
+    def _after(self) -> None:
+        """Send what has gathered, give windows back, and see who is to be read."""
+        if self.session.phase is not self or self.layer is None:
+            return
+        try:
+            self._flush()
+            self._settle()
+        except LegError as error:
+            return self.session.abort(f"TLS: {error}")
+        self._balance()
+        if self.client_done and self.servers and all(server.over for server in self.servers.values()):
+            self._leave()
+        elif self.served and not self.servers and not (self.busy or self.tasks or self.leaving):
+            self._goodbye()
+        elif self.session.draining and not self.busy:
+            self.session.close("drained")
+        return None
+
+    def _goodbye(self) -> None:
+        """The server has gone, and nothing is under way: the client goes as it would without us."""
+        side = self.layer.side_of(self.conn) if self.layer is not None else None
+        if isinstance(side, Http2Server):
+            side.h2_conn.close_connection()
+            self._send(self.conn, side.h2_conn.data_to_send())
+        self._leave()
+
+    def _flush(self) -> None:
+        if not self.out:
+            return
+        out, self.out = self.out, {}
+        for conn, pieces in out.items():
+            self._send(conn, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def _send(self, conn: Connection, data: bytes) -> None:
+        if conn is self.conn:
+            if self.leg is not None:
+                self.leg.send(data)
+            else:
+                self.session.client.write(data)
+        elif isinstance(conn, Server) and (server := self.servers.get(conn)) is not None:
+            server.send(data)
+
+    def _settle(self) -> None:
+        layer = self.layer
+        if layer is None or self.conn.alpn != b"h2":
+            return
+        for side in list(layer.http2()):
+            if side.owed and (data := side.settle(self._taker(layer, side))):
+                self._send(side.conn, data)
+
+    def _taker(self, layer: Layer, side: Http2Server | Http2Client) -> Callable[[int], bool]:
+        """Tells of a stream whether what came of it has been taken on the other side."""
+        ids = side.their_stream_id if isinstance(side, Http2Client) else None
+        client = layer.side_of(self.conn)
+
+        def taken(stream_id: int) -> bool:
+            number = stream_id if ids is None else ids.get(stream_id, 0)
+            stream = layer.streams.get(number)
+            if stream is None:
+                return True
+            if stream._paused is not None:
+                return False
+            if ids is not None:
+                return not isinstance(client, Http2Server) or bool(client.h2_conn.backlog(number) < BACKLOG)
+            other = layer.side_of(stream.context.server)
+            if not isinstance(other, Http2Client):
+                return True
+            if number in other.stream_queue:
+                return False
+            return bool(other.h2_conn.backlog(other.our_stream_id.get(number, 0)) < BACKLOG)
+
+        return taken
+
+    # --- back-pressure ---
+
+    def writable(self, writable: bool) -> None:
+        """Whether the client takes more."""
+        self.client_full = not writable
+        self._balance()
+
+    def server_full(self, server: ServerConnection, full: bool) -> None:
+        """Whether a server takes more."""
+        self._balance()
+
+    def _balance(self) -> None:
+        """Read each side only as long as what it sends has somewhere to go."""
+        session, layer = self.session, self.layer
+        if layer is None or session.phase is not self:
+            return
+        # HTTP/2 holds each stream back by its window; HTTP/1 has one stream.
+        waits = self.pending_hooks > 0 and self.conn.alpn != b"h2"
+        side = layer.side_of(self.conn)
+        behind = isinstance(side, Http1Server) and len(side.waiting) > MOST_WAITING
+        reading = not (waits or behind or any(server.full for server in self.servers.values()))
+        if reading != self.reading_client:
+            self.reading_client = reading
+            if reading:
+                session.resume()
+            else:
+                session.pause()
+        for server in self.servers.values():
+            if server.open and not server.over:
+                server.side.read(not (self.client_full or waits))
+
+    # --- hooks ---
+
+    def _hook(self, command: commands.StartHook) -> None:
+        stream = self._stream_of(command)
+        plan = stream.called if stream is not None else self.around
+        rest = None
+        if (called := plan.hooks.get(command.name)) is not None:
+            try:
+                rest = self.inspectors.caller.call(called, command.args())
+            except InspectorFailed as error:
+                self._failed(command, stream, error)
+        if rest is None:
+            self._hook_ended(command)
+        else:
+            self.pending_hooks += 1
+            self._task(self._await(rest, command, stream))
+
+    def _hook_ended(self, command: commands.StartHook) -> None:
+        if command.name == "websocket_message":
+            messages = command.args()[0].websocket.messages
+            del messages[:-KEPT_MESSAGES]
+        if command.blocking:
+            self.queue.append(events.HookCompleted(command))
+
+    async def _await(self, rest: Awaitable[None], command: commands.StartHook, stream: Stream | None) -> None:
+        try:
+            await rest
+        except InspectorFailed as error:
+            self._failed(command, stream, error)
+        finally:
+            self.pending_hooks -= 1
+        if self.session.phase is self:
+            self._hook_ended(command)
+            if self.queue:
+                self.pump(self.queue.popleft())
+
+    def _stream_of(self, command: commands.StartHook) -> Stream | None:
+        waiting: object = command.blocking  # the layer that waits, once it does
+        if isinstance(waiting, Stream):
+            return waiting
+        if isinstance(waiting, WebsocketLayer) and self.layer is not None:
+            for stream in self.layer.streams.values():
+                if isinstance(stream, Stream) and stream.child_layer is waiting:
+                    return stream
+        return None
+
+    def _failed(self, command: commands.StartHook, stream: Stream | None, error: InspectorFailed) -> None:
+        if command.name in ("error", "websocket_end"):
+            return  # what they are told of is over
+        refusal = inspector_failed(error.inspector, self.host, self.session.id)
+        if stream is None or stream.child_layer is not None:
+            self.session.loop.call_soon(self.session.abort, str(error))
+            if command.name == "websocket_message":
+                command.args()[0].websocket.messages[-1].drop()
+            return
+        stream.failed = refusal
+
+    # --- connections ---
+
+    def _close(self, command: commands.CloseConnection) -> None:
+        conn = command.connection
+        half = isinstance(command, commands.CloseTcpConnection) and command.half_close
+        self._flush()
+        if conn is self.conn:
+            self.leaving |= not half
+            if isinstance(command, Cut):
+                self.session.loop.call_soon(self.session.abort, "cut")
+            elif half:
+                conn.state &= ~ConnectionState.CAN_WRITE
+                if self.leg is not None:
+                    self.leg.end()
+                    self.leg.half_close()
+            else:
+                self.session.loop.call_soon(self._leave)
+            return
+        server = self.servers.get(conn) if isinstance(conn, Server) else None
+        if server is None:
+            return
+        if half:
+            conn.state &= ~ConnectionState.CAN_WRITE
+            server.half_close()
+            return
+        self._server_closed(server, orderly=not isinstance(command, Cut))
+
+    def _leave(self) -> None:
+        """All is said to the client, which may still be sending."""
+        session, leg, layer = self.session, self.leg, self.layer
+        if session.phase is not self:
+            return
+        side = layer.side_of(self.conn) if layer is not None else None
+        unread = isinstance(side, Http1Server) and side.unread
+        if leg is None or leg.ended or not (unread or isinstance(side, Http2Server)):
+            return session.close("done")
+        self.closing(orderly=True)
+        return Linger(session, leg, "done").begin()
+
+    def _server_closed(self, server: ServerConnection, orderly: bool) -> None:
+        self.servers.pop(server.conn, None)
+        self.served = self.leg is not None
+        server.over = True
+        server.conn.state = ConnectionState.CLOSED
+        server.conn.timestamp_end = time.time()
+        if orderly and self.upgraded:
+            server.side.linger()
+        else:
+            server.side.close(orderly)
+        self._say(server_hooks.ServerDisconnectedHook(server_hooks.ServerConnectionHookData(server.conn, self.conn)))
+
+    def _say(self, hook: commands.StartHook) -> None:
+        """Tell inspectors of something that is over."""
+        try:
+            rest = self.inspectors.call(self.around, hook.name, hook.args())
+        except InspectorFailed:
+            return
+        if rest is not None:
+            self.inspectors.run(_quietly(rest))
+
+    async def _open(self, command: commands.OpenConnection) -> None:
+        """A connection that the layer wants, to where an inspector may have sent a request."""
+        conn = command.connection
+        server = ServerConnection(self.session, self, conn)
+        data = server_hooks.ServerConnectionHookData(client=self.conn, server=conn)
+        error: str | None = None
+        try:
+            await self._notify(server_hooks.ServerConnectHook(data))
+            if conn.error:
+                error = f"an inspector has forbidden the connection: {conn.error}"
+            elif self.conn.tls and not conn.tls:
+                error = Reason.of(self.malformed("an inspector has sent what came through TLS to a server without it"))
+            else:
+                await server.connect([b"h2", b"http/1.1"] if self.conn.alpn == b"h2" else [b"http/1.1"])
+        except RefusedError as refused:
+            error = Reason.of(refused.refusal)
+            self.session.refused(refused.refusal)
+        except InspectorFailed as failed:
+            error = Reason.of(inspector_failed(failed.inspector, self.host, self.session.id))
+        if self.session.phase is not self:
+            server.side.close(orderly=False)
+            return
+        if error is None:
+            self.servers[conn] = server
+            self._say(server_hooks.ServerConnectedHook(data))
+        else:
+            self._say(server_hooks.ServerConnectErrorHook(data))
+        self.pump(events.OpenConnectionCompleted(command, error))
+        if server.early and error is None:
+            early, server.early = server.early, b""
+            self.from_server(server, early)
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.Task(work, loop=self.session.loop, eager_start=True)
+        if not task.done():
+            self.tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.session.broken(error)
+
+    # --- what streams ask ---
+
+    def admit(self, flow: http.HTTPFlow) -> Refusal | None:
+        """Say where the request goes, and whether it may be asked for on this connection."""
+        self.asked = True
+        request = flow.request
+        flow.metadata["sallyport_tenant"] = self.session.tenant.tenant
+        flow.metadata["sallyport_id"] = self.session.id
+        named = request.data.authority
+        host = request.headers.get_all("host")
+        if self.leg is None:
+            if (refusal := plain.admit(request, self.session.id)) is not None:
+                self.session.refused(refusal)
+            return refusal
+        if request.data.scheme != b"https":
+            return self.malformed("a scheme that is not that of the connection (RFC 9113 section 8.3.1)")
+        if not (named or (host and host[0])) and request.data.http_version != b"HTTP/1.0":
+            return self.malformed("no host is named (RFC 9110 section 7.2)")
+        request.data.host, request.data.port = self.host, self.port
+        if named and host and host != [named.decode("latin-1")] and not self.addressee.accepts(host[0].encode()):
+            return self.malformed("Host and :authority differ (RFC 9113 section 8.3.1)")
+        named = named or (host[0].encode("latin-1") if host else b"")
+        if not request.is_http2:
+            request.data.authority = b""
+        if named and not self.addressee.accepts(named) and self.session.worker.settings.tunnel.misdirected == "refuse":
+            refusal = refusals.misdirected(self.host, named.decode("latin-1"), self.session.id)
+            self.session.refused(refusal)
+            return refusal
+        return None
+
+    def answered(self, response: http.Response) -> None:
+        """A server's response has come."""
+        if self.leg is None:
+            plain.answer(response)
+
+    def plan(self, host: str) -> Plan:
+        """Which inspectors see the host."""
+        return self.around if host == self.host else self.inspectors.plan(self.session.tenant.tenant, host)
+
+    def malformed(self, why: str) -> Refusal:
+        """What is said of a request that breaks the rules of HTTP."""
+        refusal = refusals.bad_request(400, why, self.session.id, self.host)
+        self.session.refused(refusal)
+        return refusal
+
+    def unreadable(self, why: str) -> Refusal:
+        """What is said of a response that breaks the rules of HTTP."""
+        return self.refuse(ErrorCode.RESPONSE_VALIDATION_FAILED, why)
+
+    def refuse(self, code: ErrorCode, why: str) -> Refusal:
+        """What a client is told for one of mitmproxy's errors."""
+        if code in (ErrorCode.GENERIC_CLIENT_ERROR, ErrorCode.REQUEST_VALIDATION_FAILED, ErrorCode.DESTINATION_UNKNOWN):
+            return self.malformed(why)
+        if code is ErrorCode.CONNECT_FAILED:
+            refusal = refusals.connection_terminated(self.host, self.port, self.session.id, why)
+        elif code is ErrorCode.RESPONSE_VALIDATION_FAILED or "malformed" in why:
+            refusal = refusals.response_malformed(self.host, self.session.id)
+        else:
+            refusal = refusals.response_incomplete(self.host, self.session.id)
+        self.session.refused(refusal)
+        return refusal
+
+    def too_large(self, stream: Stream, request: bool) -> Refusal | None:
+        """What is said of a body beyond the limit; None: it is streamed."""
+        if self.inspectors.settings.on_large == "stream":
+            return None
+        refusal = too_large(request, self.limit(), self.host, self.session.id)
+        self.session.refused(refusal)
+        return refusal
+
+    def limit(self) -> int:
+        """Bytes of one body that may be buffered."""
+        return self.inspectors.settings.body_limit
+
+    def reserve(self, more: int) -> bool:
+        """Take so many bytes of what all buffered bodies of the worker may use."""
+        if more > self.inspectors.body_memory:
+            return False
+        self.inspectors.body_memory -= more
+        return True
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self.session.worker.wall()
+
+    def exchange(self, exchange: Exchange) -> None:
+        """A request and its response are through."""
+        self.session.exchange(exchange)
+
+    # --- the end ---
+
+    @property
+    def busy(self) -> bool:
+        """A request is under way, or the connection is so new that its first one must be."""
+        new = not self.asked and self.session.loop.time() - self.opened < NEW_SECONDS
+        return self.layer is None or new or bool(self.layer.streams)
+
+    def timed_out(self) -> None:
+        """Nobody has said anything for the idle time."""
+        self.session.close("idle")
+
+    def closing(self, orderly: bool) -> None:
+        """The connection ends: inspectors learn of it, servers are let go."""
+        layer, self.layer = self.layer, None
+        self.conn.state = ConnectionState.CLOSED
+        self.conn.timestamp_end = time.time()
+        if layer is not None:
+            for command in layer.handle_event(Ended(self.conn, cut=not orderly)):
+                if isinstance(command, commands.StartHook) and command.name == "error":
+                    self._say(command)
+            for stream in list(layer.streams.values()):
+                if isinstance(stream, Stream):
+                    self.upgraded |= stream.is_upgraded()
+                    stream.closed()
+        for server in list(self.servers.values()):
+            self._server_closed(server, orderly)
+        if self.late is not None:
+            self.late.cancel()
+        if self.leg is not None and orderly:
+            self.leg.end()
+        if self.begun:
+            self._say(server_hooks.ClientDisconnectedHook(self.conn))
+        current = asyncio.current_task(self.session.loop)
+        for task in self.tasks:
+            if task is not current:
+                task.cancel()
+
+
+async def _quietly(rest: Awaitable[None]) -> None:
+    with contextlib.suppress(InspectorFailed):  # it is in the log, and nothing depends on it
+        await rest

@@ -1,0 +1,237 @@
+"""A server's connection in the inspection lane: the one that the tunnel judged, or one that the lane opens.
+
+One that is opened later (the first was closed, or an inspector sends a request elsewhere) is admitted, connected to and
+judged as any other; no byte goes out before the verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cryptography import x509
+from mitmproxy.certs import Cert
+from mitmproxy.connection import Connection, ConnectionState, Server
+
+from certs.failures import defect_of_failure
+from certs.names import Host, InvalidHost, parse_host
+from certs.verdict import Action, Verdict
+from certs.verify import Handshake, handshake_of
+from proxy import refusals
+from proxy.admission import ResolveError
+from proxy.refusals import RefusedError
+from proxy.tls_leg import LegError, TlsLeg
+from proxy.upstream import DialError, ServerLeg, costly, dial
+
+if TYPE_CHECKING:
+    from proxy.session import Session
+
+
+class Listening(Protocol):
+    """Who hears what a server says and does."""
+
+    def from_server(self, server: ServerConnection, data: bytes) -> None:
+        """Plain text came."""
+
+    def server_over(self, server: ServerConnection, cut: bool) -> None:
+        """It will send no more."""
+
+    def server_full(self, server: ServerConnection, full: bool) -> None:
+        """It has more than enough waiting, or takes more again."""
+
+
+class ServerConnection:
+    """Owner of one server leg. ``conn`` is how inspectors see it."""
+
+    def __init__(self, session: Session, lane: Listening, conn: Server) -> None:
+        self.session = session
+        self.lane = lane
+        self.conn = conn
+        self.side = ServerLeg(self)
+        self.errors: list[tuple[int, int]] = []
+        self.early = b""
+        self.open = False
+        self.over = False
+        self.full = False
+        self._waiting: asyncio.Future[None] | None = None
+        self._reasons: Sequence[str] = ()
+
+    @staticmethod
+    def judged(
+        session: Session, lane: Listening, conn: Server, side: ServerLeg, shown: Sequence[x509.Certificate]
+    ) -> ServerConnection:
+        """The one whose verdict is in; from now on its leg speaks to this."""
+        made = ServerConnection(session, lane, conn)
+        made.side = side
+        made.open = True
+        side.owner = made
+        if side.leg is not None:
+            describe(conn, side.leg)
+        conn.certificate_list = [Cert(certificate) for certificate in shown]
+        _addresses(conn, side)
+        return made
+
+    # --- a connection of the lane's own ---
+
+    async def connect(self, offers: Sequence[bytes]) -> None:
+        """Resolve, admit, connect, shake hands, judge. Raises RefusedError."""
+        session, conn = self.session, self.conn
+        name, port = conn.address or ("", 0)
+        try:
+            host = parse_host(name)
+        except InvalidHost as error:
+            raise RefusedError(
+                refusals.bad_request(502, f"an inspector asked for {name}: {error}", session.id)
+            ) from None
+        worker, limits = session.worker, session.worker.limits
+        try:
+            addresses = await worker.resolver.resolve(host, session.peer)
+        except ResolveError as error:
+            raise RefusedError(refusals.unresolved(host.text, session.id, error.timed_out, str(error))) from None
+        permitted = tuple(address for address in addresses if worker.egress.permits(address))
+        if not permitted:
+            address = addresses[0] if addresses else None
+            raise RefusedError(refusals.destination_prohibited(host.text, address, session.id))
+        conn.timestamp_start = time.time()
+        try:
+            await dial(permitted, port, lambda: self.side, limits.connect_timeout)
+        except DialError as error:
+            raise RefusedError(refusals.unreachable(error.error, host.text, port, session.id, str(error))) from None
+        conn.timestamp_tcp_setup = time.time()
+        if conn.tls:
+            try:
+                await self._secure(host, port, offers)
+            except BaseException:
+                self.side.close(orderly=False)
+                raise
+        _addresses(conn, self.side)
+        conn.state = ConnectionState.OPEN
+        self.open = True
+
+    async def _secure(self, host: Host, port: int, offers: Sequence[bytes]) -> None:
+        session = self.session
+        self._waiting = asyncio.get_running_loop().create_future()
+        self.side.begin(session.tenant.server_context, host, offers)
+        try:
+            async with asyncio.timeout(session.worker.limits.tls_timeout):
+                await self._waiting
+        except TimeoutError:
+            raise RefusedError(refusals.connection_timeout(host.text, port, session.id)) from None
+        leg = self.side.leg
+        if leg is None or not leg.established:
+            findings = Verdict.of([defect_of_failure(self._reasons)]).findings
+            raise RefusedError(refusals.certificate(findings, host.text, session.id))
+        handshake = handshake_of(leg.tls, self.errors)
+        shown = handshake.presented
+        verdict = await self._verdict(handshake, host)
+        if session.tenant.errors.action_for(verdict.defects) is not Action.ALLOW or not verdict.chain:
+            raise RefusedError(refusals.certificate(verdict.findings, host.text, session.id))
+        self.conn.sni = None if host.is_ip else host.text
+        self.conn.certificate_list = [Cert(certificate) for certificate in shown]
+        describe(self.conn, leg)
+
+    async def _verdict(self, handshake: Handshake, host: Host) -> Verdict:
+        session, judge = self.session, self.session.worker.judge
+        key = judge.key(handshake, host, session.tenant)
+        if (known := judge.known(key)) is not None:
+            return known
+        if costly(handshake):
+            verdict, until = await session.loop.run_in_executor(
+                session.worker.judging, judge.now, handshake, host, session.tenant
+            )
+        else:
+            verdict, until = judge.now(handshake, host, session.tenant)
+        judge.keep(key, handshake, verdict, until)
+        return verdict
+
+    # --- what the leg tells its owner ---
+
+    def server_connected(self) -> None:
+        """The lane goes on when the connection is whole."""
+
+    def server_established(self) -> None:
+        self._settle(())
+
+    def server_refused(self, error: LegError) -> None:
+        if self.open:
+            self._over(cut=True)
+        else:
+            self._settle(error.reasons or ("handshake failure",))
+
+    def server_data(self, data: bytes) -> None:
+        if self.open:
+            self.lane.from_server(self, data)
+        else:
+            self.early += data
+
+    def server_ended(self, orderly: bool) -> None:
+        if self.open:
+            # Without TLS, FIN is the end; inside it, only close_notify is.
+            self._over(cut=not orderly and self.side.leg is not None)
+        else:
+            self._settle(("the server closed the connection during the handshake",))
+
+    def server_lost(self, error: Exception | None) -> None:
+        if self.open:
+            self._over(cut=error is not None or (self.side.leg is not None and not self.side.leg.ended))
+        else:
+            self._settle(("the server closed the connection during the handshake",))
+
+    def server_writable(self, writable: bool) -> None:
+        self.full = not writable
+        self.lane.server_full(self, self.full)
+
+    def _settle(self, reasons: Sequence[str]) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._reasons = reasons
+            self._waiting.set_result(None)
+
+    def _over(self, cut: bool) -> None:
+        if not self.over:
+            self.over = True
+            self.lane.server_over(self, cut)
+
+    # --- what the lane has it do ---
+
+    def send(self, data: bytes) -> None:
+        """Send plain text. Raises LegError."""
+        side = self.side
+        if side.leg is not None:
+            side.leg.send(data)
+        elif side.transport is not None and not side.transport.is_closing():
+            side.transport.write(data)
+
+    def finish(self, fin: bool) -> None:
+        """The client has ended its side, with FIN or with close_notify alone: so does this."""
+        if self.side.leg is not None:
+            self.side.leg.end()
+        if fin:
+            self.half_close()
+
+    def half_close(self) -> None:
+        """Say that there is no more to come, and read on."""
+        side = self.side
+        if side.leg is not None:
+            side.leg.end()
+            side.leg.half_close()
+        elif side.transport is not None and not side.transport.is_closing():
+            side.transport.write_eof()
+
+
+def describe(conn: Connection, leg: TlsLeg) -> None:
+    """Say of a connection what its TLS is, as inspectors know it."""
+    tls: Any = leg.tls
+    conn.tls = True
+    conn.timestamp_tls_setup = time.time()
+    conn.alpn = tls.get_alpn_proto_negotiated() or None
+    conn.cipher = tls.get_cipher_name()
+    conn.tls_version = tls.get_protocol_version_name()
+
+
+def _addresses(conn: Server, side: ServerLeg) -> None:
+    transport = side.transport
+    if transport is not None:
+        conn.peername = transport.get_extra_info("peername")
+        conn.sockname = transport.get_extra_info("sockname")
