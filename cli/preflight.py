@@ -61,7 +61,8 @@ def inspectors(settings: Settings) -> str | None:
     if checked.returncode == 0:
         return None
     said = checked.stderr.decode("utf-8", "replace").strip().splitlines()
-    return f"inspection.addons: {said[-1] if said else f'loading them ended with status {checked.returncode}'}"
+    problem = said[-1] if said else f"loading the scripts ended with status {checked.returncode}"
+    return problem if problem.startswith("inspection.") else f"inspection.addons: {problem}"
 
 
 def is_fresh(state_dir: Path) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from cryptography import x509
 from OpenSSL import SSL
 
 from certs.failures import defect_of_failure
@@ -42,7 +41,7 @@ class Tunnel:
 
     __slots__ = (
         "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "port", "raw", "reader", "refusal",
-        "server", "session", "shown", "target",
+        "server", "session", "target",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -64,8 +63,6 @@ class Tunnel:
         """How the server has ended already: with close_notify (True), with FIN (False)."""
         self.leg: TlsLeg | None = None
         self.refusal: Refusal | None = None
-        self.shown: Sequence[x509.Certificate] = ()
-        """The server's certificates, its own first."""
         self.busy = True
         self.half = False
 
@@ -175,7 +172,6 @@ class Tunnel:
             return
         host, snapshot, judge = self.host, session.tenant, session.worker.judge
         handshake = handshake_of(server.leg.tls, self.errors)
-        self.shown = handshake.presented
         key = judge.key(handshake, host, snapshot)
         if (verdict := judge.known(key)) is not None:
             return self._judged(verdict)
@@ -327,7 +323,7 @@ class Tunnel:
 
             inspection = InspectionLane(session, inspectors, host, self.port, leg)
             session.to(State.OPEN, 0, inspection)
-            return inspection.begin(server, self.shown, bytes(self.early), self.ends)
+            return inspection.begin(server, bytes(self.early), self.ends)
         lane = FastLane(session, leg, server, alpn, host)
         server.owner = lane
         session.to(State.OPEN, 0, lane)

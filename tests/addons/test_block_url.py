@@ -201,16 +201,15 @@ class TestTraffic:
         assert blocked.headers["content-type"] == "application/problem+json"
         assert problem(blocked.body)["error"] == "http_request_denied"
 
-    def test_head_and_upload_are_answered_and_the_connection_goes_on(
-        self, start: Start, origin: Nginx, options: dict[str, str | int]
-    ) -> None:
+    def test_head_and_upload_are_answered(self, start: Start, origin: Nginx, options: dict[str, str | int]) -> None:
         running = start("block_url", options)
         site = origin["good.example"]
         assert curl(running, site.url("/blocked"), "--head").status == 403
         line = [*command(running, site.url("/blocked"), "--http1.1", "-d", "x" * 100_000, "-o", "/dev/null"),
-                "-w", "%{http_code} %{num_connects}\n", site.url("/blocked/2"), "-o", "/dev/null"]  # fmt: skip
+                "-w", "%{http_code}\n", site.url("/blocked/2"), "-o", "/dev/null"]  # fmt: skip
         done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
-        assert done.stdout.splitlines() == ["403 1", "403 0"], done.stderr
+        # Whether curl goes on with the connection is its own affair: it may get the answer before it has sent all.
+        assert done.stdout.splitlines() == ["403", "403"], done.stderr
         assert origin.requests() == []
 
 

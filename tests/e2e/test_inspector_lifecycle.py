@@ -111,7 +111,7 @@ def server(scratch: Path) -> Iterator[Nginx]:
 
 
 def daemon_with(folder: Path, scripts: Scripts) -> Daemon:
-    hosts = {name: "127.0.0.1" for name in NAMES}
+    hosts = dict.fromkeys(NAMES, "127.0.0.1")
     return Daemon(folder, hosts=hosts, common=PUBLIC, extra={"inspection": {"addons": scripts.addons}})
 
 
@@ -198,7 +198,7 @@ def test_a_script_is_loaded_again_and_one_that_is_broken_is_not(tmp_path: Path, 
         scripts.write("changes", ANSWERS.format("third") + "\nthis is no Python\n")
         problem = reload(daemon, "inspector not reloaded")
         assert problem["inspector"] == "changes"
-        assert "line 5: invalid syntax" in problem["reason"]
+        assert "line 4: invalid syntax" in problem["reason"]
         assert version_of(daemon, url) == "second"
 
         scripts.write("changes", "def response(flow, more):\n    pass\n")
@@ -236,3 +236,36 @@ def test_requests_behind_a_reload_see_the_new_script_on_an_open_connection(tmp_p
             assert version() == "second"
         finally:
             client.close()
+
+
+def test_a_script_with_options_and_commands_is_loaded_again(tmp_path: Path, server: Nginx) -> None:
+    text = """
+        from mitmproxy import command, ctx
+
+
+        class Greets:
+            def load(self, loader):
+                loader.add_option("greeting", str, "nothing", "What is said")
+
+            @command.command("greets.say")
+            def say(self) -> str:
+                return ctx.options.greeting + " NUMBER"
+
+            def response(self, flow):
+                flow.response.headers["x-version"] = ctx.master.commands.call("greets.say")
+
+
+        addons = [Greets()]
+    """
+    scripts = Scripts(tmp_path)
+    scripts.add("changes", text.replace("NUMBER", "one"))
+    url = server["origin"].url("/", "changes.example")
+    daemon = daemon_with(tmp_path / "daemon", scripts)
+    daemon.settings["inspection"]["options"] = {"greeting": "good day"}
+    daemon.write_config()
+    with daemon:
+        assert version_of(daemon, url) == "good day one"
+        scripts.write("changes", text.replace("NUMBER", "two"))
+        reload(daemon, "inspector reloaded")
+        assert version_of(daemon, url) == "good day two"
+        assert not daemon.log("fault")

@@ -8,6 +8,7 @@ that looks at no signals cannot be ended so; it is reported by name while it las
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import signal
 import sys
@@ -163,6 +164,7 @@ class _Steps:
         self._caller = caller
         self._hook = hook
         self._inner = inner
+        self._deadline = time.monotonic() + hook.settings.timeout
 
     def __await__(self) -> Generator[Any, Any, None]:
         steps = self._inner.__await__()
@@ -176,6 +178,11 @@ class _Steps:
                 return
             finally:
                 caller.running = None
+            if isinstance(thrown, asyncio.CancelledError) and time.monotonic() >= self._deadline:
+                # It was told to end, and waits for something else: it is not waited for.
+                with contextlib.suppress(RuntimeError):
+                    steps.close()
+                raise thrown
             thrown = None
             try:
                 value = yield wanted

@@ -35,12 +35,14 @@ from mitmproxy.proxy.layers.http import (
 from proxy.lanes.exchange import Unparsed
 from proxy.lanes.http1_framing import ENDLESS, Direction, Place, closes
 from proxy.lanes.inspection.messages import (
+    NEVER_PAUSED,
     BadHead,
     Cut,
     Ended,
     Fields,
     Informational,
     Out,
+    Spoiled,
     fields_bytes,
     head_bytes,
     refused,
@@ -64,6 +66,7 @@ class _Side(HttpConnection):
 
     def __init__(self, context: Context, who: str) -> None:
         super().__init__(context, context.client if who == "client" else context.server)
+        self._paused_event_queue = NEVER_PAUSED
         self.direction = Direction(who)
         self.pipe = False
         """Another protocol: bytes both ways."""
@@ -239,7 +242,8 @@ class Http1Server(_Side):
             elif isinstance(event, ResponseProtocolError):
                 yield from self._failed(event)
         except BadHead as error:
-            yield from self._failed(ResponseProtocolError(self.stream_id, str(error), ErrorCode.GENERIC_SERVER_ERROR))
+            why = Spoiled(str(error))
+            yield from self._failed(ResponseProtocolError(self.stream_id, why, ErrorCode.GENERIC_SERVER_ERROR))
 
     def _send_head(self, event: ResponseHeaders) -> Out[None]:
         response, request = event.response, self.request
@@ -258,17 +262,16 @@ class Http1Server(_Side):
         version = b"HTTP/1.1" if converted else response.data.http_version
         phrase = phrase if converted else response.data.reason
         bodiless = status in _NO_BODY or status == 101 or request.data.method == b"HEAD"
-        self.framing = framing = _Framing(fields, bodiless)
-        self.pipe = status == 101
-        if framing.endless:
-            if request.data.http_version == b"HTTP/1.1" and converted:
-                fields = (*fields, (b"Transfer-Encoding", b"chunked"))
-                self.framing = _Framing(fields, bodiless)
-            else:
-                self.closing = True
-        self.closing |= closes(_low(fields), version[-1:]) and status != 101
+        framing = _Framing(fields, bodiless)
+        if framing.endless and request.data.http_version == b"HTTP/1.1" and converted:
+            fields = (*fields, (b"Transfer-Encoding", b"chunked"))
+            framing = _Framing(fields, bodiless)
         first = b"%s %d %s" % (version, status, phrase) if phrase else b"%s %d " % (version, status)
-        yield commands.SendData(self.conn, head_bytes(first, fields))
+        head = head_bytes(first, fields)
+        self.framing = framing
+        self.pipe = status == 101
+        self.closing |= framing.endless or (closes(_low(fields), version[-1:]) and status != 101)
+        yield commands.SendData(self.conn, head)
 
     def _end_response(self) -> Out[None]:
         framing = self.framing
@@ -406,7 +409,7 @@ class Http1Client(_Side):
                 raise BadHead("a blank in a request's method or target")  # noqa: TRY301 - as from what else is called here
             yield commands.SendData(self.conn, head_bytes(first, fields))
         except BadHead as error:
-            yield from self._failed(f"an inspector has made a request that cannot be sent: {error}")
+            yield from self._failed(Spoiled(str(error)))
 
     def _end_request(self) -> Out[None]:
         self.request_ended = True

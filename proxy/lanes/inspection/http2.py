@@ -33,7 +33,7 @@ from mitmproxy.proxy.layers.http import Http2Server as MitmproxyServer
 from mitmproxy.proxy.layers.http._http2 import StreamState, parse_h2_response_headers
 from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 
-from proxy.lanes.inspection.messages import BadHead, Informational, Out, fields_bytes, refused
+from proxy.lanes.inspection.messages import BadHead, Informational, Out, Spoiled, fields_bytes, refused
 from proxy.refusals import Refusal
 
 STREAM_WINDOW: Final = 1 << 20
@@ -335,5 +335,5 @@ def _bad(fields: tuple[tuple[bytes, bytes], ...]) -> str:
     try:
         fields_bytes(fields)
     except BadHead as error:
-        return f"an inspector has made a head that cannot be sent: {error}"
+        return Spoiled(str(error))
     return ""

@@ -116,7 +116,9 @@ class Inspectors:
     def _load(self, settings: Any) -> Script:
         hosts = _patterns(f"{settings.script}: hosts", settings.hosts)
         module = load_module(settings.script)
-        members_of(settings.script, module)  # what is wrong with its hooks is said before any of them is called
+        # What is wrong with its hooks is said before any of them is called. Names are each script's own affair.
+        for member in members_of(settings.script, module):
+            self.master.addons.lookup.pop(_name_of(member.addon), None)
         try:
             self.master.addons.register(module)
         except (Exception, SystemExit) as error:
@@ -172,11 +174,12 @@ class Inspectors:
 
     def _remove(self, script: Script) -> None:
         for member in script.members:
-            self.master.addons.lookup.pop(getattr(member.addon, "name", type(member.addon).__name__.lower()), None)
+            if self.master.addons.lookup.get(_name_of(member.addon)) is member.addon:
+                del self.master.addons.lookup[_name_of(member.addon)]
 
     def _put_back(self, script: Script) -> None:
         for member in script.members:
-            self.master.addons.lookup[getattr(member.addon, "name", type(member.addon).__name__.lower())] = member.addon
+            self.master.addons.lookup[_name_of(member.addon)] = member.addon
 
     async def stop(self) -> None:
         """Tell the scripts that it is over, and wait for what they still do."""
@@ -284,6 +287,11 @@ def _complain(log: Log, inspector: str, event: str, error: BaseException) -> Non
     log.event(
         ERROR, "inspector failed", inspector=inspector, hook=event, reason=f"{type(error).__name__}: {error}"[:300]
     )
+
+
+def _name_of(addon: Any) -> str:
+    """What mitmproxy calls an addon."""
+    return str(getattr(addon, "name", type(addon).__name__.lower()))
 
 
 def _patterns(where: str, patterns: Iterable[str]) -> HostPatterns:

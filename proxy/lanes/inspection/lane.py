@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import wsproto.utilities
-from cryptography import x509
 from mitmproxy import http
 from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, server_hooks
@@ -31,12 +30,12 @@ from proxy.lanes.inspection.http1 import MOST_WAITING, Http1Server
 from proxy.lanes.inspection.http2 import BACKLOG, Http2Client, Http2Server
 from proxy.lanes.inspection.inspectors import Inspectors, Plan
 from proxy.lanes.inspection.layer import LaneContext, Layer
-from proxy.lanes.inspection.messages import Cut, Ended, Reason, inspector_failed, too_large
+from proxy.lanes.inspection.messages import Cut, Ended, Reason, Spoiled, inspector_failed, too_large
 from proxy.lanes.inspection.servers import ServerConnection, describe
 from proxy.lanes.inspection.stream import Stream
 from proxy.lanes.linger import Linger
 from proxy.lanes.misdirected import Addressee
-from proxy.log import DEBUG
+from proxy.log import DEBUG, ERROR
 from proxy.refusals import Refusal, RefusedError
 from proxy.session import Session
 from proxy.tls_leg import LegError, TlsLeg
@@ -55,14 +54,18 @@ LIFECYCLE: Final = frozenset(
 class InspectionLane:
     """Phase of a session whose requests inspectors see."""
 
+    __slots__ = (
+        "addressee", "asked", "begun", "client_done", "client_full", "conn", "context", "early", "half",
+        "host", "inspectors", "late", "layer", "leaving", "leg", "opened", "out", "pending_hooks", "port", "pumping",
+        "queue", "reading_client", "served", "servers", "session", "tasks", "upgraded",
+    )  # fmt: skip
+
     def __init__(self, session: Session, inspectors: Inspectors, host: str, port: int, client: TlsLeg | None) -> None:
         self.session = session
         self.inspectors = inspectors
         self.host = host
         self.port = port
         self.leg = client
-        self.around: Plan = inspectors.plan(session.tenant.tenant, host)
-        """What is called for the connection itself."""
         self.addressee = Addressee(host)
         self.servers: dict[Server, ServerConnection] = {}
         self.tasks: set[asyncio.Task[None]] = set()
@@ -112,13 +115,12 @@ class InspectionLane:
     def begin(
         self,
         side: ServerLeg | None = None,
-        shown: Sequence[x509.Certificate] = (),
         early: bytes = b"",
         ends: Sequence[bool] = (),
     ) -> None:
         """Go on with legs that are up.
 
-        ``side`` is the judged server's, which has ``shown`` its certificates; ``early``, ``ends``: what it did since.
+        ``side`` is the judged server's; ``early``, ``ends``: what it did since.
         """
         server = None
         if side is not None:
@@ -126,7 +128,7 @@ class InspectionLane:
             conn.address = (self.host, self.port)
             conn.sni = self.host
             conn.tls = True
-            server = self.servers[conn] = ServerConnection.judged(self.session, self, conn, side, shown)
+            server = self.servers[conn] = ServerConnection.judged(self.session, self, conn, side)
             conn.state = ConnectionState.OPEN
             conn.timestamp_start = conn.timestamp_tcp_setup = conn.timestamp_tls_setup
             side.read(True)
@@ -584,8 +586,13 @@ class InspectionLane:
             plain.answer(response)
 
     def plan(self, host: str) -> Plan:
-        """Which inspectors see the host."""
-        return self.around if host == self.host else self.inspectors.plan(self.session.tenant.tenant, host)
+        """Which inspectors see the host, now: they may have been loaded again."""
+        return self.inspectors.plan(self.session.tenant.tenant, host)
+
+    @property
+    def around(self) -> Plan:
+        """What is called for the connection itself."""
+        return self.plan(self.host)
 
     def malformed(self, why: str) -> Refusal:
         """What is said of a request that breaks the rules of HTTP."""
@@ -599,6 +606,9 @@ class InspectionLane:
 
     def refuse(self, code: ErrorCode, why: str) -> Refusal:
         """What a client is told for one of mitmproxy's errors."""
+        if isinstance(why, Spoiled):
+            self.session.log(ERROR, "inspector failed", inspector=None, host=self.host, reason=str(why), action="block")
+            return inspector_failed("that has changed it", self.host, self.session.id)
         if code in (ErrorCode.GENERIC_CLIENT_ERROR, ErrorCode.REQUEST_VALIDATION_FAILED, ErrorCode.DESTINATION_UNKNOWN):
             return self.malformed(why)
         if code is ErrorCode.CONNECT_FAILED:

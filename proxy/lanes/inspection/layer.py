@@ -19,7 +19,7 @@ from mitmproxy.proxy.layers.http import (
 
 from proxy.lanes.inspection.http1 import Http1Client, Http1Server
 from proxy.lanes.inspection.http2 import Http2Client, Http2Server
-from proxy.lanes.inspection.messages import Out
+from proxy.lanes.inspection.messages import NEVER_PAUSED, Out
 from proxy.lanes.inspection.stream import Lane, Stream
 from proxy.refusals import Refusal
 
@@ -42,6 +42,7 @@ class Layer(HttpLayer):
 
     def __init__(self, context: Context, lane: Lane, refuse: Callable[[ErrorCode, str], Refusal]) -> None:
         super().__init__(context, HTTPMode.transparent)
+        self._paused_event_queue = NEVER_PAUSED
         self.lane = lane
         client = context.client
         self.connections[client] = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -68,6 +69,16 @@ class Reason(str):
         made.accept = None if request is None else request.headers.get("accept")
         made.head_only = request is not None and request.data.method == b"HEAD"
         return made
+
+
+class Spoiled(str):
+    """Why a head that an inspector has changed cannot be sent."""
+
+    __slots__ = ()
+
+
+NEVER_PAUSED: deque[events.Event] = deque()
+"""For layers that wait for nothing, in place of a queue of their own: an empty one takes 600 bytes."""
 
 
 class BadHead(ValueError):  # noqa: N818 - what is wrong with the head, told to whoever made it

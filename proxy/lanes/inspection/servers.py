@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from cryptography import x509
 from mitmproxy.certs import Cert
 from mitmproxy.connection import Connection, ConnectionState, Server
 
@@ -45,6 +44,8 @@ class Listening(Protocol):
 class ServerConnection:
     """Owner of one server leg. ``conn`` is how inspectors see it."""
 
+    __slots__ = ("_reasons", "_waiting", "conn", "early", "errors", "full", "lane", "open", "over", "session", "side")
+
     def __init__(self, session: Session, lane: Listening, conn: Server) -> None:
         self.session = session
         self.lane = lane
@@ -59,9 +60,7 @@ class ServerConnection:
         self._reasons: Sequence[str] = ()
 
     @staticmethod
-    def judged(
-        session: Session, lane: Listening, conn: Server, side: ServerLeg, shown: Sequence[x509.Certificate]
-    ) -> ServerConnection:
+    def judged(session: Session, lane: Listening, conn: Server, side: ServerLeg) -> ServerConnection:
         """The one whose verdict is in; from now on its leg speaks to this."""
         made = ServerConnection(session, lane, conn)
         made.side = side
@@ -69,7 +68,6 @@ class ServerConnection:
         side.owner = made
         if side.leg is not None:
             describe(conn, side.leg)
-        conn.certificate_list = [Cert(certificate) for certificate in shown]
         _addresses(conn, side)
         return made
 
@@ -123,13 +121,10 @@ class ServerConnection:
         if leg is None or not leg.established:
             findings = Verdict.of([defect_of_failure(self._reasons)]).findings
             raise RefusedError(refusals.certificate(findings, host.text, session.id))
-        handshake = handshake_of(leg.tls, self.errors)
-        shown = handshake.presented
-        verdict = await self._verdict(handshake, host)
+        verdict = await self._verdict(handshake_of(leg.tls, self.errors), host)
         if session.tenant.errors.action_for(verdict.defects) is not Action.ALLOW or not verdict.chain:
             raise RefusedError(refusals.certificate(verdict.findings, host.text, session.id))
         self.conn.sni = None if host.is_ip else host.text
-        self.conn.certificate_list = [Cert(certificate) for certificate in shown]
         describe(self.conn, leg)
 
     async def _verdict(self, handshake: Handshake, host: Host) -> Verdict:
@@ -220,6 +215,32 @@ class ServerConnection:
             side.transport.write_eof()
 
 
+class _Certificates(Sequence[Cert]):
+    """What a server has shown, made into mitmproxy's certificates when somebody looks: most inspectors do not."""
+
+    __slots__ = ("_made", "_tls")
+
+    def __init__(self, tls: Any) -> None:
+        self._tls = tls
+        self._made: list[Cert] | None = None
+
+    def _all(self) -> list[Cert]:
+        if self._made is None:
+            chain = self._tls.get_peer_cert_chain(as_cryptography=True) or ()
+            self._made, self._tls = [Cert(certificate) for certificate in chain], None
+        return self._made
+
+    @overload
+    def __getitem__(self, place: int) -> Cert: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Cert]: ...
+    def __getitem__(self, place: int | slice) -> Cert | list[Cert]:
+        return self._all()[place]
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
 def describe(conn: Connection, leg: TlsLeg) -> None:
     """Say of a connection what its TLS is, as inspectors know it."""
     tls: Any = leg.tls
@@ -228,6 +249,8 @@ def describe(conn: Connection, leg: TlsLeg) -> None:
     conn.alpn = tls.get_alpn_proto_negotiated() or None
     conn.cipher = tls.get_cipher_name()
     conn.tls_version = tls.get_protocol_version_name()
+    if isinstance(conn, Server):
+        conn.certificate_list = _Certificates(tls)
 
 
 def _addresses(conn: Server, side: ServerLeg) -> None:

@@ -17,6 +17,7 @@ from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
+    DropStream,
     ErrorCode,
     HttpErrorHook,
     HttpRequestHeadersHook,
@@ -268,6 +269,7 @@ class Stream(HttpStream):
         killed = yield from super().check_killed(emit_error_hook)
         if killed:
             yield from self._let_server_go()
+            yield DropStream(self.stream_id)
             self._done("killed")
         return killed
 
@@ -284,6 +286,7 @@ class Stream(HttpStream):
             self.context.client,
         )
         yield from self._let_server_go()
+        yield DropStream(self.stream_id)
         self._done("refused")
 
     def _let_server_go(self) -> Out[None]:
@@ -319,6 +322,9 @@ class Stream(HttpStream):
 
     def _done(self, outcome: str) -> None:
         self._release()
+        # What refers to this stream by way of itself would wait for the collector, with all that it holds.
+        self.client_state = self.server_state = _nothing
+        self.context.layers = []
         seen, self.seen = self.seen, None
         if seen is None:
             return
@@ -386,6 +392,11 @@ class Stream(HttpStream):
                 ResponseProtocolError(self.stream_id, "too large", ErrorCode.RESPONSE_TOO_LARGE), self.context.client
             )
             yield from self._let_server_go()
+
+
+def _nothing(event: events.Event) -> Out[None]:
+    """The state of a stream that is over."""
+    yield from ()
 
 
 def _invalid(request: http.Request, bodiless: bool) -> str:
