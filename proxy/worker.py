@@ -179,8 +179,10 @@ class Worker:
         """Log a fault of ours with the place where it happened, in one line."""
         self.faults += 1
         frames = traceback.extract_tb(error.__traceback__)
+        # A library's assertion may quote what a client or server sent, which has no place in a log.
+        reason = str(error).partition(":")[0][:100] if isinstance(error, AssertionError) else str(error)[:300]
         where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
-        self.log.event(ERROR, "fault", id=session, error=type(error).__name__, reason=str(error)[:300], where=where)
+        self.log.event(ERROR, "fault", id=session, error=type(error).__name__, reason=reason, where=where)
 
 
 def _inspectors(settings: Settings, log: Log) -> Inspectors | None:

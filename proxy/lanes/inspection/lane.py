@@ -131,10 +131,12 @@ class InspectionLane:
             server = self.servers[conn] = ServerConnection.judged(self.session, self, conn, side)
             conn.state = ConnectionState.OPEN
             conn.timestamp_start = conn.timestamp_tcp_setup = conn.timestamp_tls_setup
-            side.read(True)
         if LIFECYCLE.isdisjoint(self.around.hooks):
             self._go(server, early, ends)
         else:
+            self.session.pause()
+            if side is not None:
+                side.read(False)
             self._task(self._introduce(server, early, ends))
 
     async def _introduce(self, server: ServerConnection | None, early: bytes, ends: Sequence[bool]) -> None:
@@ -163,6 +165,9 @@ class InspectionLane:
     def _go(self, server: ServerConnection | None, early: bytes, ends: Sequence[bool]) -> None:
         self.layer = Layer(self.context, self, self.refuse)
         self.begun = True
+        self.session.resume()
+        if server is not None:
+            server.side.read(True)
         self._run(self.layer.begin())
         if server is not None:
             if early:
@@ -254,10 +259,6 @@ class InspectionLane:
             return self.session.abort(f"WebSocket: {error}")
         except LegError as error:
             return self.session.abort(f"TLS: {error}")
-        except AssertionError as error:
-            # mitmproxy's own quote what a client or server sent, which has no place in a log.
-            error.args = (str(error).partition(":")[0][:100],)
-            raise
         finally:
             self.pumping = False
         self._after()
@@ -411,6 +412,8 @@ class InspectionLane:
         if command.name == "websocket_message":
             messages = command.args()[0].websocket.messages
             del messages[:-KEPT_MESSAGES]
+            while len(messages) > 1 and sum(len(message.content) for message in messages) > self.limit():
+                del messages[0]
         if command.blocking:
             self.queue.append(events.HookCompleted(command))
 

@@ -22,7 +22,7 @@ from proxy import refusals
 from proxy.admission import ResolveError
 from proxy.refusals import RefusedError
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import DialError, ServerLeg, costly, dial
+from proxy.upstream import READ_LIMIT, DialError, ServerLeg, costly, dial
 
 if TYPE_CHECKING:
     from proxy.session import Session
@@ -160,6 +160,8 @@ class ServerConnection:
             self.lane.from_server(self, data)
         else:
             self.early += data
+            if len(self.early) > READ_LIMIT:
+                self.side.read(False)
 
     def server_ended(self, orderly: bool) -> None:
         if self.open:
