@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from certs.names import Host
-from proxy import refusals
-from proxy.admission import ResolveError
-from proxy.block import RefusedError
 from proxy.lanes.plain import PlainLane
+from proxy.reach import reach
 from proxy.session import Session, State
-from proxy.upstream import DialError, dial
 
 
 class ForwardLane:
@@ -93,18 +90,5 @@ class ForwardLane:
         """Open a connection to a server; admission as for a CONNECT. Raises RefusedError."""
         session = self.session
         session.facts |= {"host": host.text, "port": port}
-        try:
-            addresses = await session.worker.resolver.resolve(host, session.peer)
-        except ResolveError as error:
-            raise RefusedError(refusals.unresolved(host.text, session.id, error.timed_out, str(error))) from None
-        permitted = tuple(address for address in addresses if session.worker.egress.permits(address))
-        if not permitted:
-            address = addresses[0] if addresses else None
-            raise RefusedError(refusals.destination_prohibited(host.text, address, session.id))
-        try:
-            transport, session.facts["address"] = await dial(
-                permitted, port, lambda: protocol, session.worker.limits.connect_timeout
-            )
-        except DialError as error:
-            raise RefusedError(refusals.unreachable(error.error, host.text, port, session.id, str(error))) from None
+        transport, session.facts["address"] = await reach(session, host, port, protocol)
         return transport

@@ -104,7 +104,6 @@ class Http1Server(_Side):
         """The client waits for 100 before it sends a body."""
         self.unread = False
         """The connection was closed before all of the request was read."""
-        self.client_ended = False
         self.waiting = b""
         self.reading = False
 
@@ -206,7 +205,6 @@ class Http1Server(_Side):
 
     def _client_ended(self, event: events.ConnectionClosed) -> Out[None]:
         lost = event.connection.state is ConnectionState.CLOSED
-        self.client_ended = True
         if self.pipe and not lost:
             yield ReceiveHttp(RequestEndOfMessage(self.stream_id))
         elif self.request is None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cachetools import LRUCache
-from mitmproxy import exceptions
+from mitmproxy import exceptions, hooks
 from mitmproxy.addonmanager import Loader
 from mitmproxy.addons import core, proxyserver
 from mitmproxy.master import Master
@@ -244,10 +244,10 @@ class Inspectors:
             any(script.wants("response") for script in scripts),
         )
 
-    def call(self, plan: Plan, name: str, arguments: Sequence[Any]) -> Awaitable[None] | None:
-        """Call a hook of those in the plan; what to await, if anything. Raises InspectorFailed."""
-        called = plan.hooks.get(name)
-        return self.caller.call(called, arguments) if called else None
+    def call(self, plan: Plan, event: hooks.Hook) -> Awaitable[None] | None:
+        """Call those in the plan that are for the event; what to await, if anything. Raises InspectorFailed."""
+        called = plan.hooks.get(event.name)
+        return self.caller.call(called, event.args()) if called else None
 
 
 class _Master(Master):

@@ -159,7 +159,7 @@ class InspectionLane:
         return None
 
     async def _notify(self, hook: commands.StartHook) -> None:
-        if (rest := self.inspectors.call(self.around, hook.name, hook.args())) is not None:
+        if (rest := self.inspectors.call(self.around, hook)) is not None:
             await rest
 
     def _go(self, server: ServerConnection | None, early: bytes, ends: Sequence[bool]) -> None:
@@ -397,11 +397,10 @@ class InspectionLane:
         stream = self._stream_of(command)
         plan = stream.called if stream is not None else self.around
         rest = None
-        if (called := plan.hooks.get(command.name)) is not None:
-            try:
-                rest = self.inspectors.caller.call(called, command.args())
-            except InspectorFailed as error:
-                self._failed(command, stream, error)
+        try:
+            rest = self.inspectors.call(plan, command)
+        except InspectorFailed as error:
+            self._failed(command, stream, error)
         if rest is None:
             self._hook_ended(command)
         else:
@@ -504,7 +503,7 @@ class InspectionLane:
     def _say(self, hook: commands.StartHook) -> None:
         """Tell inspectors of something that is over."""
         try:
-            rest = self.inspectors.call(self.around, hook.name, hook.args())
+            rest = self.inspectors.call(self.around, hook)
         except InspectorFailed:
             return
         if rest is not None:

@@ -19,10 +19,10 @@ from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Verdict
 from certs.verify import Handshake, handshake_of
 from proxy import refusals
-from proxy.admission import ResolveError
+from proxy.reach import reach
 from proxy.refusals import RefusedError
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import READ_LIMIT, DialError, ServerLeg, costly, dial
+from proxy.upstream import READ_LIMIT, ServerLeg, costly
 
 if TYPE_CHECKING:
     from proxy.session import Session
@@ -83,20 +83,8 @@ class ServerConnection:
             raise RefusedError(
                 refusals.bad_request(502, f"an inspector asked for {name}: {error}", session.id)
             ) from None
-        worker, limits = session.worker, session.worker.limits
-        try:
-            addresses = await worker.resolver.resolve(host, session.peer)
-        except ResolveError as error:
-            raise RefusedError(refusals.unresolved(host.text, session.id, error.timed_out, str(error))) from None
-        permitted = tuple(address for address in addresses if worker.egress.permits(address))
-        if not permitted:
-            address = addresses[0] if addresses else None
-            raise RefusedError(refusals.destination_prohibited(host.text, address, session.id))
         conn.timestamp_start = time.time()
-        try:
-            await dial(permitted, port, lambda: self.side, limits.connect_timeout)
-        except DialError as error:
-            raise RefusedError(refusals.unreachable(error.error, host.text, port, session.id, str(error))) from None
+        await reach(session, host, port, self.side)
         conn.timestamp_tcp_setup = time.time()
         if conn.tls:
             try:
