@@ -101,6 +101,11 @@ class HelloReader:
         self._offset = 0
         self._message = bytearray()
 
+    @property
+    def message(self) -> bytearray:
+        """The handshake message so far, its header included; what follows it in the buffer is not in it."""
+        return self._message
+
     def read(self, buffer: bytes | bytearray) -> ClientHello | None:
         """See :func:`parse`."""
         size = len(buffer)

@@ -41,7 +41,7 @@ class Tunnel:
 
     __slots__ = (
         "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "port", "raw", "reader", "refusal",
-        "server", "session", "target",
+        "server", "session", "target", "why",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -65,6 +65,7 @@ class Tunnel:
         self.refusal: Refusal | None = None
         self.busy = True
         self.half = False
+        self.why = "client handshake: it was not finished"
 
     # --- TCP to the server ---
 
@@ -83,7 +84,7 @@ class Tunnel:
                 return session.close(str(error))
             refusal = refusals.unreachable(error.error, self.target.text, self.port, session.id, str(error))
             if session.state is State.SERVER:
-                self.refuse(refusal)
+                self._unsuitable(refusal)
             else:
                 self.refusal = refusal  # said when there is a hello to answer
 
@@ -121,7 +122,7 @@ class Tunnel:
             if not self.target.is_ip and named != self.target:
                 return self.refuse(refusals.sni_mismatch(self.target.text, named.text, session.id))
         if self.refusal is not None:
-            return self.refuse(self.refusal)
+            return self._unsuitable(self.refusal)
         limits = session.worker.limits
         session.to(State.SERVER, limits.connect_timeout + limits.tls_timeout)
         if self.server.transport is not None:
@@ -198,7 +199,7 @@ class Tunnel:
             session.facts |= {"defects": [defect.value for defect in verdict.defects], "action": action.value}
         if action is not Action.ALLOW or not verdict.chain:
             # Warn and bypass cannot be set in this version: what is not plainly allowed is blocked.
-            return self.refuse(refusals.certificate(verdict.findings, self.host.text, session.id))
+            return self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
         not_after: float | None = verdict.chain[0].not_valid_after_utc.timestamp()
         if BAD_DATES.intersection(verdict.defects):
             # A day, and no longer than the server's own where that is still to come.
@@ -217,7 +218,7 @@ class Tunnel:
     def _failed(self, reasons: Sequence[str]) -> None:
         verdict = Verdict.of([defect_of_failure(reasons)])
         self.session.facts["defects"] = [defect.value for defect in verdict.defects]
-        self.refuse(refusals.certificate(verdict.findings, self.host.text, self.session.id))
+        self._unsuitable(refusals.certificate(verdict.findings, self.host.text, self.session.id))
 
     def server_data(self, data: bytes) -> None:
         """What the server says now is kept for the lane, up to a limit."""
@@ -238,7 +239,7 @@ class Tunnel:
         """The server will send no more; what it has said may be all that there was to say."""
         session = self.session
         if session.state is State.SERVER:
-            self.refuse(refusals.connection_terminated(self.host.text, self.port, session.id))
+            self._unsuitable(refusals.connection_terminated(self.host.text, self.port, session.id))
         elif session.state is State.HELLO:
             self.refusal = refusals.connection_terminated(self.host.text, self.port, session.id)
         else:
@@ -309,7 +310,8 @@ class Tunnel:
             if not leg.handshake(data):
                 return
         except LegError as error:
-            return session.close(f"client handshake: {error}")
+            self.why = f"client handshake: {error}"
+            return session.close(self.why)
         alpn = server.leg.tls.get_alpn_proto_negotiated()
         session.facts |= {
             "server_tls": server.leg.tls.get_protocol_version_name(),
@@ -323,13 +325,32 @@ class Tunnel:
 
             inspection = InspectionLane(session, inspectors, host, self.port, leg)
             session.to(State.OPEN, 0, inspection)
-            return inspection.begin(server, bytes(self.early), self.ends)
+            return inspection.begin(server, bytes(self.early), self.ends, self.reader.message)
         lane = FastLane(session, leg, server, alpn, host)
         server.owner = lane
         session.to(State.OPEN, 0, lane)
         return lane.begin(bytes(self.early), self.ends)
 
     # --- refusals, and the end ---
+
+    def _unsuitable(self, refusal: Refusal) -> None:
+        """The server is not to be had, or not to be trusted."""
+        why = refusal.findings[0].explanation if refusal.findings else refusal.explanation
+        self._tell_inspectors(why, client=False)
+        self.refuse(refusal)
+
+    def _tell_inspectors(self, reason: str, client: bool) -> None:
+        """Inspectors that are for the host learn why there is nothing to inspect: whose fault it was."""
+        inspectors, tenant, host = self.session.worker.inspectors, self.session.tenant.tenant, self.host.text
+        if inspectors is None or not inspectors.inspects(tenant, host):
+            return
+        from proxy.lanes.inspection.connections import Failed, tell_failed
+
+        failed = Failed.CLIENT if client else Failed.SERVER if self.server.begun else Failed.REACH
+        tell_failed(
+            self.session, inspectors, inspectors.plan(tenant, host), host, self.port, self.reader.message, self.server,
+            failed, reason,
+        )  # fmt: skip
 
     def refuse(self, refusal: Refusal) -> None:
         """Tell the client over its own TLS; the server gets nothing more."""
@@ -361,11 +382,13 @@ class Tunnel:
         """The server may be told of as too slow; a client that is gets nothing."""
         session = self.session
         if session.state is State.SERVER:
-            return self.refuse(refusals.connection_timeout(self.host.text, self.port, session.id))
+            return self._unsuitable(refusals.connection_timeout(self.host.text, self.port, session.id))
         return session.close(f"time limit: {session.state.name.lower()}")
 
     def closing(self, orderly: bool) -> None:
         """The connection ends here: let the server go."""
+        if self.leg is not None:
+            self._tell_inspectors(self.why, client=True)
         self._drop_server(orderly)
         self.buffer.clear()
         self.early.clear()

@@ -42,7 +42,7 @@ def unharmed(target: Daemon, site: Nginx) -> Iterator[int]:
     url = site["good.example"].url()
     assert curl(target, url).status == 200
     worker = target.pids().workers[0]
-    before = target.open_files(worker)
+    before = target.resting_files(worker)
     yield before
     assert curl(target, url).status == 200
     wait_for("every socket to close", lambda: target.open_files(worker) <= before)

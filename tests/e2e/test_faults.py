@@ -90,7 +90,7 @@ def test_sigterm_lets_a_download_end(tmp_path: Path, sites: Nginx) -> None:
     path = sites.file("slow.bin", 200_000)
     with run(tmp_path, sites) as daemon:
         workers = daemon.pids().workers
-        resting = sum(daemon.open_files(pid) for pid in workers)
+        resting = daemon.resting_files(*workers)
         download = subprocess.Popen(
             command(daemon, sites["one.example"].url(f"/slow{path}"), "-o", "/dev/null", "-w", "%{size_download}"),
             stdout=subprocess.PIPE,

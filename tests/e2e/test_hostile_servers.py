@@ -202,8 +202,7 @@ def test_clients_and_servers_that_do_not_read_are_gone_in_their_time(daemon: Dae
     with OpensslServer(tmp_path, ISSUING.leaf("good.example")) as server:
         assert curl(daemon, server.url("good.example")).status == 200  # what is opened once is open now
     worker = daemon.pids().workers[0]
-    time.sleep(1)
-    before = daemon.open_files(worker)
+    before = daemon.resting_files(worker)
     with serving(serve) as port:
         raw = tunnel(daemon, port)
         tls = trusting(daemon).wrap_socket(raw, server_hostname="good.example")

@@ -265,13 +265,15 @@ def test_a_connection_that_rests_costs_little_and_ends_when_the_client_goes(
 ) -> None:
     worker = daemon.pids().workers[0]
     curl(daemon, origin["good.example"].url())  # the worker's connection to the issuer is there from now on
-    before = daemon.open_files(worker)
+    before = daemon.resting_files(worker)
     (origin.folder / "www" / "random.bin").write_bytes(b"s" * 3 * MIB)
     slow = subprocess.Popen(
         command(daemon, origin["good.example"].url("/slow/random.bin"), version, "-o", "/dev/null"),
         stderr=subprocess.DEVNULL,
     )
-    wait_for("the connection to open", lambda: daemon.open_files(worker) >= before + 2)
-    slow.kill()
-    slow.wait()
+    try:
+        wait_for("the connection to open", lambda: daemon.open_files(worker) >= before + 2)
+    finally:
+        slow.kill()
+        slow.wait()
     wait_for("both sockets to close", lambda: daemon.open_files(worker) <= before)

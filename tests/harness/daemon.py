@@ -281,6 +281,17 @@ class Daemon:
         """How many descriptors a process of it has open."""
         return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
+    def resting_files(self, *pids: int) -> int:
+        """The same of several, once nothing of what went before is still closing: unchanged for half a second."""
+        seen: list[int] = []
+
+        def unchanged() -> bool:
+            seen.append(sum(map(self.open_files, pids)))
+            return len(seen) > 5 and len(set(seen[-6:])) == 1
+
+        wait_for("descriptors to come to rest", unchanged, timeout=30, pause=0.1)
+        return seen[-1]
+
     def stderr_text(self) -> str:
         return self.stderr.read_text("utf-8", "replace") if self.stderr.exists() else ""
 

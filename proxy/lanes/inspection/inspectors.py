@@ -78,6 +78,7 @@ class Inspectors:
         self._scripts: list[Script] = []
         self._plans: LRUCache[tuple[str, str], Plan] = LRUCache(KEPT_PLANS)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._said: set[str] = set()
         self.options = Options()
         self.master = _Master(self.options)
         self._handler = _ToLog(log)
@@ -207,6 +208,13 @@ class Inspectors:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def first_time(self, what: str) -> bool:
+        """Whether this is the first time: what every connection may bring is said once."""
+        if what in self._said:
+            return False
+        self._said.add(what)
+        return True
 
     # --- who sees what ---
 

@@ -14,29 +14,24 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import wsproto.utilities
-from mitmproxy import http
-from mitmproxy.connection import Client, Connection, ConnectionState, Server
+from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, server_hooks
-from mitmproxy.proxy.layers.http import ErrorCode
-from mitmproxy.proxy.layers.tls import TlsData, TlsEstablishedClientHook, TlsEstablishedServerHook
+from mitmproxy.proxy.layers.tls import TlsData, TlsEstablishedServerHook, TlsFailedServerHook
 from mitmproxy.proxy.layers.websocket import WebsocketLayer
-from mitmproxy.proxy.mode_specs import ProxyMode
 
-from proxy import refusals
-from proxy.lanes.exchange import Exchange
-from proxy.lanes.inspection import plain
+from proxy.lanes.inspection.connections import BEGINNING, beginning, client_of, established, server_named
 from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.http1 import MOST_WAITING, Http1Server
 from proxy.lanes.inspection.http2 import BACKLOG, Http2Client, Http2Server
 from proxy.lanes.inspection.inspectors import Inspectors, Plan
 from proxy.lanes.inspection.layer import LaneContext, Layer
-from proxy.lanes.inspection.messages import Cut, Ended, Reason, Spoiled, inspector_failed, too_large
-from proxy.lanes.inspection.servers import ServerConnection, describe
+from proxy.lanes.inspection.messages import Cut, Ended, Reason, inspector_failed
+from proxy.lanes.inspection.rules import Rules
+from proxy.lanes.inspection.servers import ServerConnection
 from proxy.lanes.inspection.stream import Stream
 from proxy.lanes.linger import Linger
-from proxy.lanes.misdirected import Addressee
-from proxy.log import DEBUG, ERROR
-from proxy.refusals import Refusal, RefusedError
+from proxy.log import DEBUG
+from proxy.refusals import RefusedError
 from proxy.session import Session
 from proxy.tls_leg import LegError, TlsLeg
 from proxy.upstream import ServerLeg
@@ -45,19 +40,15 @@ KEPT_MESSAGES: Final = 32
 """Messages of a WebSocket that an inspector finds in ``flow.websocket.messages``: the last ones."""
 NEW_SECONDS: Final = 2.0
 """For so long after the lane has begun, a first request is taken to be on its way."""
-REGULAR: Final = ProxyMode.parse("regular")
-LIFECYCLE: Final = frozenset(
-    {"client_connected", "server_connect", "server_connected", "tls_established_client", "tls_established_server"}
-)
 
 
 class InspectionLane:
     """Phase of a session whose requests inspectors see."""
 
     __slots__ = (
-        "addressee", "asked", "begun", "client_done", "client_full", "conn", "context", "early", "half",
+        "begun", "client_done", "client_full", "conn", "context", "early", "half",
         "host", "inspectors", "late", "layer", "leaving", "leg", "opened", "out", "pending_hooks", "port", "pumping",
-        "queue", "reading_client", "served", "servers", "session", "tasks", "upgraded",
+        "queue", "reading_client", "rules", "served", "servers", "session", "tasks", "upgraded",
     )  # fmt: skip
 
     def __init__(self, session: Session, inspectors: Inspectors, host: str, port: int, client: TlsLeg | None) -> None:
@@ -66,15 +57,13 @@ class InspectionLane:
         self.host = host
         self.port = port
         self.leg = client
-        self.addressee = Addressee(host)
+        self.rules = Rules(session, inspectors, host, port, secure=client is not None)
         self.servers: dict[Server, ServerConnection] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.queue: deque[events.Event] = deque()
         self.out: dict[Connection, list[bytes]] = {}
         self.pumping = False
         self.opened = session.loop.time()
-        self.asked = False
-        """A request has come."""
         self.served = False
         """A server has come and gone."""
         self.upgraded = False
@@ -90,25 +79,9 @@ class InspectionLane:
         self.late: asyncio.TimerHandle | None = None
         """Runs while a head has begun and is not whole."""
         self.half = False
-        self.conn = self._client()
+        self.conn = client_of(session, client)
         self.context = LaneContext(self.conn, inspectors.options)
         self.layer: Layer | None = None
-
-    def _client(self) -> Client:
-        session = self.session
-        transport = session.client
-        conn = Client(
-            peername=transport.get_extra_info("peername") or ("", 0),
-            sockname=transport.get_extra_info("sockname") or ("", 0),
-            timestamp_start=session.worker.wall() - (session.loop.time() - session.started),
-            state=ConnectionState.OPEN,
-            proxy_mode=REGULAR,
-            id=session.id,
-        )
-        if self.leg is not None:
-            describe(conn, self.leg)
-            conn.sni = (self.leg.tls.get_servername() or b"").decode("ascii", "replace") or None
-        return conn
 
     # --- the beginning ---
 
@@ -117,39 +90,37 @@ class InspectionLane:
         side: ServerLeg | None = None,
         early: bytes = b"",
         ends: Sequence[bool] = (),
+        hello: bytes | bytearray = b"",
     ) -> None:
         """Go on with legs that are up.
 
-        ``side`` is the judged server's; ``early``, ``ends``: what it did since.
+        ``side`` is the judged server's; ``early``, ``ends``: what it did since; ``hello`` is the client's ClientHello.
         """
         server = None
         if side is not None:
-            conn = self.context.server
-            conn.address = (self.host, self.port)
-            conn.sni = self.host
-            conn.tls = True
+            conn = server_named(self.context.server, self.host, self.port)
             server = self.servers[conn] = ServerConnection.judged(self.session, self, conn, side)
             conn.state = ConnectionState.OPEN
             conn.timestamp_start = conn.timestamp_tcp_setup = conn.timestamp_tls_setup
-        if LIFECYCLE.isdisjoint(self.around.hooks):
+        if BEGINNING.isdisjoint(self.around.hooks):
             self._go(server, early, ends)
         else:
             self.session.pause()
             if side is not None:
                 side.read(False)
-            self._task(self._introduce(server, early, ends))
+            self._task(self._introduce(server, early, ends, hello))
 
-    async def _introduce(self, server: ServerConnection | None, early: bytes, ends: Sequence[bool]) -> None:
+    async def _introduce(
+        self, server: ServerConnection | None, early: bytes, ends: Sequence[bool], hello: bytes | bytearray
+    ) -> None:
         """Tell inspectors of the connections. One that fails, or sets an error, ends them."""
         conn = self.conn
         try:
-            await self._notify(server_hooks.ClientConnectedHook(conn))
+            for hook in beginning(self.session, self.inspectors, self.around, self.context, hello):
+                await self._notify(hook)
             if server is not None:
-                data = server_hooks.ServerConnectionHookData(client=conn, server=server.conn)
-                await self._notify(server_hooks.ServerConnectHook(data))
-                await self._notify(server_hooks.ServerConnectedHook(data))
-                await self._notify(TlsEstablishedServerHook(TlsData(server.conn, self.context)))
-                await self._notify(TlsEstablishedClientHook(TlsData(conn, self.context)))
+                for hook in established(self.context, server.side.leg, self.leg):
+                    await self._notify(hook)
         except InspectorFailed as error:
             return self.session.abort(str(error))
         if conn.error or (server is not None and server.conn.error):
@@ -163,7 +134,7 @@ class InspectionLane:
             await rest
 
     def _go(self, server: ServerConnection | None, early: bytes, ends: Sequence[bool]) -> None:
-        self.layer = Layer(self.context, self, self.refuse)
+        self.layer = Layer(self.context, self.rules, self.rules.refuse)
         self.begun = True
         self.session.resume()
         if server is not None:
@@ -242,6 +213,11 @@ class InspectionLane:
         if conn.state & ConnectionState.CAN_READ:
             conn.state &= ~ConnectionState.CAN_READ
             self.pump(Ended(conn, cut))
+
+    @property
+    def around(self) -> Plan:
+        """What is called for the connection itself."""
+        return self.rules.plan(self.host)
 
     # --- the pump ---
 
@@ -411,7 +387,7 @@ class InspectionLane:
         if command.name == "websocket_message":
             messages = command.args()[0].websocket.messages
             del messages[:-KEPT_MESSAGES]
-            while len(messages) > 1 and sum(len(message.content) for message in messages) > self.limit():
+            while len(messages) > 1 and sum(len(message.content) for message in messages) > self.rules.limit():
                 del messages[0]
         if command.blocking:
             self.queue.append(events.HookCompleted(command))
@@ -520,7 +496,9 @@ class InspectionLane:
             if conn.error:
                 error = f"an inspector has forbidden the connection: {conn.error}"
             elif self.conn.tls and not conn.tls:
-                error = Reason.of(self.malformed("an inspector has sent what came through TLS to a server without it"))
+                error = Reason.of(
+                    self.rules.malformed("an inspector has sent what came through TLS to a server without it")
+                )
             else:
                 await server.connect([b"h2", b"http/1.1"] if self.conn.alpn == b"h2" else [b"http/1.1"])
         except RefusedError as refused:
@@ -531,10 +509,19 @@ class InspectionLane:
         if self.session.phase is not self:
             server.side.close(orderly=False)
             return
+        tls = server.side.leg
         if error is None:
             self.servers[conn] = server
             self._say(server_hooks.ServerConnectedHook(data))
+            if tls is not None:
+                self._say(TlsEstablishedServerHook(TlsData(conn, self.context, tls.tls)))
+        elif tls is not None:
+            conn.error = str(error)
+            self._say(server_hooks.ServerConnectedHook(data))
+            self._say(TlsFailedServerHook(TlsData(conn, self.context)))
+            self._say(server_hooks.ServerDisconnectedHook(data))
         else:
+            conn.error = conn.error or str(error)
             self._say(server_hooks.ServerConnectErrorHook(data))
         self.pump(events.OpenConnectionCompleted(command, error))
         if server.early and error is None:
@@ -552,109 +539,12 @@ class InspectionLane:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.session.broken(error)
 
-    # --- what streams ask ---
-
-    def admit(self, flow: http.HTTPFlow) -> Refusal | None:
-        """Say where the request goes, and whether it may be asked for on this connection."""
-        self.asked = True
-        request = flow.request
-        flow.metadata["sallyport_tenant"] = self.session.tenant.tenant
-        flow.metadata["sallyport_id"] = self.session.id
-        named = request.data.authority
-        host = request.headers.get_all("host")
-        if self.leg is None:
-            if (refusal := plain.admit(request, self.session.id)) is not None:
-                self.session.refused(refusal)
-            return refusal
-        if request.data.scheme != b"https":
-            return self.malformed("a scheme that is not that of the connection (RFC 9113 section 8.3.1)")
-        if not (named or (host and host[0])) and request.data.http_version != b"HTTP/1.0":
-            return self.malformed("no host is named (RFC 9110 section 7.2)")
-        request.data.host, request.data.port = self.host, self.port
-        if named and host and host != [named.decode("latin-1")] and not self.addressee.accepts(host[0].encode()):
-            return self.malformed("Host and :authority differ (RFC 9113 section 8.3.1)")
-        named = named or (host[0].encode("latin-1") if host else b"")
-        if not request.is_http2:
-            request.data.authority = b""
-        if named and not self.addressee.accepts(named) and self.session.worker.settings.tunnel.misdirected == "refuse":
-            refusal = refusals.misdirected(self.host, named.decode("latin-1"), self.session.id)
-            self.session.refused(refusal)
-            return refusal
-        return None
-
-    def answered(self, response: http.Response) -> None:
-        """A server's response has come."""
-        if self.leg is None:
-            plain.answer(response)
-
-    def plan(self, host: str) -> Plan:
-        """Which inspectors see the host, now: they may have been loaded again."""
-        return self.inspectors.plan(self.session.tenant.tenant, host)
-
-    @property
-    def around(self) -> Plan:
-        """What is called for the connection itself."""
-        return self.plan(self.host)
-
-    def malformed(self, why: str) -> Refusal:
-        """What is said of a request that breaks the rules of HTTP."""
-        refusal = refusals.bad_request(400, why, self.session.id, self.host)
-        self.session.refused(refusal)
-        return refusal
-
-    def unreadable(self, why: str) -> Refusal:
-        """What is said of a response that breaks the rules of HTTP."""
-        return self.refuse(ErrorCode.RESPONSE_VALIDATION_FAILED, why)
-
-    def refuse(self, code: ErrorCode, why: str) -> Refusal:
-        """What a client is told for one of mitmproxy's errors."""
-        if isinstance(why, Spoiled):
-            self.session.log(ERROR, "inspector failed", inspector=None, host=self.host, reason=str(why), action="block")
-            return inspector_failed("that has changed it", self.host, self.session.id)
-        if code in (ErrorCode.GENERIC_CLIENT_ERROR, ErrorCode.REQUEST_VALIDATION_FAILED, ErrorCode.DESTINATION_UNKNOWN):
-            return self.malformed(why)
-        if code is ErrorCode.CONNECT_FAILED:
-            refusal = refusals.connection_terminated(self.host, self.port, self.session.id, why)
-        elif code is ErrorCode.RESPONSE_VALIDATION_FAILED or "malformed" in why:
-            refusal = refusals.response_malformed(self.host, self.session.id)
-        else:
-            refusal = refusals.response_incomplete(self.host, self.session.id)
-        self.session.refused(refusal)
-        return refusal
-
-    def too_large(self, stream: Stream, request: bool) -> Refusal | None:
-        """What is said of a body beyond the limit; None: it is streamed."""
-        if self.inspectors.settings.on_large == "stream":
-            return None
-        refusal = too_large(request, self.limit(), self.host, self.session.id)
-        self.session.refused(refusal)
-        return refusal
-
-    def limit(self) -> int:
-        """Bytes of one body that may be buffered."""
-        return self.inspectors.settings.body_limit
-
-    def reserve(self, more: int) -> bool:
-        """Take so many bytes of what all buffered bodies of the worker may use."""
-        if more > self.inspectors.body_memory:
-            return False
-        self.inspectors.body_memory -= more
-        return True
-
-    def now(self) -> float:
-        """Seconds since 1970."""
-        return self.session.worker.wall()
-
-    def exchange(self, exchange: Exchange) -> None:
-        """A request and its response are through."""
-        self.session.exchange(exchange)
-
     # --- the end ---
 
     @property
     def busy(self) -> bool:
         """A request is under way, or the connection is so new that its first one must be."""
-        new = not self.asked and self.session.loop.time() - self.opened < NEW_SECONDS
+        new = not self.rules.asked and self.session.loop.time() - self.opened < NEW_SECONDS
         return self.layer is None or new or bool(self.layer.streams)
 
     def timed_out(self) -> None:

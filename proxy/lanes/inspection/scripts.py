@@ -31,8 +31,8 @@ NEVER_CALLED = frozenset(
     {
         "dns_error", "dns_request", "dns_response", "http_connect", "http_connect_error", "http_connect_upstream",
         "http_connected", "next_layer", "quic_start_client", "quic_start_server", "socks5_auth", "tcp_end", "tcp_error",
-        "tcp_message", "tcp_start", "tls_clienthello", "tls_failed_client", "tls_failed_server", "tls_start_client",
-        "tls_start_server", "udp_end", "udp_error", "udp_message", "udp_start",
+        "tcp_message", "tcp_start", "tls_start_client", "tls_start_server", "udp_end", "udp_error", "udp_message",
+        "udp_start",
     }
 )  # fmt: skip
 """Hooks of parts of mitmproxy that are not here: TLS, trust, listeners and what is no HTTP are Sallyport's own."""

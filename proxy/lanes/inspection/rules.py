@@ -1,0 +1,124 @@
+"""Who may ask for what in the inspection lane, what bodies may cost, and what is said where something may not be."""
+
+from __future__ import annotations
+
+from mitmproxy import http
+from mitmproxy.proxy.layers.http import ErrorCode
+
+from proxy import refusals
+from proxy.lanes.exchange import Exchange
+from proxy.lanes.inspection import plain
+from proxy.lanes.inspection.inspectors import Inspectors, Plan
+from proxy.lanes.inspection.messages import Spoiled, inspector_failed, too_large
+from proxy.lanes.inspection.stream import Stream
+from proxy.lanes.misdirected import Addressee
+from proxy.log import ERROR
+from proxy.refusals import Refusal
+from proxy.session import Session
+
+
+class Rules:
+    """What the streams of one connection ask; see :class:`proxy.lanes.inspection.stream.Lane`."""
+
+    __slots__ = ("addressee", "asked", "host", "inspectors", "port", "secure", "session")
+
+    def __init__(self, session: Session, inspectors: Inspectors, host: str, port: int, secure: bool) -> None:
+        self.session = session
+        self.inspectors = inspectors
+        self.host = host
+        self.port = port
+        self.secure = secure
+        """Requests come through TLS, for the one host; else each names its own."""
+        self.addressee = Addressee(host)
+        self.asked = False
+        """A request has come."""
+
+    def admit(self, flow: http.HTTPFlow) -> Refusal | None:
+        """Say where the request goes, and whether it may be asked for on this connection."""
+        self.asked = True
+        request = flow.request
+        flow.metadata["sallyport_tenant"] = self.session.tenant.tenant
+        flow.metadata["sallyport_id"] = self.session.id
+        named = request.data.authority
+        host = request.headers.get_all("host")
+        if not self.secure:
+            if (refusal := plain.admit(request, self.session.id)) is not None:
+                self.session.refused(refusal)
+            return refusal
+        if request.data.scheme != b"https":
+            return self.malformed("a scheme that is not that of the connection (RFC 9113 section 8.3.1)")
+        if not (named or (host and host[0])) and request.data.http_version != b"HTTP/1.0":
+            return self.malformed("no host is named (RFC 9110 section 7.2)")
+        request.data.host, request.data.port = self.host, self.port
+        if named and host and host != [named.decode("latin-1")] and not self.addressee.accepts(host[0].encode()):
+            return self.malformed("Host and :authority differ (RFC 9113 section 8.3.1)")
+        named = named or (host[0].encode("latin-1") if host else b"")
+        if not request.is_http2:
+            request.data.authority = b""
+        if named and not self.addressee.accepts(named) and self.session.worker.settings.tunnel.misdirected == "refuse":
+            refusal = refusals.misdirected(self.host, named.decode("latin-1"), self.session.id)
+            self.session.refused(refusal)
+            return refusal
+        return None
+
+    def answered(self, response: http.Response) -> None:
+        """A server's response has come."""
+        if not self.secure:
+            plain.answer(response)
+
+    def plan(self, host: str) -> Plan:
+        """Which inspectors see the host, now: they may have been loaded again."""
+        return self.inspectors.plan(self.session.tenant.tenant, host)
+
+    def malformed(self, why: str) -> Refusal:
+        """What is said of a request that breaks the rules of HTTP."""
+        refusal = refusals.bad_request(400, why, self.session.id, self.host)
+        self.session.refused(refusal)
+        return refusal
+
+    def unreadable(self, why: str) -> Refusal:
+        """What is said of a response that breaks the rules of HTTP."""
+        return self.refuse(ErrorCode.RESPONSE_VALIDATION_FAILED, why)
+
+    def refuse(self, code: ErrorCode, why: str) -> Refusal:
+        """What a client is told for one of mitmproxy's errors."""
+        if isinstance(why, Spoiled):
+            self.session.log(ERROR, "inspector failed", inspector=None, host=self.host, reason=str(why), action="block")
+            return inspector_failed("that has changed it", self.host, self.session.id)
+        if code in (ErrorCode.GENERIC_CLIENT_ERROR, ErrorCode.REQUEST_VALIDATION_FAILED, ErrorCode.DESTINATION_UNKNOWN):
+            return self.malformed(why)
+        if code is ErrorCode.CONNECT_FAILED:
+            refusal = refusals.connection_terminated(self.host, self.port, self.session.id, why)
+        elif code is ErrorCode.RESPONSE_VALIDATION_FAILED or "malformed" in why:
+            refusal = refusals.response_malformed(self.host, self.session.id)
+        else:
+            refusal = refusals.response_incomplete(self.host, self.session.id)
+        self.session.refused(refusal)
+        return refusal
+
+    def too_large(self, stream: Stream, request: bool) -> Refusal | None:
+        """What is said of a body beyond the limit; None: it is streamed."""
+        if self.inspectors.settings.on_large == "stream":
+            return None
+        refusal = too_large(request, self.limit(), self.host, self.session.id)
+        self.session.refused(refusal)
+        return refusal
+
+    def limit(self) -> int:
+        """Bytes of one body that may be buffered."""
+        return self.inspectors.settings.body_limit
+
+    def reserve(self, more: int) -> bool:
+        """Take so many bytes of what all buffered bodies of the worker may use."""
+        if more > self.inspectors.body_memory:
+            return False
+        self.inspectors.body_memory -= more
+        return True
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self.session.worker.wall()
+
+    def exchange(self, exchange: Exchange) -> None:
+        """A request and its response are through."""
+        self.session.exchange(exchange)
