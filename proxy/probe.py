@@ -18,7 +18,7 @@ from proxy.admission import Egress, ResolveError, Resolver
 from proxy.log import Log
 from proxy.snapshot import Snapshots
 from proxy.tls_leg import LegError
-from proxy.upstream import DialError, Judge, ServerLeg, dial
+from proxy.upstream import DialError, ServerLeg, dial, verdict_on
 from store.engine import DATABASE_FILE, Store
 
 
@@ -115,7 +115,7 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
         action = snapshot.errors.action_for(verdict.defects)
         return ProbeReport(host, port, address, verdict, action, None, None, None, ", ".join(waiter.reasons))
     handshake = handshake_of(tls, waiter.errors)
-    verdict, _ = Judge(clock).now(handshake, host, snapshot)
+    verdict, _ = verdict_on(handshake, host, snapshot, clock())
     return ProbeReport(
         host=host,
         port=port,

@@ -26,7 +26,7 @@ from proxy.leaves import DAY, Shown
 from proxy.log import WARNING
 from proxy.session import Session, State
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, costly, dial
+from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, dial
 
 ALERT_ACCESS_DENIED = 49
 ALERT_INTERNAL_ERROR = 80
@@ -173,20 +173,11 @@ class Tunnel:
             return
         host, snapshot, judge = self.host, session.tenant, session.worker.judge
         handshake = handshake_of(server.leg.tls, self.errors)
-        key = judge.key(handshake, host, snapshot)
-        if (verdict := judge.known(key)) is not None:
-            return self._judged(verdict)
-        if not costly(handshake):
-            verdict, until = judge.now(handshake, host, snapshot)
-            judge.keep(key, handshake, verdict, until)
+        if (verdict := judge.at_once(handshake, host, snapshot)) is not None:
             return self._judged(verdict)
 
         async def elsewhere() -> None:
-            verdict, until = await session.loop.run_in_executor(
-                session.worker.judging, judge.now, handshake, host, snapshot
-            )
-            judge.keep(key, handshake, verdict, until)
-            self._judged(verdict)
+            self._judged(await judge.elsewhere(handshake, host, snapshot))
 
         return session.run(elsewhere())
 

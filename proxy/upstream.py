@@ -12,6 +12,7 @@ import hashlib
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -275,6 +276,12 @@ def size(handshake: Handshake) -> int:
     return sum(map(len, handshake.encoded))
 
 
+def verdict_on(handshake: Handshake, host: Host, snapshot: Snapshot, moment: datetime) -> tuple[Verdict, datetime]:
+    """Judge; the verdict, and until when it may be kept. May run in a thread: it changes nothing."""
+    verdict = judge(handshake, host, snapshot.trust, moment, snapshot.own_keys)
+    return verdict, min(valid_until(verdict, moment), moment + timedelta(hours=1))
+
+
 class Judge:
     """Verdicts on finished handshakes, the recent ones kept.
 
@@ -282,9 +289,30 @@ class Judge:
     date in the chain changes it (an hour at most).
     """
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
+    def __init__(self, clock: Callable[[], datetime], thread: Executor) -> None:
         self.clock = clock
+        self.thread = thread
+        """For chains that may be expensive on purpose. One at a time, and nothing else waits for it."""
         self._kept: LRUCache[tuple[object, ...], tuple[Verdict, datetime]] = LRUCache(KEPT_VERDICTS)
+
+    def at_once(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> Verdict | None:
+        """The verdict, where it is kept or quickly found; else :meth:`elsewhere` is to be awaited."""
+        key = self.key(handshake, host, snapshot)
+        if (verdict := self.known(key)) is not None:
+            return verdict
+        if costly(handshake):
+            return None
+        verdict, until = verdict_on(handshake, host, snapshot, self.clock())
+        self.keep(key, handshake, verdict, until)
+        return verdict
+
+    async def elsewhere(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> Verdict:
+        """The verdict on what may take long."""
+        key = self.key(handshake, host, snapshot)
+        loop = asyncio.get_running_loop()
+        verdict, until = await loop.run_in_executor(self.thread, verdict_on, handshake, host, snapshot, self.clock())
+        self.keep(key, handshake, verdict, until)
+        return verdict
 
     def known(self, key: tuple[object, ...]) -> Verdict | None:
         """A kept verdict that still holds."""
@@ -299,12 +327,6 @@ class Judge:
             chain.update(der)
         unread = (handshake.unread, handshake.leaf_unread)
         return (snapshot.tenant, snapshot.serial, host.text, handshake.errors, unread, chain.digest())
-
-    def now(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> tuple[Verdict, datetime]:
-        """Judge; the verdict, and until when it may be kept. May run in a thread: it touches nothing of this object."""
-        moment = self.clock()
-        verdict = judge(handshake, host, snapshot.trust, moment, snapshot.own_keys)
-        return verdict, min(valid_until(verdict, moment), moment + timedelta(hours=1))
 
     def keep(self, key: tuple[object, ...], handshake: Handshake, verdict: Verdict, until: datetime) -> None:
         """Keep a verdict, unless its chain is so large that somebody may want the memory to be full of it."""

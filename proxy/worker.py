@@ -62,9 +62,9 @@ class Worker:
         self.loop = asyncio.get_running_loop()
         self.wall = time.time
         self.sessions: set[Session] = set()
-        self.judge = Judge(self.clock)
         self.judging = ThreadPoolExecutor(1, thread_name_prefix="judge")
         """One at a time: costly chains must not keep anything else from a thread, the change feed least of all."""
+        self.judge = Judge(self.clock, self.judging)
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
         self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)

@@ -10,7 +10,6 @@ from proxy.lanes.exchange import Exchange
 from proxy.lanes.inspection import plain
 from proxy.lanes.inspection.inspectors import Inspectors, Plan
 from proxy.lanes.inspection.messages import Spoiled, inspector_failed, too_large
-from proxy.lanes.inspection.stream import Stream
 from proxy.lanes.misdirected import Addressee
 from proxy.log import ERROR
 from proxy.refusals import Refusal
@@ -96,7 +95,7 @@ class Rules:
         self.session.refused(refusal)
         return refusal
 
-    def too_large(self, stream: Stream, request: bool) -> Refusal | None:
+    def too_large(self, request: bool) -> Refusal | None:
         """What is said of a body beyond the limit; None: it is streamed."""
         if self.inspectors.settings.on_large == "stream":
             return None

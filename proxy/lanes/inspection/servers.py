@@ -17,12 +17,12 @@ from mitmproxy.connection import Connection, ConnectionState, Server
 from certs.failures import defect_of_failure
 from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Verdict
-from certs.verify import Handshake, handshake_of
+from certs.verify import handshake_of
 from proxy import refusals
 from proxy.reach import reach
 from proxy.refusals import RefusedError
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import READ_LIMIT, ServerLeg, costly
+from proxy.upstream import READ_LIMIT, ServerLeg
 
 if TYPE_CHECKING:
     from proxy.session import Session
@@ -109,25 +109,14 @@ class ServerConnection:
         if leg is None or not leg.established:
             findings = Verdict.of([defect_of_failure(self._reasons)]).findings
             raise RefusedError(refusals.certificate(findings, host.text, session.id))
-        verdict = await self._verdict(handshake_of(leg.tls, self.errors), host)
+        handshake, judge = handshake_of(leg.tls, self.errors), session.worker.judge
+        verdict = judge.at_once(handshake, host, session.tenant)
+        if verdict is None:
+            verdict = await judge.elsewhere(handshake, host, session.tenant)
         if session.tenant.errors.action_for(verdict.defects) is not Action.ALLOW or not verdict.chain:
             raise RefusedError(refusals.certificate(verdict.findings, host.text, session.id))
         self.conn.sni = None if host.is_ip else host.text
         describe(self.conn, leg)
-
-    async def _verdict(self, handshake: Handshake, host: Host) -> Verdict:
-        session, judge = self.session, self.session.worker.judge
-        key = judge.key(handshake, host, session.tenant)
-        if (known := judge.known(key)) is not None:
-            return known
-        if costly(handshake):
-            verdict, until = await session.loop.run_in_executor(
-                session.worker.judging, judge.now, handshake, host, session.tenant
-            )
-        else:
-            verdict, until = judge.now(handshake, host, session.tenant)
-        judge.keep(key, handshake, verdict, until)
-        return verdict
 
     # --- what the leg tells its owner ---
 

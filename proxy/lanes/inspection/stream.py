@@ -63,7 +63,7 @@ class Lane(Protocol):
     def unreadable(self, why: str) -> Refusal:
         """What is said of a response that breaks the rules of HTTP."""
 
-    def too_large(self, stream: Stream, request: bool) -> Refusal | None:
+    def too_large(self, request: bool) -> Refusal | None:
         """What is said of a body beyond the limit; None: it is streamed."""
 
     def reserve(self, more: int) -> bool:
@@ -137,7 +137,7 @@ class Stream(HttpStream):
         if flow.response is not None:
             request.stream = False
         elif not event.end_stream and not request.stream and self._declared() > lane.limit():
-            if (refusal := lane.too_large(self, True)) is not None:
+            if (refusal := lane.too_large(True)) is not None:
                 yield from self._too_large(refusal)
                 return
             request.stream = True
@@ -199,7 +199,7 @@ class Stream(HttpStream):
             return
         response = flow.response
         if not event.end_stream and not response.stream and self._declared() > lane.limit():
-            if (refusal := lane.too_large(self, False)) is not None:
+            if (refusal := lane.too_large(False)) is not None:
                 yield from self._too_large(refusal)
                 return
             response.stream = True
@@ -230,7 +230,7 @@ class Stream(HttpStream):
         if size <= self.lane.limit() and (more <= 0 or self.lane.reserve(more)):
             self.reserved = max(self.reserved, size)
             return False
-        if (refusal := self.lane.too_large(self, request)) is not None:
+        if (refusal := self.lane.too_large(request)) is not None:
             yield from self._too_large(refusal)
             return True
         if request:
