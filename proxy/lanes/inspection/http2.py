@@ -114,6 +114,7 @@ class _Connection(BufferedH2Connection):
         frames = super()._acknowledge_settings()
         # What the peer allows is the most (RFC 7541 section 4.2): a table of 4 GiB need not be filled for it.
         if self.encoder.header_table_size > MOST_TABLE:
+            self.encoder.table_size_changes.pop()
             self.encoder.header_table_size = MOST_TABLE
         return frames
 

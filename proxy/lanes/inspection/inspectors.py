@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from mitmproxy.addons import core, proxyserver
 from mitmproxy.master import Master
 from mitmproxy.options import Options
 
-from certs.names import InvalidHost
+from certs.names import InvalidHost, parse_host
 from config.settings import Inspection
 from proxy.lanes.inspection.decoding import EXPANDED, bound
 from proxy.lanes.inspection.hooks import Caller, Hook
@@ -60,9 +60,27 @@ class Plan:
     request_body: bool
     """Some inspector needs the whole body of requests."""
     response_body: bool
+    scripts: tuple[Script, ...] = ()
 
 
 NOTHING = Plan({}, False, False)
+
+
+def planned(scripts: Sequence[Script]) -> Plan:
+    """What is called of these scripts, in their order."""
+    if not scripts:
+        return NOTHING
+    called: dict[str, list[Hook]] = {}
+    for script in scripts:
+        for member in script.members:
+            for name, function in member.hooks.items():
+                called.setdefault(name, []).append(Hook(script.name, name, function, script.settings))
+    return Plan(
+        {name: tuple(each) for name, each in called.items()},
+        any(script.wants("request") for script in scripts),
+        any(script.wants("response") for script in scripts),
+        tuple(scripts),
+    )
 
 
 class Inspectors:
@@ -76,7 +94,7 @@ class Inspectors:
         """Bytes of bodies that may still be buffered, over all flows."""
         self._hosts = _patterns("inspection.hosts", settings.hosts)
         self._scripts: list[Script] = []
-        self._plans: LRUCache[tuple[str, str], Plan] = LRUCache(KEPT_PLANS)
+        self._plans: LRUCache[tuple[str, ...], Plan] = LRUCache(KEPT_PLANS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: set[str] = set()
         self.options = Options()
@@ -228,29 +246,34 @@ class Inspectors:
             is_for(script.settings.tenants, tenant) for script in self._scripts
         )
 
-    def plan(self, tenant: str, host: str) -> Plan:
-        """What is called for flows of the host; :data:`NOTHING` where no inspector sees them."""
-        plan = self._plans.get((tenant, host))
+    def plan(self, tenant: str, *hosts: str) -> Plan:
+        """What is called for flows of the host, or of any of several; :data:`NOTHING` where no inspector sees them."""
+        key = (tenant, *hosts)
+        plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[tenant, host] = self._plan(tenant, host)
+            plan = self._plans[key] = self._plan(tenant, hosts)
         return plan
 
-    def _plan(self, tenant: str, host: str) -> Plan:
-        if not is_for(self.settings.tenants, tenant) or not self._hosts.match(host):
+    def _plan(self, tenant: str, hosts: Sequence[str]) -> Plan:
+        named = [_known(host) for host in hosts]
+        seen = [host for host in named if self._hosts.match(host)]
+        if not seen or not is_for(self.settings.tenants, tenant):
             return NOTHING
-        scripts = [s for s in self._scripts if is_for(s.settings.tenants, tenant) and s.hosts.match(host)]
-        if not scripts:
-            return NOTHING
-        called: dict[str, list[Hook]] = {}
-        for script in scripts:
-            for member in script.members:
-                for name, function in member.hooks.items():
-                    called.setdefault(name, []).append(Hook(script.name, name, function, script.settings))
-        return Plan(
-            {name: tuple(each) for name, each in called.items()},
-            any(script.wants("request") for script in scripts),
-            any(script.wants("response") for script in scripts),
-        )
+        scripts = [
+            script
+            for script in self._scripts
+            if is_for(script.settings.tenants, tenant) and any(map(script.hosts.match, seen))
+        ]
+        return planned(scripts)
+
+    def unseen(self, plan: Plan, tenant: str, host: str) -> Plan:
+        """What is called for flows of the host, without the scripts that the plan has already."""
+        mine = self.plan(tenant, host)
+        return planned([script for script in mine.scripts if script not in plan.scripts])
+
+    def together(self, plan: Plan, other: Plan) -> Plan:
+        """What is called where both are for a flow, in the order of the configuration."""
+        return planned([script for script in self._scripts if script in plan.scripts or script in other.scripts])
 
     def call(self, plan: Plan, event: hooks.Hook) -> Awaitable[None] | None:
         """Call those in the plan that are for the event; what to await, if anything. Raises InspectorFailed."""
@@ -295,6 +318,14 @@ def _complain(log: Log, inspector: str, event: str, error: BaseException) -> Non
     log.event(
         ERROR, "inspector failed", inspector=inspector, hook=event, reason=f"{type(error).__name__}: {error}"[:300]
     )
+
+
+def _known(host: str) -> str:
+    """A host as patterns know it, whoever has written it; nothing where it is none."""
+    try:
+        return parse_host(host).text if host else ""
+    except InvalidHost:
+        return ""
 
 
 def _name_of(addon: Any) -> str:

@@ -51,7 +51,7 @@ class Member:
     """What it does, by the hook's name."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Script:
     """A script that is loaded."""
 

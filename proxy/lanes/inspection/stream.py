@@ -21,6 +21,7 @@ from mitmproxy.proxy.layers.http import (
     ErrorCode,
     HttpErrorHook,
     HttpRequestHeadersHook,
+    HttpRequestHook,
     HttpResponseHeadersHook,
     HttpStream,
     RequestData,
@@ -41,6 +42,8 @@ from proxy.refusals import Refusal
 
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _PATH: Final = re.compile(rb"/[!-~\x80-\xff]*|\*").fullmatch
+MOST_REDIRECTS: Final = 3
+"""Times that inspectors may send one request on to another host whose inspectors have not seen it."""
 SOCKET_PIECE: Final = 4096
 """Bytes of a WebSocket that are looked at together: compressed, they can stand for a thousand times as many."""
 
@@ -56,6 +59,12 @@ class Lane(Protocol):
 
     def plan(self, host: str) -> Plan:
         """Which inspectors see the host."""
+
+    def joined(self, plan: Plan, host: str) -> tuple[Plan, Plan]:
+        """Those for the host that are not in the plan; and all together."""
+
+    def uninspected(self, host: str) -> Refusal:
+        """What is said of a request that was sent on to a host whose inspectors cannot see it."""
 
     def malformed(self, why: str) -> Refusal:
         """What is said of a request that breaks the rules of HTTP."""
@@ -86,6 +95,7 @@ class Stream(HttpStream):
         super().__init__(context, stream_id)
         self.lane = lane
         self.called: Plan = NOTHING
+        self.planned_for = ""
         self.failed: Refusal | None = None
         """An inspector has failed, or something else of ours: what the client is told."""
         self.reserved = 0
@@ -126,7 +136,7 @@ class Stream(HttpStream):
             self.failed = refusal
             yield from self._fail()
             return
-        self.called = lane.plan(request.data.host)
+        self.called, self.planned_for = lane.plan(request.data.host), request.host
         request.stream = not self.called.request_body
         yield HttpRequestHeadersHook(flow)
         if (yield from self.check_killed(True)):
@@ -163,9 +173,41 @@ class Stream(HttpStream):
 
     def make_server_connection(self) -> Out[bool]:
         """Ask for a connection; from now on the server knows of the request."""
+        if self.flow.request.host != self.planned_for and not (yield from self._redirected()):
+            return False
         connected = yield from super().make_server_connection()
         self.forwarded = bool(connected)
         return connected
+
+    def _redirected(self) -> Out[bool]:
+        """An inspector sends the request to another host: whoever is for that one sees it first. False: it ended."""
+        flow, request = self.flow, self.flow.request
+        for _ in range(MOST_REDIRECTS):
+            self.planned_for = request.host
+            unseen, self.called = self.lane.joined(self.called, request.host)
+            if not unseen.scripts:
+                return True
+            whole = self.client_state == self.state_done
+            if unseen.request_body and not whole:
+                self.failed = self.lane.uninspected(request.host)
+                yield from self._fail()
+                return False
+            together, self.called = self.called, unseen
+            yield HttpRequestHeadersHook(flow)
+            if not (yield from self.check_killed(True)) and flow.response is None and whole:
+                yield HttpRequestHook(flow)
+            self.called = together
+            if self.failed is not None or flow.error is not None:
+                yield from self.check_killed(True)
+                return False
+            if flow.response is not None:
+                yield from self._answer_early()
+                return False
+            if request.host == self.planned_for:
+                return True
+        self.failed = self.lane.uninspected(request.host)
+        yield from self._fail()
+        return False
 
     # --- the response ---
 
