@@ -24,7 +24,10 @@ def problems(settings: Settings) -> list[str]:
     """
     from proxy.admission import check_resolver_hosts
 
-    found = [common_store(settings), check_resolver_hosts(settings.resolver.hosts), inspectors(settings)]
+    found = [
+        common_store(settings), check_resolver_hosts(settings.resolver.hosts), never_log(settings),
+        inspectors(settings),
+    ]  # fmt: skip
     if is_fresh(settings.state_dir):
         found += [*missing_tenants(settings, {FIRST_TENANT}), *_ports(settings)]
     return [problem for problem in found if problem is not None]
@@ -40,6 +43,17 @@ def common_store(settings: Settings) -> str | None:
         parse_common_store(read_common_store(name))
     except ValueError as error:
         return f"trust.common_store: {locate(name)}: {error}; expected a PEM file of CA certificates"
+    return None
+
+
+def never_log(settings: Settings) -> str | None:
+    """What is wrong with the hosts of which nothing is logged."""
+    from proxy.log import never_logged
+
+    try:
+        never_logged(settings.log)
+    except ValueError as error:
+        return str(error)
     return None
 
 

@@ -146,6 +146,11 @@ def _check_files(settings: Settings, document: Document) -> None:
         document.add(("trust", "common_store"), str(error))
     if settings.log.file is not None and Path(settings.log.file).is_dir():
         document.add(("log", "file"), f"{settings.log.file} is a folder; expected a file's path")
+    belonging = {listener.tenant for listener in settings.listeners}
+    for tenant in settings.log.tenants:
+        if tenant not in belonging:
+            # A slip of the pen here would have more logged than somebody was promised.
+            document.add(("log", "tenants", tenant), f"no listener belongs to the tenant {tenant}")
     for place, inspector in enumerate(settings.inspection.addons):
         if inspector.script not in SHIPPED_INSPECTORS and not Path(inspector.script).is_file():
             shipped = ", ".join(SHIPPED_INSPECTORS)

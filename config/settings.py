@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +35,15 @@ LATER_DATABASES = ("postgresql", "postgres")
 TENANT_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 SHIPPED_INSPECTORS = ("archive", "block_url", "header_policy", "icap")
 """Values of ``script`` that are no file: what stands in the package ``addons``."""
+
+SECRET_FIELDS = frozenset(
+    {
+        "authorization", "proxy-authorization", "cookie", "set-cookie", "cookie2", "set-cookie2", "authentication-info",
+        "proxy-authentication-info", "x-api-key", "api-key", "apikey", "x-auth-token", "x-access-token", "x-csrf-token",
+        "x-xsrf-token", "x-amz-security-token", "x-vault-token", "private-token", "cf-access-jwt-assertion",
+    }
+)  # fmt: skip
+"""Header fields that carry credentials: they are never logged."""
 
 STORES_BY_NAME = ("certifi", "system")
 """The values of ``trust.common_store`` that are no file."""
@@ -161,6 +171,35 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _logged_field(value: str) -> str:
+    name = value.lower()
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]{1,64}", name):  # a token (RFC 9110, section 5.6.2)
+        raise ValueError(f"expected a header field's name, such as user-agent, got {value!r}")
+    if name in SECRET_FIELDS:
+        raise ValueError(f"{value} carries credentials, which are never logged; take it out of the list")
+    return name
+
+
+def _never_logged(value: str) -> str:
+    if value == "*":
+        raise ValueError("* is every host; to log no requests, set log.requests to false")
+    return _pattern(value)
+
+
+def _collector(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        port = url.port
+    except ValueError:
+        url, port = urlsplit(""), None
+    if url.scheme not in ("http", "https") or not url.hostname or port == 0 or not value.isprintable() or " " in value:
+        raise ValueError("expected an http or https URL, as in http://127.0.0.1:4318/v1/traces")
+    if "@" in url.netloc or url.query or url.fragment:
+        # The value is not repeated: what stands there may be a password.
+        raise ValueError("expected a URL without a user, a query and a fragment; OTEL_EXPORTER_OTLP_HEADERS takes keys")
+    return value
+
+
 def _tenant_pattern(value: str) -> str:
     if value != "*" and not re.fullmatch(TENANT_NAME, value):
         raise ValueError(f"expected * or a tenant's name, got {value!r}")
@@ -213,6 +252,17 @@ TenantName = Annotated[
 HostPattern = Annotated[
     str, AfterValidator(_pattern), Field(description="*, *.example.com or a host's name or address")
 ]
+NeverLogged = Annotated[
+    str, AfterValidator(_never_logged), Field(description="*.example.com or a host's name or address")
+]
+LoggedField = Annotated[
+    str, AfterValidator(_logged_field), Field(description="a header field's name, such as user-agent")
+]
+LoggedFields = Annotated[tuple[LoggedField, ...], Field(max_length=16, description="a list of up to 16 header fields")]
+Collector = Annotated[
+    str, AfterValidator(_collector), Field(description="an http or https URL, as in http://127.0.0.1:4318/v1/traces")
+]
+LinesPerSecond = Annotated[int, Field(ge=1, le=1_000_000)]
 TenantPattern = Annotated[str, AfterValidator(_tenant_pattern), Field(description="* or a tenant's name")]
 
 
@@ -323,12 +373,54 @@ class Tunnel(Section):
     misdirected: Literal["refuse", "pass"] = "refuse"
 
 
+class Privacy(Section):
+    """What the log and traces tell of clients and their requests."""
+
+    requests: bool = True
+    client: Literal["full", "network", "none"] = "full"
+    path: Literal["full", "none"] = "full"
+    query: Literal["none", "names", "full"] = "none"
+    request_headers: LoggedFields = Field(default=(), strict=False)
+    response_headers: LoggedFields = Field(default=(), strict=False)
+
+
+class TenantPrivacy(Section):
+    """The same for one tenant; what is null is as in ``log.privacy``."""
+
+    requests: bool | None = None
+    client: Literal["full", "network", "none"] | None = None
+    path: Literal["full", "none"] | None = None
+    query: Literal["none", "names", "full"] | None = None
+    request_headers: LoggedFields | None = Field(default=None, strict=False)
+    response_headers: LoggedFields | None = Field(default=None, strict=False)
+
+
 class Log(Section):
-    """Where the log goes (JSON lines), and how much of it."""
+    """Where the log goes (JSON lines), how much of it, and what is kept out of it."""
 
     file: FileName | None = None
     level: Literal["debug", "info", "warning", "error"] = "info"
     requests: bool = True
+    sample_above: LinesPerSecond | None = 1000
+    flood_above: LinesPerSecond | None = 100
+    privacy: Privacy = Privacy()
+    tenants: dict[TenantName, TenantPrivacy] = {}
+    never_log: tuple[NeverLogged, ...] = Field(default=(), strict=False)
+
+    def privacy_of(self, tenant: str) -> Privacy:
+        """What holds for a tenant: ``privacy``, but for what is set for the tenant."""
+        own = self.tenants.get(tenant)
+        if own is None:
+            return self.privacy
+        differing = {name: value for name, value in own if value is not None}
+        return self.privacy.model_copy(update=differing)
+
+
+class Tracing(Section):
+    """OpenTelemetry traces, sent with OTLP over HTTP."""
+
+    endpoint: Collector | None = None
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
 class Limits(Section):
@@ -368,6 +460,7 @@ class Settings(Section):
     signing: Signing = Signing()
     tunnel: Tunnel = Tunnel()
     log: Log = Log()
+    tracing: Tracing = Tracing()
     limits: Limits = Limits()
 
     @model_validator(mode="after")

@@ -2,6 +2,9 @@
 
 A worker must never wait for whoever reads its log, so a line is formatted and put aside, and a thread writes what has
 gathered. Where the reader is too slow, lines are dropped and counted, and the count is logged as soon as there is room.
+
+What names a host of ``log.never_log`` is not written at all. Under load a share of the request lines is written
+(:mod:`proxy.log_limits`), and of one event no more than a number of lines in a second.
 """
 
 from __future__ import annotations
@@ -14,7 +17,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from certs.mentions import Mentions
+from certs.names import InvalidHost
+from config.settings import Log as Settings
 from proxy.lanes.exchange import Exchange
+from proxy.log_limits import FloodGate, Sampler
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
@@ -25,20 +32,43 @@ CUT = 256
 MAX_WAITING = 4 << 20
 """Characters that may wait to be written."""
 GATHER_SECONDS = 0.1
+LEFT_OUT_SECONDS = 1.0
+"""How long after the first line that was left out of a flood it is said how many that were."""
 
 _quote = json.encoder.encode_basestring_ascii
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, default=str).encode
 
 
 class Log:
-    """Takes events, gives lines. ``wall`` tells the time in seconds since 1970."""
+    """Takes events, gives lines. ``wall`` tells the time in seconds since 1970.
 
-    def __init__(self, fd: int, level: str, source: str, wall: Callable[[], float]) -> None:
+    ``never``: hosts of which nothing is logged. ``sampler`` and ``flood`` bound what is written in a second.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        level: str,
+        source: str,
+        wall: Callable[[], float],
+        never: Mentions | None = None,
+        sampler: Sampler | None = None,
+        flood: FloodGate | None = None,
+    ) -> None:
         self.fd = fd
         self.level = LEVELS[level]
         self._source = _quote(source)
         self.wall = wall
+        self.never = never
         self.dropped = 0
+        """Lines that were lost since the last time that this was said."""
+        self.withheld = 0
+        """Lines that name a host of which nothing is logged."""
+        self.level_changed: list[Callable[[int], None]] = []
+        """Whom :meth:`set_level` tells."""
+        self._sampler = sampler
+        self._flood = flood
+        self._flood_told = True
         self.waiting: list[str] = []
         self.size = 0
         self.later: Callable[[float, Callable[[], None]], object] | None = None
@@ -55,8 +85,19 @@ class Log:
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._thread.start()
 
+    def set_level(self, level: str) -> None:
+        """Log from this level on, from now on: debug, info, warning or error. Raises ValueError for another."""
+        if level not in LEVELS:
+            raise ValueError(f"no level of the log: {level!r}; expected one of {', '.join(LEVELS)}")
+        self.level = LEVELS[level]
+        for tell in self.level_changed:
+            tell(self.level)
+
     def stop(self) -> None:
         """Write what is left, for two seconds at most."""
+        if self.later is not None:
+            self.later = _not_any_more
+            self._say_left_out()
         self._gathered()
         self._queue.put(None)
         if self._thread is not None:
@@ -71,6 +112,16 @@ class Log:
         """Log one event. Fields that are None or empty are left out."""
         if level < self.level:
             return
+        if self.never is not None and any(_names(self.never, value) for value in fields.values()):
+            self.withheld += 1
+            return
+        # Whoever asks for debug wants the whole story.
+        flood = self._flood if level > DEBUG else None
+        if flood is not None and self.later is not None and not flood.lets_through(event, self.wall()):
+            if self._flood_told:
+                self._flood_told = False
+                self.later(LEFT_OUT_SECONDS, self._say_left_out)
+            return
         self._put(self._line(level, event, fields))
 
     def request(self, about: str, exchange: Exchange) -> None:
@@ -81,6 +132,15 @@ class Log:
         if self.level > INFO:
             return
         x = exchange
+        if self.never is not None and self.is_withheld(x):
+            self.withheld += 1
+            return
+        sampled = ""
+        if self._sampler is not None and (stands := self._sampler.stands_for(x.ended)) != 1:
+            if not stands:
+                return
+            sampled = f',"sampled":{stands}'
+        more = members(x.more) if x.more else ""
         method = f',"method":{_quote(x.method)}' if x.method else ""
         path = f',"path":{_quote(x.path)}' if x.path else ""
         first = f',"first_byte_ms":{(x.first_byte - x.started) * 1e3:.2f}' if x.first_byte else ""
@@ -88,10 +148,25 @@ class Log:
         status = f',"status":{x.status}' if x.status else ""
         line = (
             f'{{"time":{x.ended or self.wall():.3f},"level":"info","event":"request","from":{self._source}{about}'
-            f',"protocol":"{x.protocol}"{method},"host":{_quote(x.host)}{path}{status},"request_bytes":{x.request_bytes}'
-            f',"response_bytes":{x.response_bytes}{first}{last},"outcome":"{x.outcome}"}}'
+            f',"protocol":"{x.protocol}"{method},"host":{_quote(x.host)}{path}{more}{status},"request_bytes":{x.request_bytes}'
+            f',"response_bytes":{x.response_bytes}{first}{last},"outcome":"{x.outcome}"{sampled}}}'
         )
         self._put(line if len(line) <= MAX_LINE else _cut(json.loads(line)))
+
+    def is_withheld(self, exchange: Exchange) -> bool:
+        """Whether nothing may be logged of a request, or what is to be told of it names a host of which that holds."""
+        never = self.never
+        return never is not None and (
+            never.covers(exchange.host)
+            or (":" in exchange.host and never.named_in(exchange.host))
+            or never.named_in(exchange.path)
+            or (exchange.more is not None and _names(never, exchange.more))
+        )
+
+    def _say_left_out(self) -> None:
+        self._flood_told = True
+        for event, count in self._flood.left_out().items() if self._flood is not None else ():
+            self._put(self._line(WARNING, "log lines left out", {"of": event, "count": count}))
 
     def _put(self, line: str) -> None:
         if self.later is None:
@@ -146,6 +221,37 @@ def members(fields: dict[str, Any]) -> str:
         elif value is not None:
             parts.append(f',"{name}":{_encode(value)}')
     return "".join(parts)
+
+
+def _names(never: Mentions, value: Any) -> bool:
+    """Whether a field's value names one of the hosts."""
+    if isinstance(value, str):
+        return never.named_in(value)
+    if isinstance(value, dict):
+        return any(_names(never, part) for part in value.values())
+    if isinstance(value, list | tuple):
+        return any(_names(never, part) for part in value)
+    return False
+
+
+def _not_any_more(seconds: float, work: Callable[[], None]) -> None:
+    """The loop is at its end: what is put aside now is written by :meth:`Log.stop` itself."""
+
+
+def never_logged(settings: Settings) -> Mentions | None:
+    """The hosts of which nothing is logged; None where there are none. Raises ValueError, for a start that says so."""
+    try:
+        return Mentions(settings.never_log) if settings.never_log else None
+    except InvalidHost as error:
+        raise ValueError(f"log.never_log: {error}") from None
+
+
+def open_log(settings: Settings, source: str, wall: Callable[[], float]) -> Log:
+    """The log as it is configured. Raises OSError where its file cannot be opened, ValueError as never_logged."""
+    sampler = Sampler(settings.sample_above) if settings.sample_above is not None else None
+    flood = FloodGate(settings.flood_above) if settings.flood_above is not None else None
+    never = never_logged(settings)
+    return Log(open_log_file(settings.file), settings.level, source, wall, never, sampler, flood)
 
 
 def _cut(whole: dict[str, Any]) -> str:

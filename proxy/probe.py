@@ -15,7 +15,7 @@ from certs.verify import handshake_of
 from config.common_store import read_common_store
 from config.settings import Settings
 from proxy.admission import Egress, ResolveError, Resolver
-from proxy.log import Log
+from proxy.log import Log, never_logged
 from proxy.snapshot import Snapshots
 from proxy.tls_leg import LegError
 from proxy.upstream import DialError, ServerLeg, dial, verdict_on
@@ -88,7 +88,8 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
         return _failed(blocked, f"the egress rules do not permit {', '.join(addresses)}")
     with Store.open(settings.state_dir / DATABASE_FILE, create=False) as store:
         common = parse_common_store(read_common_store(settings.trust.common_store))
-        snapshots = Snapshots(store, common, [tenant], Log(2, "error", "probe", lambda: clock().timestamp()), clock)
+        log = Log(2, "error", "probe", lambda: clock().timestamp(), never_logged(settings.log))
+        snapshots = Snapshots(store, common, [tenant], log, clock)
         snapshots.load()
     snapshot = snapshots.current.get(tenant)
     if snapshot is None:

@@ -97,8 +97,8 @@ class Session(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "about", "active", "deadline", "draining", "facts", "id", "listener", "loop", "peer", "phase", "port",
-        "snapshot", "started", "state", "task", "transport", "worker",
+        "about", "active", "deadline", "disclosure", "draining", "facts", "id", "listener", "loop", "peer", "phase",
+        "port", "shown", "snapshot", "started", "state", "task", "transport", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, listener: str, tenant: str, begin: Callable[[Session], Phase]) -> None:
@@ -107,6 +107,8 @@ class Session(asyncio.Protocol):
         self.listener = listener
         self.snapshot: Snapshot | None = worker.snapshots.current.get(tenant)
         self.id = secrets.token_hex(8)
+        self.disclosure = worker.disclosure(tenant)
+        """What may be told of the client and its requests."""
         self.state = State.HEAD
         self.started = self.active = self.loop.time()
         self.deadline = self.started + worker.limits.connect_head_timeout
@@ -114,6 +116,8 @@ class Session(asyncio.Protocol):
         self.task: asyncio.Task[None] | None = None
         self.draining = False
         self.peer = ""
+        self.shown = ""
+        """The client's address as the log may have it."""
         self.about = ""
         """What each line of the log about a request of this connection begins with."""
         self.facts: dict[str, Any] = {}
@@ -190,6 +194,7 @@ class Session(asyncio.Protocol):
         transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
         name = transport.get_extra_info("peername")
         self.peer = str(name[0]) if name else ""
+        self.shown = self.disclosure.client(self.peer)
         self.worker.sessions.add(self)
         if self.snapshot is None:
             self.close("no such tenant")
@@ -282,9 +287,14 @@ class Session(asyncio.Protocol):
     def log(self, level: int, event: str, **fields: Any) -> None:
         """Log an event of this connection."""
         log = self.worker.log
-        if level >= log.level:
-            tenant = self.snapshot.tenant if self.snapshot is not None else None
-            log.event(level, event, id=self.id, tenant=tenant, client=self.peer, **fields)
+        if level < log.level:
+            return
+        # An event that names no host is of the connection's, and none of a host that is never logged is.
+        if log.never is not None and log.never.covers(str(fields.get("host") or self.facts.get("host", ""))):
+            log.withheld += 1
+            return
+        tenant = self.snapshot.tenant if self.snapshot is not None else None
+        log.event(level, event, id=self.id, tenant=tenant, client=self.shown, **fields)
 
     def refused(self, refusal: Refusal) -> None:
         """Log a refusal."""
@@ -303,10 +313,10 @@ class Session(asyncio.Protocol):
 
     def exchange(self, exchange: Exchange) -> None:
         """A tap has seen a request and its response to their end."""
-        if self.worker.settings.log.requests:
+        if self.disclosure.requests:
             if not self.about:
                 tenant = self.snapshot.tenant if self.snapshot is not None else None
-                self.about = members({"id": self.id, "tenant": tenant, "client": self.peer})
+                self.about = members({"id": self.id, "tenant": tenant, "client": self.shown})
             self.worker.log.request(self.about, exchange)
         if self.draining and self.state is not State.CLOSED:
             self.loop.call_soon(self.drain)  # the bytes of this exchange are not sent yet

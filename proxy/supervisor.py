@@ -23,7 +23,7 @@ from config.settings import Listener, Settings, parse_bind
 from issuer.sockets import bind_unix
 from proxy.admission import check_resolver_hosts
 from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY, RELOAD
-from proxy.log import ERROR, INFO, WARNING, Log, open_log_file
+from proxy.log import ERROR, INFO, WARNING, Log, never_logged, open_log
 
 START_SECONDS = 30.0
 STEADY_SECONDS = 1.0
@@ -284,9 +284,13 @@ def run(settings: Settings, ready: Callable[[list[tuple[Listener, str]]], None])
     """
     if (problem := check_resolver_hosts(settings.resolver.hosts)) is not None:
         raise StartError(problem)
+    try:
+        never_logged(settings.log)
+    except ValueError as error:
+        raise StartError(str(error)) from None
     held = lock(settings)
     try:
-        log = Log(open_log_file(settings.log.file), settings.log.level, "supervisor", time.time)
+        log = open_log(settings.log, "supervisor", time.time)
         return asyncio.run(_run(settings, log, ready))
     finally:
         os.close(held)

@@ -32,9 +32,10 @@ from config.settings import Listener, Settings
 from issuer.client import IssuerClient
 from proxy.admission import Egress, Resolver
 from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY, RELOAD
+from proxy.disclosure import Disclosure, disclosure_for
 from proxy.leaves import Leaves
 from proxy.listeners.explicit import Explicit
-from proxy.log import ERROR, INFO, WARNING, Log, open_log_file
+from proxy.log import ERROR, INFO, WARNING, Log, open_log
 from proxy.session import Session
 from proxy.snapshot import Snapshot, Snapshots
 from proxy.upstream import Judge
@@ -78,8 +79,16 @@ class Worker:
         self.leaf_owner: dict[str, int | None] = {}
         self.servers: list[asyncio.Server] = []
         self.draining = asyncio.Event()
+        self._disclosures: dict[str, Disclosure] = {}
         self.faults = 0
         self.complained = 0.0
+
+    def disclosure(self, tenant: str) -> Disclosure:
+        """What may be told of the clients of a tenant, and of their requests."""
+        found = self._disclosures.get(tenant)
+        if found is None:
+            found = self._disclosures[tenant] = disclosure_for(self.settings.log, tenant)
+        return found
 
     def clock(self) -> datetime:
         """The time now, in UTC."""
@@ -181,6 +190,8 @@ class Worker:
         frames = traceback.extract_tb(error.__traceback__)
         # A library's assertion may quote what a client or server sent, which has no place in a log.
         reason = str(error).partition(":")[0][:100] if isinstance(error, AssertionError) else str(error)[:300]
+        if self.log.never is not None and self.log.never.named_in(reason):
+            reason = "not told: it names a host of log.never_log"
         where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
         self.log.event(ERROR, "fault", id=session, error=type(error).__name__, reason=reason, where=where)
 
@@ -252,7 +263,7 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    log = Log(open_log_file(settings.log.file), settings.log.level, f"worker {arguments.number}", time.time)
+    log = open_log(settings.log, f"worker {arguments.number}", time.time)
     with socket.socket(fileno=arguments.control) as control:
         try:
             asyncio.run(serve(settings, sockets, control, log))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from proxy.lanes.misdirected import Addressee
@@ -22,10 +22,11 @@ class Exchange:
     """A request and its response, for the log.
 
     ``protocol`` is "HTTP/1.1" (1.0 as well), "HTTP/2", "WebSocket" or "bytes". ``path`` has no query string, since
-    queries carry secrets and personal data. Sizes are bytes of body on the wire: after chunked framing and padding
-    are taken off, before content codings are. Times are those of the tap's clock, in seconds; ``first_byte`` and
-    ``status`` are 0 where no final response began. ``outcome``: "complete"; "upgraded" (bytes of another protocol
-    went both ways); "reset" (an endpoint gave the stream up); "cut" (the connection ended in the middle).
+    queries carry secrets and personal data, and may be empty (:mod:`proxy.disclosure`). Sizes are bytes of body on the
+    wire: after chunked framing and padding are taken off, before content codings are. Times are those of the tap's
+    clock, in seconds; ``first_byte`` and ``status`` are 0 where no final response began. ``outcome``: "complete";
+    "upgraded" (bytes of another protocol went both ways); "reset" (an endpoint gave the stream up); "cut" (the
+    connection ended in the middle).
     """
 
     protocol: str
@@ -39,6 +40,8 @@ class Exchange:
     first_byte: float = 0.0
     ended: float = 0.0
     outcome: str = "complete"
+    more: dict[str, Any] | None = None
+    """What else the tenant's settings let be told: ``query``, ``request_headers``, ``response_headers``."""
 
 
 class Unparsed(Exception):  # noqa: N818 - it is not the tap's error, but what became of the stream

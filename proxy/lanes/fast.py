@@ -48,7 +48,7 @@ class FastLane:
         """What the client has asked, until the server says anything: it may say that it does not want this client."""
         self.opened = session.loop.time()
         addressee = Addressee(host) if session.worker.settings.tunnel.misdirected == "refuse" else None
-        self.tap: Tap = make_tap(alpn, host, session.exchange, session.worker.wall, addressee)
+        self.tap: Tap = make_tap(alpn, host, session.exchange, session.worker.wall, addressee, session.disclosure)
         self.errors: list[tuple[int, int]] = []
         self.client_done = False
         self.server_done = False

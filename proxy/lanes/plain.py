@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from certs.names import Host
+from proxy.disclosure import DEFAULT, Disclosure
 from proxy.lanes import plain_commands as commands
 from proxy.lanes.exchange import Exchange
 from proxy.lanes.plain_core import PlainCore
@@ -53,10 +54,11 @@ class PlainLane:
         id: str,
         refused: Callable[[Refusal], None] = lambda _: None,
         pseudonym: str = PSEUDONYM,
+        disclosure: Disclosure = DEFAULT,
     ) -> None:
         self._client = client
         self._dial = dial
-        self._core = PlainCore(done, refused, clock, id, pseudonym)
+        self._core = PlainCore(done, refused, clock, id, pseudonym, disclosure)
         self._server: _ServerSide | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._client_paused = False

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import h11
 
 from proxy import refusals
+from proxy.disclosure import DEFAULT, Disclosure
 from proxy.lanes import plain_answer
 from proxy.lanes import plain_commands as commands
 from proxy.lanes import plain_heads as heads
-from proxy.lanes.exchange import MAX_METHOD, MAX_PATH, Exchange
+from proxy.lanes.exchange import MAX_METHOD, Exchange
 from proxy.lanes.plain_commands import Abort, Close, Command, Connect, DropServer, EndServer, Phase, ToClient, ToServer
 from proxy.refusals import Refusal, RefusedError
 
@@ -50,6 +51,7 @@ class PlainCore:
         clock: Callable[[], float],
         id: str,
         pseudonym: str,
+        disclosure: Disclosure = DEFAULT,
     ) -> None:
         self.phase = Phase.IDLE
         self.client_full = False
@@ -59,6 +61,7 @@ class PlainCore:
         self._clock = clock
         self._id = id
         self._pseudonym = pseudonym
+        self._disclosure = disclosure
         self._client = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._server: _Server | None = None
         self._held = bytearray()
@@ -219,7 +222,9 @@ class PlainCore:
         try:
             self._target = target = heads.read_target(method, request.target.decode("ascii"), self._id)
             self._exchange.host = target.authority
-            self._exchange.path = target.path.partition("?")[0][:MAX_PATH]
+            self._exchange.path = self._disclosure.path(target.path.encode())
+            if self._disclosure.more_of_request:
+                self._disclosure.tell_request(self._exchange, target.path.encode(), request.headers.raw_items())
             heads.check(request, target, self._id, self._pseudonym)
         except RefusedError as error:
             # Where the request ends is not to be believed after these, so nothing after it is read.
@@ -319,6 +324,8 @@ class PlainCore:
     def _respond(self, response: h11.Response) -> None:
         assert self._exchange is not None  # noqa: S101 - there is one from request to answer
         self._exchange.status, self._exchange.first_byte = response.status_code, self._clock()
+        if self._disclosure.more_of_response:
+            self._disclosure.tell_response(self._exchange, response.headers.raw_items())
         # A client that waits for 100 may or may not send its body after this (RFC 9110 10.1.1): do not guess.
         self._waits = close = self._client.they_are_waiting_for_100_continue
         response = heads.response_to_client(response, self._pseudonym, close)

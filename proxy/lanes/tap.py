@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from proxy.disclosure import DEFAULT, Disclosure
 from proxy.lanes.exchange import Detour, Exchange, Misdirected, Tap, Unparsed
 from proxy.lanes.misdirected import Addressee
 from proxy.lanes.tap_bytes import BytesTap
@@ -29,14 +30,15 @@ def make_tap(
     done: Callable[[Exchange], None],
     clock: Callable[[], float],
     addressee: Addressee | None = None,
+    disclosure: Disclosure = DEFAULT,
 ) -> Tap:
     """The tap for a connection whose legs agreed on ``alpn`` (b"": on nothing, which is HTTP/1).
 
     ``host`` is named where a request names none; ``done`` gets each exchange when it has ended. With an ``addressee``
-    the tap turns requests away that are not for it.
+    the tap turns requests away that are not for it. ``disclosure`` says what an exchange tells.
     """
     if alpn == b"h2":
-        return Http2Tap(host, done, clock, addressee)
+        return Http2Tap(host, done, clock, addressee, disclosure)
     if alpn in (b"http/1.1", b"http/1.0", b""):
-        return Http1Tap(host, done, clock, addressee)
+        return Http1Tap(host, done, clock, addressee, disclosure)
     return BytesTap(host, done, clock)

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from proxy.lanes.exchange import MAX_HOST, Detour, Exchange, Misdirected, Tap, Unparsed, path_of, readable
+from proxy.disclosure import DEFAULT, Disclosure, fields_of
+from proxy.lanes.exchange import MAX_HOST, Detour, Exchange, Misdirected, Tap, Unparsed, readable
 from proxy.lanes.http1_framing import ENDLESS, Direction, Place, closes
 from proxy.lanes.misdirected import Addressee
 
@@ -33,8 +34,8 @@ class Http1Tap(Tap):
     addressee from the server.
     """
 
-    __slots__ = ("_answered", "_broken", "_client", "_first_byte", "_open", "_raw", "_refused", "_server", "_started",
-                 "_upgrade", "_upload")  # fmt: skip
+    __slots__ = ("_answered", "_broken", "_client", "_disclosure", "_first_byte", "_open", "_raw", "_refused",
+                 "_server", "_started", "_upgrade", "_upload")  # fmt: skip
 
     def __init__(
         self,
@@ -42,8 +43,10 @@ class Http1Tap(Tap):
         done: Callable[[Exchange], None],
         clock: Callable[[], float],
         addressee: Addressee | None = None,
+        disclosure: Disclosure = DEFAULT,
     ) -> None:
         super().__init__(host, done, clock, "HTTP/1.1", addressee)
+        self._disclosure = disclosure
         self._client = Direction("client")
         self._server = Direction("server")
         self._open: list[Exchange] = []  # the first is the one that is, or will next be, answered
@@ -220,9 +223,11 @@ class Http1Tap(Tap):
             "HTTP/1.1",
             method.decode("ascii"),  # one of those that llhttp knows
             readable(host, MAX_HOST) if host else self.host,
-            path_of(target),
+            self._disclosure.path(target),
             started=self._started,
         )
+        if self._disclosure.more_of_request:
+            self._disclosure.tell_request(exchange, line[2], fields_of(head))
         self._open.append(exchange)
         # Without the Connection option it means nothing (RFC 9110 section 7.8), but a server might not mind.
         self._upgrade = _UPGRADE in low
@@ -289,6 +294,8 @@ class Http1Tap(Tap):
         exchange = self._open[0]
         exchange.status = status
         exchange.first_byte = self._first_byte
+        if self._disclosure.more_of_response:
+            self._disclosure.tell_response(exchange, fields_of(head))
         server.closing = closes(low, minor)
         if status in (204, 304) or exchange.method == "HEAD":
             server.expect(Place.HEAD)  # no body, whatever the head says (RFC 9112 section 6.3)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from proxy.lanes.exchange import MAX_HOST, MAX_METHOD, Detour, Exchange, Misdirected, Tap, Unparsed, path_of, readable
+from proxy.disclosure import DEFAULT, Disclosure
+from proxy.lanes.exchange import MAX_HOST, MAX_METHOD, Detour, Exchange, Misdirected, Tap, Unparsed, readable
 from proxy.lanes.http2_frames import (
     ACK,
     DEFAULT_FRAME,
@@ -54,8 +55,8 @@ class Http2Tap(Tap):
     reset is on its way) is skipped, its header blocks decoded all the same, since they change the table.
     """
 
-    __slots__ = ("_announced", "_broken", "_extended_connect", "client", "goaway", "last_opened", "last_promised",
-                 "server", "streams", "window")  # fmt: skip
+    __slots__ = ("_announced", "_broken", "_disclosure", "_extended_connect", "client", "goaway", "last_opened",
+                 "last_promised", "server", "streams", "window")  # fmt: skip
 
     def __init__(
         self,
@@ -63,8 +64,10 @@ class Http2Tap(Tap):
         done: Callable[[Exchange], None],
         clock: Callable[[], float],
         addressee: Addressee | None = None,
+        disclosure: Disclosure = DEFAULT,
     ) -> None:
         super().__init__(host, done, clock, "HTTP/2", addressee)
+        self._disclosure = disclosure
         self.client = Walk("client")
         self.server = Walk("server")
         self.streams: dict[int, _Stream] = {}
@@ -214,14 +217,17 @@ class Http2Tap(Tap):
         host = pseudo.get(b":authority") or next((value for name, value in fields if name == b"host"), b"")
         if self.addressee is not None and walk is self.client:
             self._must_be_here(self.addressee, stream, host, fields, ended=ended)
+        exchange = Exchange(
+            "HTTP/2",
+            readable(method, MAX_METHOD),
+            readable(host.lower(), MAX_HOST) if host else self.host,
+            self._disclosure.path(target),
+            started=self._clock(),
+        )
+        if self._disclosure.more_of_request:
+            self._disclosure.tell_request(exchange, target, fields)
         self.streams[stream] = _Stream(
-            Exchange(
-                "HTTP/2",
-                readable(method, MAX_METHOD),
-                readable(host.lower(), MAX_HOST) if host else self.host,
-                path_of(target),
-                started=self._clock(),
-            ),
+            exchange,
             "" if tunnel is None else "WebSocket" if tunnel == b"websocket" else "bytes",
             request_ended=ended,
         )
@@ -257,6 +263,8 @@ class Http2Tap(Tap):
         exchange = found.exchange
         exchange.status = int(status)
         exchange.first_byte = self._clock()
+        if self._disclosure.more_of_response:
+            self._disclosure.tell_response(exchange, fields)
         if found.tunnel and status < b"300":
             exchange.protocol = found.tunnel
             exchange.outcome = "upgraded"

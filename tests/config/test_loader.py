@@ -131,6 +131,11 @@ class TestPaths:
     def test_a_log_file_that_is_a_folder_is_refused(self, file: Path) -> None:
         assert only(file, "log:\n  file: .").path == "log.file"
 
+    def test_privacy_for_a_tenant_without_a_listener_is_refused(self, file: Path) -> None:
+        problem = only(file, "log:\n  tenants:\n    gests: {client: none}\n")
+        assert (problem.path, problem.line) == ("log.tenants.gests", 3)
+        assert problem.message == "no listener belongs to the tenant gests"
+
 
 class TestDefaults:
     def test_the_packaged_file_equals_the_models(self) -> None:

@@ -96,3 +96,52 @@ def test_two_listeners_can_not_have_one_port(binds: tuple[str, ...], expected: l
 def test_two_listeners_can_not_have_one_name() -> None:
     with pytest.raises(ValidationError, match=r"listeners\[1\]\.name: 'a' is the name of listeners\[0\] too"):
         Settings(listeners=(Listener(name="a", bind="127.0.0.1:0"), Listener(name="a", bind="127.0.0.1:0")))
+
+
+@pytest.mark.parametrize("name", ["Authorization", "proxy-authorization", "Cookie", "SET-COOKIE", "X-Api-Key"])
+@pytest.mark.parametrize("where", ["request_headers", "response_headers"])
+def test_a_header_field_that_carries_credentials_is_never_logged(name: str, where: str) -> None:
+    for section in ({"privacy": {where: ["via", name]}}, {"tenants": {"a": {where: [name]}}}):
+        with pytest.raises(ValidationError, match=f"{name} carries credentials, which are never logged"):
+            Settings.model_validate({"log": section})
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:", "ä", "a\n", "x" * 65])
+def test_what_is_no_header_fields_name_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="expected a header field's name"):
+        Settings.model_validate({"log": {"privacy": {"request_headers": [name]}}})
+
+
+def test_header_fields_that_are_logged_are_few_and_in_lower_case() -> None:
+    assert Settings.model_validate({"log": {"privacy": {"request_headers": ["Via"]}}}).log.privacy.request_headers == (
+        "via",
+    )
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"log": {"privacy": {"request_headers": [f"x-{n}" for n in range(17)]}}})
+
+
+def test_to_log_nothing_of_any_host_is_another_setting() -> None:
+    with pytest.raises(ValidationError, match=r"set log\.requests to false"):
+        Settings.model_validate({"log": {"never_log": ["*"]}})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:4318/v1/traces", "https://collector.example/v1/traces", "http://[::1]:4318/v1/traces"]
+)
+def test_a_collector_is_an_http_url(url: str) -> None:
+    assert Settings.model_validate({"tracing": {"endpoint": url}}).tracing.endpoint == url
+
+
+@pytest.mark.parametrize(
+    "url", ["", "collector:4318", "grpc://c.example", "http://", "http://h:99999/", "http://h:0/", "http://a b/"]
+)
+def test_what_is_no_http_url_takes_no_traces(url: str) -> None:
+    with pytest.raises(ValidationError, match="expected an http or https URL"):
+        Settings.model_validate({"tracing": {"endpoint": url}})
+
+
+def test_a_key_in_a_collectors_url_is_refused_and_not_repeated() -> None:
+    for url in ("http://me:s3cret@c.example/", "http://c.example/?key=s3cret"):
+        with pytest.raises(ValidationError) as caught:
+            Settings.model_validate({"tracing": {"endpoint": url}})
+        assert "s3cret" not in str(caught.value.errors()[0]["ctx"]["error"])

@@ -11,25 +11,29 @@ from typing import Any
 
 import pytest
 
+from certs.mentions import Mentions
+from config.settings import Log as Settings
 from proxy import log as module
 from proxy.lanes.exchange import Exchange
-from proxy.log import DEBUG, INFO, MAX_LINE, WARNING, Log, members, open_log_file
+from proxy.log import DEBUG, ERROR, INFO, MAX_LINE, WARNING, Log, members, open_log_file
+from proxy.log_limits import FloodGate, Sampler
 
 
 class Later:
     """A loop's ``call_later`` that a test lets happen."""
 
     def __init__(self) -> None:
-        self.due: list[Callable[[], None]] = []
+        self.due: list[tuple[float, Callable[[], None]]] = []
 
     def __call__(self, seconds: float, work: Callable[[], None]) -> None:
-        assert seconds == module.GATHER_SECONDS
-        self.due.append(work)
+        assert seconds in (module.GATHER_SECONDS, module.LEFT_OUT_SECONDS)
+        self.due.append((seconds, work))
 
-    def happen(self) -> None:
-        due, self.due = self.due, []
-        for work in due:
-            work()
+    def happen(self, seconds: float = module.GATHER_SECONDS) -> None:
+        due, self.due = self.due, [each for each in self.due if each[0] > seconds]
+        for after, work in due:
+            if after <= seconds:
+                work()
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -160,6 +164,120 @@ def test_what_waits_is_counted_to_the_last_character(tmp_path: Path) -> None:
     log.stop()
     assert [line["event"] for line in lines(tmp_path / "log")] == ["request", "log lines dropped"]
     assert log._backlog == 0
+
+
+def test_the_level_changes_while_it_runs(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log", "info")
+    told: list[int] = []
+    log.level_changed.append(told.append)
+    log.event(DEBUG, "admission")
+    log.set_level("debug")
+    log.event(DEBUG, "verdict")
+    log.set_level("warning")
+    log.event(INFO, "passed")
+    log.request("", exchange())
+    with pytest.raises(ValueError, match="no level of the log: 'loud'; expected one of debug, info, warning, error"):
+        log.set_level("loud")
+    assert [line["event"] for line in lines(tmp_path / "log")] == ["verdict"]
+    assert told == [DEBUG, WARNING]
+
+
+def test_what_else_is_told_of_a_request_is_in_its_line(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log")
+    log.request("", exchange(more={"query": "a&b", "request_headers": {"user-agent": 'x"y'}}))
+    (line,) = lines(tmp_path / "log")
+    assert line["query"] == "a&b"
+    assert line["request_headers"] == {"user-agent": 'x"y'}
+    assert "sampled" not in line
+
+
+def test_under_load_a_share_of_the_requests_is_written_and_every_refusal(tmp_path: Path) -> None:
+    later = Later()
+    log = Log(open_log_file(str(tmp_path / "log")), "info", "worker 1", lambda: 1.0, sampler=Sampler(10))
+    log.start(later)
+    for _ in range(110):
+        log.request("", exchange(ended=5.5))
+        log.event(WARNING, "refused")
+    log.request("", exchange(ended=6.5))
+    later.happen()
+    log.stop()
+    written = lines(tmp_path / "log")
+    requests = [line for line in written if line["event"] == "request"]
+    assert len(requests) == 10 + 9 + 1
+    assert sum(int(str(line.get("sampled", 1))) for line in requests) == 111
+    assert sum(line["event"] == "refused" for line in written) == 110
+
+
+def test_of_a_flood_of_one_event_the_number_is_said(tmp_path: Path) -> None:
+    later, now = Later(), [1.0]
+    log = Log(open_log_file(str(tmp_path / "log")), "debug", "worker 1", lambda: now[0], flood=FloodGate(2))
+    log.start(later)
+    for _ in range(5):
+        log.event(WARNING, "refused", host="a.example")
+        log.event(DEBUG, "verdict")
+    log.event(ERROR, "fault")
+    assert sorted(seconds for seconds, _ in later.due) == [module.GATHER_SECONDS, module.LEFT_OUT_SECONDS]
+    later.happen(module.LEFT_OUT_SECONDS)
+    now[0] = 2.0
+    for _ in range(4):
+        log.event(WARNING, "refused", host="a.example")
+    log.stop()
+    written = lines(tmp_path / "log")
+    assert sum(line["event"] == "refused" for line in written) == 4
+    assert sum(line["event"] == "verdict" for line in written) == 5
+    assert sum(line["event"] == "fault" for line in written) == 1
+    left_out = [line for line in written if line["event"] == "log lines left out"]
+    assert [(line["level"], line["of"], line["count"]) for line in left_out] == [
+        ("warning", "refused", 3), ("warning", "refused", 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"host": "bank.example"},
+        {"reason": "TLS with bank.example:443 failed"},
+        {"where": ["a.py:3", "https://bank.example/x"]},
+        {"message": "GET https%3A%2F%2Fbank.example%2F"},
+    ],
+)
+def test_an_event_that_names_a_host_that_is_never_logged_is_not_written(tmp_path: Path, fields: dict[str, Any]) -> None:
+    log = Log(open_log_file(str(tmp_path / "log")), "debug", "w", lambda: 1.0, never=Mentions(["bank.example"]))
+    log.event(ERROR, "inspector failed", **fields)
+    log.event(ERROR, "inspector failed", **{name: str(value).replace("bank", "shop") for name, value in fields.items()})
+    assert len(lines(tmp_path / "log")) == 1
+    assert "bank" not in (tmp_path / "log").read_text()
+    assert log.withheld == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"host": "bank.example"},
+        {"host": "bank.example:8443"},
+        {"path": "/go/https://bank.example/"},
+        {"more": {"query": "u=https%3A%2F%2Fbank.example"}},
+        {"more": {"request_headers": {"referer": "https://bank.example"}}},
+    ],
+)
+def test_a_request_that_names_a_host_that_is_never_logged_is_not_written(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    log = Log(open_log_file(str(tmp_path / "log")), "debug", "w", lambda: 1.0, never=Mentions(["bank.example"]))
+    log.request("", exchange(**fields))
+    log.request("", exchange())
+    assert [line["host"] for line in lines(tmp_path / "log")] == ["a.example"]
+    assert log.withheld == 1
+
+
+def test_a_log_is_made_as_it_is_configured(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"file": str(tmp_path / "log"), "level": "error", "never_log": ["bank.example"]})
+    log = module.open_log(settings, "worker 3", lambda: 1.0)
+    log.event(ERROR, "fault", reason="bank.example")
+    log.event(ERROR, "fault", reason="shop.example")
+    assert [(line["from"], line["reason"]) for line in lines(tmp_path / "log")] == [("worker 3", "shop.example")]
+    with pytest.raises(ValueError, match=r"^log\.never_log: a_b\.\.example: "):
+        module.never_logged(Settings.model_validate({"never_log": ["a_b..example"]}))
 
 
 def _all(fd: int) -> bytes:

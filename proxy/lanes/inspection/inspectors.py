@@ -112,7 +112,8 @@ class Inspectors:
     def load(self) -> None:
         """Load every script and give it the options. Raises ScriptError for the first that cannot be used."""
         logging.getLogger().addHandler(self._handler)
-        logging.getLogger().setLevel(logging.DEBUG if self.log.level <= DEBUG else logging.INFO)
+        self.log.level_changed.append(_listen_to)
+        _listen_to(self.log.level)
         for library in SILENT:
             logging.getLogger(library).setLevel(logging.WARNING)
         if reserved := sorted(LANE_OPTIONS.keys() & self.settings.options.keys()):
@@ -279,6 +280,11 @@ class Inspectors:
         """Call those in the plan that are for the event; what to await, if anything. Raises InspectorFailed."""
         called = plan.hooks.get(event.name)
         return self.caller.call(called, event.args()) if called else None
+
+
+def _listen_to(level: int) -> None:
+    """What is below a level need not be made into text."""
+    logging.getLogger().setLevel(logging.DEBUG if level <= DEBUG else logging.INFO)
 
 
 class _Master(Master):

@@ -6,6 +6,7 @@ from mitmproxy import http
 from mitmproxy.proxy.layers.http import ErrorCode
 
 from proxy import refusals
+from proxy.disclosure import Disclosure
 from proxy.lanes.exchange import Exchange
 from proxy.lanes.inspection import plain
 from proxy.lanes.inspection.inspectors import Inspectors, Plan
@@ -59,6 +60,11 @@ class Rules:
             self.session.refused(refusal)
             return refusal
         return None
+
+    @property
+    def disclosure(self) -> Disclosure:
+        """What is told of requests."""
+        return self.session.disclosure
 
     def answered(self, response: http.Response) -> None:
         """A server's response has come."""

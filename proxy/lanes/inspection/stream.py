@@ -35,7 +35,8 @@ from mitmproxy.proxy.layers.http import (
     SendHttp,
 )
 
-from proxy.lanes.exchange import MAX_HOST, MAX_METHOD, Exchange, path_of, readable
+from proxy.disclosure import Disclosure
+from proxy.lanes.exchange import MAX_HOST, MAX_METHOD, Exchange, readable
 from proxy.lanes.inspection.inspectors import NOTHING, Plan
 from proxy.lanes.inspection.messages import Informational, Out, Reason
 from proxy.refusals import Refusal
@@ -53,6 +54,10 @@ class Lane(Protocol):
 
     def admit(self, flow: http.HTTPFlow) -> Refusal | None:
         """Say where the request goes, and whether it may."""
+
+    @property
+    def disclosure(self) -> Disclosure:
+        """What is told of requests."""
 
     def answered(self, response: http.Response) -> None:
         """A server's response has come."""
@@ -125,9 +130,10 @@ class Stream(HttpStream):
         flow.request = request
         flow.live = True
         version = "HTTP/2" if request.is_http2 else "HTTP/1.1"
-        self.seen = Exchange(
-            version, request.method[:MAX_METHOD], "", path_of(request.data.path), started=request.timestamp_start
-        )
+        told, path = lane.disclosure, request.data.path
+        self.seen = Exchange(version, request.method[:MAX_METHOD], "", told.path(path), started=request.timestamp_start)
+        if told.more_of_request:
+            told.tell_request(self.seen, path, request.headers.fields)
         named = request.data.authority or request.headers.get("host", "").encode("latin-1", "replace")
         problem = _invalid(request, event.end_stream)
         refusal = lane.malformed(problem) if problem else lane.admit(flow)
@@ -375,6 +381,8 @@ class Stream(HttpStream):
             seen.status = self.failed.status
         elif self.flow.response is not None:
             seen.status = self.flow.response.status_code
+            if self.lane.disclosure.more_of_response:
+                self.lane.disclosure.tell_response(seen, self.flow.response.headers.fields)
         seen.request_bytes, seen.response_bytes = self.request_bytes, self.response_bytes
         seen.ended = self.lane.now()
         self.lane.exchange(seen)
