@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from config.settings import Settings
-from issuer.events import log_event
+from issuer.events import configure, log_event
 from issuer.service import Service
 from kms.providers.local import MASTER_KEY_FILE, KeyFileError, LocalProvider
 from store.engine import DATABASE_FILE, Store, StoreError
@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
     harden()
     try:
         settings = Settings.model_validate_json(sys.stdin.buffer.read())
+        configure(settings.log)
         listener = socket.socket(fileno=options.listen_fd)
         control = socket.socket(fileno=options.control_fd)
         control.setblocking(False)

@@ -84,14 +84,17 @@ class IssuerClient:
         self._pause = FIRST_PAUSE
         self._closed = False
 
-    async def leaf(self, tenant: str, host: str, key: str, server_not_after: float | None) -> IssuedLeaf:
+    async def leaf(
+        self, tenant: str, host: str, key: str, server_not_after: float | None, connection: str = ""
+    ) -> IssuedLeaf:
         """A leaf for ``host`` (normalised). ``key`` is the kind that the client can verify, ``ecdsa`` or ``rsa``.
 
-        ``server_not_after`` is when the server's own certificate ends; None where it showed none.
+        ``server_not_after`` is when the server's own certificate ends; None where it showed none. ``connection`` is
+        the id of the client's connection that it is for, which the issuer's log then names.
         Raises IssuerUnavailable.
         """
         kind: KeyKind = "rsa" if key == "rsa" else "ecdsa"
-        answer = await self._ask(LeafRequest(next(self._ids), tenant, host, kind, server_not_after))
+        answer = await self._ask(LeafRequest(next(self._ids), tenant, host, kind, server_not_after, connection))
         if not isinstance(answer, LeafAnswer):
             raise self._misfit(answer)
         return IssuedLeaf(
@@ -104,9 +107,9 @@ class IssuerClient:
             answer.generation,
         )
 
-    async def leaf_key(self, tenant: str, leaf_key: int) -> PrivateKey:
+    async def leaf_key(self, tenant: str, leaf_key: int, connection: str = "") -> PrivateKey:
         """The private key that goes with leaves of that ``leaf_key``. Raises IssuerUnavailable."""
-        answer = await self._ask(LeafKeyRequest(next(self._ids), tenant, leaf_key))
+        answer = await self._ask(LeafKeyRequest(next(self._ids), tenant, leaf_key, connection))
         if not isinstance(answer, LeafKeyAnswer):
             raise self._misfit(answer)
         try:

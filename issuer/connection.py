@@ -196,7 +196,10 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         if code in OUR_FAULTS and now - self._complained >= QUIET_SECONDS:
             self._complained = now
-            log_event("request_failed", "error", tenant=request.tenant, code=code.value, message=message)
+            log_event(
+                "request_failed", "error", id=request.connection, tenant=request.tenant, code=code.value,
+                message=message,
+            )  # fmt: skip
         self._send(Failure(request.id, code, message))
 
     def _send(self, answer: Answer) -> None:

@@ -42,6 +42,7 @@ class Wanted:
     host: Host
     key: KeyKind
     server_not_after: datetime | None
+    connection: str = ""
 
     @staticmethod
     def by(request: LeafRequest) -> Wanted:
@@ -52,7 +53,7 @@ class Wanted:
             raise Refusal(Code.INVALID_HOST, str(error)) from None
         end = request.server_not_after
         end_at = None if end is None else datetime.fromtimestamp(end, UTC)
-        return Wanted(request.id, request.tenant, host, request.key, end_at)
+        return Wanted(request.id, request.tenant, host, request.key, end_at, request.connection)
 
 
 class Issuance:
@@ -195,7 +196,7 @@ class Issuance:
         waiting = self._making.get(entry)
         if waiting is None:
             waiting = self._making[entry] = []
-            job = Job(working, key, wanted.host, wanted.server_not_after)
+            job = Job(working, key, wanted.host, wanted.server_not_after, wanted.connection)
             self._issuing.submit(job, partial(self._issued, entry, job))
         future: asyncio.Future[KeptLeaf] = self._loop.create_future()
         waiting.append(future)
@@ -206,6 +207,10 @@ class Issuance:
             # The store says that this CA is not the active one. The change feed will say so too, but later.
             self._drop(job.working)
         elif isinstance(outcome, KeptLeaf):
+            log_event(
+                "leaf_issued", "debug", id=job.connection, tenant=job.working.tenant, host=job.host.text,
+                source="minted" if outcome.serial else "stored", serial=outcome.serial,
+            )  # fmt: skip
             if self._keyring.holds(job.working) and job.working.leaf_keys.get(job.key.kind) is job.key:
                 self._kept[entry] = (outcome, *self._kept.get(entry, ()))[:KEPT_PER_HOST]
             self._since_checkpoint += 1

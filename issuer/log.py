@@ -43,6 +43,8 @@ class KeptLeaf:
     certificate: bytes
     not_after: datetime
     issued_at: datetime
+    serial: str = ""
+    """Hexadecimal; only where it was minted just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Job:
     key: HeldLeafKey
     host: Host
     server_not_after: datetime | None
+    connection: str = ""
+    """The id of the client's connection that it was first wanted for; for the log."""
 
 
 type Outcome = KeptLeaf | Refusal | Superseded | StoreError
@@ -110,7 +114,7 @@ class IssuanceLog:
         for (place, row), problem in zip(minted.items(), problems, strict=True):
             if problem is None:
                 jobs[place].key.hosts.add(row.host)
-            outcomes[place] = problem or KeptLeaf(row.certificate, row.not_after, row.issued_at)
+            outcomes[place] = problem or KeptLeaf(row.certificate, row.not_after, row.issued_at, row.serial)
         yield outcomes
 
     def limit(self, working: WorkingSet, server_not_after: datetime | None, now: datetime) -> datetime:

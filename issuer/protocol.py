@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import math
+import re
 import struct
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -26,6 +27,7 @@ _LENGTH = struct.Struct(">I")
 _JSON = json.JSONEncoder(separators=(",", ":"))
 _MAX_ID = 1 << 53
 _MAX_TEXT = 512
+_CONNECTION = re.compile("[0-9a-f]{0,32}").fullmatch
 # The instants that a datetime can hold, in seconds since 1970. X.509 dates end with the year 9999 (RFC 5280 4.1.2.5).
 _FIRST_INSTANT = -62_135_596_800.0
 _LAST_INSTANT = 253_402_300_799.0
@@ -52,13 +54,18 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LeafRequest:
-    """A leaf for ``host``; ``server_not_after`` is the end of the server's own certificate, None without one."""
+    """A leaf for ``host``; ``server_not_after`` is the end of the server's own certificate, None without one.
+
+    ``connection`` is the id of the client's connection that it is for: nothing but a name for the log, and "" where
+    there is none.
+    """
 
     id: int
     tenant: str
     host: str
     key: KeyKind
     server_not_after: float | None
+    connection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class LeafKeyRequest:
     id: int
     tenant: str
     leaf_key: int
+    connection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +154,26 @@ def encode_request(request: Request) -> bytes:
                     "host": request.host,
                     "key": request.key,
                     "server_not_after": request.server_not_after,
+                    "connection": request.connection,
                 }
             )
         case LeafKeyRequest():
             return _frame(
-                {"id": request.id, "op": "leaf_key", "tenant": request.tenant, "leaf_key": request.leaf_key},
+                {
+                    "id": request.id,
+                    "op": "leaf_key",
+                    "tenant": request.tenant,
+                    "leaf_key": request.leaf_key,
+                    "connection": request.connection,
+                }
             )
 
 
 def decode_request(frame: bytes) -> Request:
     """The request in a frame. Raises ProtocolError."""
     message = _object(frame)
+    # Workers of before an upgrade, which drain beside a new issuer, say none.
+    connection = _connection(message.pop("connection", ""))
     match message.pop("op", None):
         case "leaf":
             _keys(message, "id", "tenant", "host", "key", "server_not_after")
@@ -166,10 +183,11 @@ def decode_request(frame: bytes) -> Request:
                 _text(message, "host"),
                 _kind(message, "key"),
                 None if message["server_not_after"] is None else _instant(message, "server_not_after"),
+                connection,
             )
         case "leaf_key":
             _keys(message, "id", "tenant", "leaf_key")
-            return LeafKeyRequest(_id(message, "id"), _text(message, "tenant"), _id(message, "leaf_key"))
+            return LeafKeyRequest(_id(message, "id"), _text(message, "tenant"), _id(message, "leaf_key"), connection)
         case _:
             raise ProtocolError("a request without a known op")
 
@@ -260,6 +278,12 @@ def _text(message: dict[str, Any], name: str) -> str:
     value = message[name]
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
         raise ProtocolError(f"{name} is no text of at most {_MAX_TEXT} characters")
+    return value
+
+
+def _connection(value: Any) -> str:
+    if not isinstance(value, str) or not _CONNECTION(value):
+        raise ProtocolError("connection is no id of at most 32 hexadecimal digits")
     return value
 
 

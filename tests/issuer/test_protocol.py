@@ -31,7 +31,9 @@ from issuer.protocol import (
 REQUESTS: list[Request] = [
     LeafRequest(1, "default", "www.example", "ecdsa", 1_900_000_000.5),
     LeafRequest(2, "other-1", "xn--bcher-kva.example", "rsa", None),
+    LeafRequest(3, "default", "www.example", "ecdsa", None, "00ff00ff00ff00ff"),
     LeafKeyRequest((1 << 53) - 1, "default", 7),
+    LeafKeyRequest(4, "default", 7, "0" * 32),
 ]
 ANSWERS: list[Answer] = [
     LeafAnswer(3, b"\x30leaf", (b"\x30one", b"\x30two"), 7, 8, 9, 1_900_000_000.0, 1_890_000_000.25),
@@ -95,6 +97,13 @@ def test_what_does_not_fit_into_a_frame_is_not_sent() -> None:
         encode_answer(LeafAnswer(3, b"\x30" * 60_000, (), 7, 8, 9, 1.0, 1.0))
 
 
+def test_a_worker_that_names_no_connection_is_understood() -> None:
+    for name, request_ in (("leaf", REQUESTS[0]), ("leaf_key", REQUESTS[3])):
+        message = json.loads(frame_of(encode_request(request_)))
+        assert (message["op"], message.pop("connection")) == (name, "")
+        assert decode_request(json.dumps(message).encode()) == request_
+
+
 GOOD = {"id": 1, "op": "leaf", "tenant": "t", "host": "h.example", "key": "ecdsa", "server_not_after": None}
 
 
@@ -106,6 +115,12 @@ GOOD = {"id": 1, "op": "leaf", "tenant": "t", "host": "h.example", "key": "ecdsa
         {"id": 1 << 53},
         {"id": "1"},
         {"id": 1.0},
+        {"connection": "g"},
+        {"connection": "0" * 33},
+        {"connection": "AB"},
+        {"connection": "ab\n"},
+        {"connection": None},
+        {"connection": 7},
         {"op": "sign"},
         {"op": None},
         {"tenant": None},
