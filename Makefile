@@ -36,7 +36,7 @@ lock: ## resolve requirements.lock anew (UPGRADE=1: to the newest versions)
 	"$$scratch/uv/bin/python" -m pip install -qq --disable-pip-version-check "uv==$(UV_VERSION)" && \
 	cp requirements.lock "$$scratch/requirements.lock" && \
 	"$$scratch/uv/bin/uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	    --python-version 3.12 --extra dev $(if $(UPGRADE),--upgrade) pyproject.toml -o "$$scratch/requirements.lock" && \
+	    --python-version 3.12 --extra dev --extra tracing $(if $(UPGRADE),--upgrade) pyproject.toml -o "$$scratch/requirements.lock" && \
 	if grep -n -e '://' -e '^-' -e ' @ ' "$$scratch/requirements.lock"; then \
 	    echo "lock: a place crept into the lock; it was left as it is" >&2; exit 1; \
 	fi && cp "$$scratch/requirements.lock" requirements.lock

@@ -33,10 +33,12 @@ AT_MOST = 7 * DAY
 class Issuer(Protocol):
     """The part of the issuer's client that is used here."""
 
-    async def leaf(self, tenant: str, host: str, key: str, server_not_after: float | None) -> IssuedLeaf:
+    async def leaf(
+        self, tenant: str, host: str, key: str, server_not_after: float | None, connection: str = ""
+    ) -> IssuedLeaf:
         """A leaf for the host; raises issuer.client.IssuerUnavailable."""
 
-    async def leaf_key(self, tenant: str, leaf_key: int) -> PrivateKey:
+    async def leaf_key(self, tenant: str, leaf_key: int, connection: str = "") -> PrivateKey:
         """The private key of a leaf; raises issuer.client.IssuerUnavailable."""
 
 
@@ -122,8 +124,9 @@ class Leaves:
         key: str,
         server_not_after: float | None,
         done: Callable[[Shown | Exception], None],
+        connection: str,
     ) -> None:
-        """Get the leaf from the issuer: one question for all who wait for it.
+        """Get the leaf from the issuer: one question for all who wait for it, under the first one's connection id.
 
         ``done`` gets it, or why there is none: issuer.client.IssuerUnavailable, or a fault of ours.
         """
@@ -133,29 +136,37 @@ class Leaves:
             return
         self._waiting[question] = [done]
         # Eager: the question goes out in this turn of the loop.
-        work = self._answer(question, snapshot, host, key, server_not_after)
+        work = self._answer(question, snapshot, host, key, server_not_after, connection)
         task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
         if not task.done():
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _answer(
-        self, question: tuple[object, ...], snapshot: Snapshot, host: str, key: str, server_not_after: float | None
+        self,
+        question: tuple[object, ...],
+        snapshot: Snapshot,
+        host: str,
+        key: str,
+        server_not_after: float | None,
+        connection: str,
     ) -> None:
         outcome: Shown | Exception
         try:
-            outcome = await self._ask(snapshot, host, key, server_not_after)
+            outcome = await self._ask(snapshot, host, key, server_not_after, connection)
         except Exception as error:  # noqa: BLE001 - nothing carries on: everyone who waits is told
             outcome = error
         for done in self._waiting.pop(question):
             done(outcome)
 
-    async def _ask(self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None) -> Shown:
+    async def _ask(
+        self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None, connection: str
+    ) -> Shown:
         self.asked += 1
-        issued = await self.issuer.leaf(snapshot.tenant, host, key, server_not_after)
+        issued = await self.issuer.leaf(snapshot.tenant, host, key, server_not_after, connection)
         identity = self._identities.get((snapshot.tenant, issued.leaf_key, issued.chain))
         if identity is None:
-            private = await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key)
+            private = await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key, connection)
             identity = Identity(leaf_context(issued.chain, private), spki(private))
             self._identities[(snapshot.tenant, issued.leaf_key, issued.chain)] = identity
         shown = shown_as(issued, identity)

@@ -14,7 +14,7 @@ import os
 import queue
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from certs.mentions import Mentions
@@ -57,6 +57,7 @@ class Log:
     ) -> None:
         self.fd = fd
         self.level = LEVELS[level]
+        self.source = source
         self._source = _quote(source)
         self.wall = wall
         self.never = never
@@ -112,7 +113,7 @@ class Log:
         """Log one event. Fields that are None or empty are left out."""
         if level < self.level:
             return
-        if self.never is not None and any(_names(self.never, value) for value in fields.values()):
+        if self.never is not None and any(names_one_of(self.never, value) for value in fields.values()):
             self.withheld += 1
             return
         # Whoever asks for debug wants the whole story.
@@ -160,7 +161,7 @@ class Log:
             never.covers(exchange.host)
             or (":" in exchange.host and never.named_in(exchange.host))
             or never.named_in(exchange.path)
-            or (exchange.more is not None and _names(never, exchange.more))
+            or (exchange.more is not None and names_one_of(never, exchange.more))
         )
 
     def _say_left_out(self) -> None:
@@ -223,14 +224,14 @@ def members(fields: dict[str, Any]) -> str:
     return "".join(parts)
 
 
-def _names(never: Mentions, value: Any) -> bool:
-    """Whether a field's value names one of the hosts."""
+def names_one_of(never: Mentions, value: Any) -> bool:
+    """Whether a field's value, or one within it, names one of the hosts."""
     if isinstance(value, str):
         return never.named_in(value)
-    if isinstance(value, dict):
-        return any(_names(never, part) for part in value.values())
+    if isinstance(value, Mapping):
+        return any(names_one_of(never, part) for part in value.values())
     if isinstance(value, list | tuple):
-        return any(_names(never, part) for part in value)
+        return any(names_one_of(never, part) for part in value)
     return False
 
 

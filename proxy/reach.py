@@ -18,11 +18,15 @@ async def reach(session: Session, host: Host, port: int, protocol: asyncio.Proto
     Raises RefusedError where name, rules or network forbid it.
     """
     worker, id_ = session.worker, session.id
+    began = session.loop.time()
     try:
         addresses = await worker.resolver.resolve(host, session.peer)
     except ResolveError as error:
         raise RefusedError(refusals.unresolved(host.text, id_, error.timed_out, str(error))) from None
     permitted = tuple(address for address in addresses if worker.egress.permits(address))
+    if session.followed:
+        session.stage("admission", began, listener=session.listener, host=host.text, port=port,
+                      egress="permitted" if permitted else "denied", addresses=permitted or addresses)  # fmt: skip
     if not permitted:
         raise RefusedError(refusals.destination_prohibited(host.text, addresses[0] if addresses else None, id_))
     try:

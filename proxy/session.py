@@ -97,8 +97,8 @@ class Session(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "about", "active", "deadline", "disclosure", "draining", "facts", "id", "listener", "loop", "peer", "phase",
-        "port", "shown", "snapshot", "started", "state", "task", "transport", "worker",
+        "about", "active", "deadline", "disclosure", "draining", "entered", "facts", "id", "listener", "loop", "peer",
+        "phase", "port", "shown", "snapshot", "started", "state", "task", "trace", "transport", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, listener: str, tenant: str, begin: Callable[[Session], Phase]) -> None:
@@ -110,7 +110,7 @@ class Session(asyncio.Protocol):
         self.disclosure = worker.disclosure(tenant)
         """What may be told of the client and its requests."""
         self.state = State.HEAD
-        self.started = self.active = self.loop.time()
+        self.started = self.active = self.entered = self.loop.time()
         self.deadline = self.started + worker.limits.connect_head_timeout
         self.transport: asyncio.Transport | None = None
         self.task: asyncio.Task[None] | None = None
@@ -122,6 +122,7 @@ class Session(asyncio.Protocol):
         """What each line of the log about a request of this connection begins with."""
         self.facts: dict[str, Any] = {}
         """What the log says of the connection at its end: host, address, defects, versions."""
+        self.trace = worker.tracer.begin(self.id) if worker.tracer is not None else None
         self.phase: Phase = begin(self)
 
     # --- states, their time limits, their work ---
@@ -131,7 +132,8 @@ class Session(asyncio.Protocol):
         if state not in TRANSITIONS[self.state]:
             raise RuntimeError(f"a connection cannot go from {self.state.name} to {state.name}")
         self.state = state
-        self.deadline = self.loop.time() + seconds
+        self.entered = self.loop.time()
+        self.deadline = self.entered + seconds
         if phase is not None:
             self.phase = phase
 
@@ -196,6 +198,8 @@ class Session(asyncio.Protocol):
         self.peer = str(name[0]) if name else ""
         self.shown = self.disclosure.client(self.peer)
         self.worker.sessions.add(self)
+        if self.followed:
+            self.log(DEBUG, "accepted", listener=self.listener)
         if self.snapshot is None:
             self.close("no such tenant")
 
@@ -281,6 +285,9 @@ class Session(asyncio.Protocol):
         level = INFO if state in (State.HELLO, State.CLIENT) or not orderly else DEBUG
         self.log(level, "connection", state=state.name.lower(), reason=reason,
                  ms=round((self.loop.time() - self.started) * 1e3, 1), **self.facts)  # fmt: skip
+        if self.trace is not None and self.worker.tracer is not None:
+            self.worker.tracer.finish(self.trace, self, state.name.lower(), reason, orderly)
+            self.trace = None
 
     # --- the log ---
 
@@ -296,8 +303,32 @@ class Session(asyncio.Protocol):
         tenant = self.snapshot.tenant if self.snapshot is not None else None
         log.event(level, event, id=self.id, tenant=tenant, client=self.shown, **fields)
 
+    @property
+    def followed(self) -> bool:
+        """Somebody wants to know of each stage: the log at level debug, or a trace."""
+        return self.trace is not None or self.worker.log.level <= DEBUG
+
+    def stage(self, name: str, began: float | None = None, **fields: Any) -> None:
+        """A part of the connection's way is behind it; the next begins. To be called where it is ``followed``.
+
+        ``began`` is the loop's time; without it, the stage has begun with the state, or with the end of the last one.
+        """
+        began, self.entered = self.entered if began is None else began, self.loop.time()
+        if self.trace is not None:
+            self.trace.stage(name, began, self.entered, fields)
+        self.log(DEBUG, name, ms=round((self.entered - began) * 1e3, 2), **fields)
+
+    def has_taken(self, lane: str) -> None:
+        """The connection is a lane's from here on."""
+        if self.trace is not None:
+            self.trace.lane = lane
+        if self.worker.log.level <= DEBUG:
+            self.log(DEBUG, "lane", lane=lane, **self.facts)
+
     def refused(self, refusal: Refusal) -> None:
         """Log a refusal."""
+        if self.trace is not None:
+            self.trace.refusal = refusal
         self.log(
             WARNING, "refused", host=refusal.host, port=self.facts.get("port"), address=self.facts.get("address"),
             status=refusal.status, error=refusal.error, details=refusal.details,
@@ -318,6 +349,8 @@ class Session(asyncio.Protocol):
                 tenant = self.snapshot.tenant if self.snapshot is not None else None
                 self.about = members({"id": self.id, "tenant": tenant, "client": self.shown})
             self.worker.log.request(self.about, exchange)
+            if self.trace is not None:
+                self.trace.request(exchange)
         if self.draining and self.state is not State.CLOSED:
             self.loop.call_soon(self.drain)  # the bytes of this exchange are not sent yet
 

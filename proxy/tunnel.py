@@ -163,6 +163,7 @@ class Tunnel:
             if self.raw:
                 return self._failed(("the server spoke before the handshake",))
             session.deadline = session.loop.time() + session.worker.limits.tls_timeout
+            session.entered = session.loop.time()
             server.begin(session.tenant.server_context, self.host, hello.alpn)
         return None
 
@@ -172,20 +173,28 @@ class Tunnel:
         if session.state is not State.SERVER or server.leg is None:
             return
         host, snapshot, judge = self.host, session.tenant, session.worker.judge
+        if session.followed:
+            session.stage("server handshake", tls=server.leg.tls.get_protocol_version_name(),
+                          alpn=_text(server.leg.tls.get_alpn_proto_negotiated()),
+                          address=session.facts.get("address"))  # fmt: skip
         handshake = handshake_of(server.leg.tls, self.errors)
+        made = judge.made
         if (verdict := judge.at_once(handshake, host, snapshot)) is not None:
-            return self._judged(verdict)
+            return self._judged(verdict, "kept" if judge.made == made else "judged")
 
         async def elsewhere() -> None:
-            self._judged(await judge.elsewhere(handshake, host, snapshot))
+            self._judged(await judge.elsewhere(handshake, host, snapshot), "judged")
 
         return session.run(elsewhere())
 
-    def _judged(self, verdict: Verdict) -> None:
+    def _judged(self, verdict: Verdict, source: str) -> None:
         session = self.session
         if session.state is not State.SERVER:
             return
         action = session.tenant.errors.action_for(verdict.defects)
+        if session.followed:
+            session.stage("verdict", defects=[defect.value for defect in verdict.defects], action=action.value,
+                          source=source)  # fmt: skip
         if not verdict.ok:
             session.facts |= {"defects": [defect.value for defect in verdict.defects], "action": action.value}
         if action is not Action.ALLOW or not verdict.chain:
@@ -251,8 +260,8 @@ class Tunnel:
         assert self.hello is not None  # noqa: S101 - known since the state SERVER
         kind = "rsa" if snapshot.signing_ca_is_rsa and not self.hello.ecdsa else "ecdsa"
         if (shown := leaves.kept(snapshot, host, kind, server_not_after)) is not None:
-            return self._show(shown)
-        return leaves.ask(snapshot, host, kind, server_not_after, self._answered)
+            return self._show(shown, "cache")
+        return leaves.ask(snapshot, host, kind, server_not_after, self._answered, session.id)
 
     def _answered(self, outcome: Shown | Exception) -> None:
         """The issuer has answered, or will not."""
@@ -261,7 +270,7 @@ class Tunnel:
             return  # the client did not wait
         try:
             if isinstance(outcome, Shown):
-                self._show(outcome)
+                self._show(outcome, "issuer")
             elif isinstance(outcome, IssuerUnavailable):
                 # Without a leaf there is no TLS to tell the client in.
                 session.log(WARNING, "no leaf", host=self.host.text, reason=str(outcome))
@@ -271,8 +280,11 @@ class Tunnel:
         except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection; the others wait for their leaf
             session.broken(error)
 
-    def _show(self, shown: Shown) -> None:
+    def _show(self, shown: Shown, source: str) -> None:
         session, server = self.session, self.server
+        if session.followed:
+            serial = f"{shown.certificate.get_serial_number():x}"
+            session.stage("leaf", host=self.host.text, source=source, serial=serial)
         tls = shown.connection()
         first = bytes(self.buffer)
         self.buffer.clear()
@@ -280,6 +292,7 @@ class Tunnel:
         if session.state is State.ANSWER:
             assert self.refusal is not None  # noqa: S101 - set with the state
             tls.set_app_data(HTTP_PROTOCOLS)
+            session.has_taken("answer")
             lane = AnswerLane(session, TlsLeg(tls, session.client, accepting=True), self.refusal)
             session.phase = lane
             lane.data(first)
@@ -307,16 +320,20 @@ class Tunnel:
         session.facts |= {
             "server_tls": server.leg.tls.get_protocol_version_name(),
             "client_tls": leg.tls.get_protocol_version_name(),
-            "alpn": alpn.decode("ascii", "replace"),
+            "alpn": _text(alpn),
         }
+        if session.followed:
+            session.stage("client handshake", tls=session.facts["client_tls"], alpn=session.facts["alpn"])
         inspectors = session.worker.inspectors
         host = self.host.text
         if inspectors is not None and alpn in HTTP_OR_NONE and inspectors.inspects(session.tenant.tenant, host):
             from proxy.lanes.inspection.lane import InspectionLane
 
+            session.has_taken("inspection")
             inspection = InspectionLane(session, inspectors, host, self.port, leg)
             session.to(State.OPEN, 0, inspection)
             return inspection.begin(server, bytes(self.early), self.ends, self.reader.message)
+        session.has_taken("fast")
         lane = FastLane(session, leg, server, alpn, host)
         server.owner = lane
         session.to(State.OPEN, 0, lane)
@@ -356,6 +373,7 @@ class Tunnel:
         waiting = session.state is State.LEAF
         session.to(State.ANSWER, limits.leaf_timeout + limits.tls_timeout)
         if self.leg is not None:
+            session.has_taken("answer")
             session.phase = AnswerLane(session, self.leg, refusal)  # the client's handshake is under way already
         elif not waiting:
             self._leaf(None)
@@ -391,3 +409,7 @@ class Tunnel:
             session.task = None
         self.server.owner = NOBODY
         self.server.close(orderly)
+
+
+def _text(alpn: bytes) -> str:
+    return alpn.decode("ascii", "replace")

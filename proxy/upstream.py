@@ -293,6 +293,8 @@ class Judge:
         self.clock = clock
         self.thread = thread
         """For chains that may be expensive on purpose. One at a time, and nothing else waits for it."""
+        self.made = 0
+        """Verdicts that were made, and not found among those that are kept."""
         self._kept: LRUCache[tuple[object, ...], tuple[Verdict, datetime]] = LRUCache(KEPT_VERDICTS)
 
     def at_once(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> Verdict | None:
@@ -302,6 +304,7 @@ class Judge:
             return verdict
         if costly(handshake):
             return None
+        self.made += 1
         verdict, until = verdict_on(handshake, host, snapshot, self.clock())
         self.keep(key, handshake, verdict, until)
         return verdict
@@ -310,6 +313,7 @@ class Judge:
         """The verdict on what may take long."""
         key = self.key(handshake, host, snapshot)
         loop = asyncio.get_running_loop()
+        self.made += 1
         verdict, until = await loop.run_in_executor(self.thread, verdict_on, handshake, host, snapshot, self.clock())
         self.keep(key, handshake, verdict, until)
         return verdict

@@ -43,6 +43,7 @@ from store.engine import DATABASE_FILE, Store, StoreError
 
 if TYPE_CHECKING:
     from proxy.lanes.inspection.inspectors import Inspectors
+    from proxy.tracing import Tracer
 
 SWEEP_SECONDS = 1.0
 DRAIN_SECONDS = 0.1
@@ -79,6 +80,7 @@ class Worker:
         self.leaf_owner: dict[str, int | None] = {}
         self.servers: list[asyncio.Server] = []
         self.draining = asyncio.Event()
+        self.tracer = _tracer(settings, log)
         self._disclosures: dict[str, Disclosure] = {}
         self.faults = 0
         self.complained = 0.0
@@ -99,6 +101,8 @@ class Worker:
         self.snapshots.load()
         if self.inspectors is not None:
             self.inspectors.start()
+        if self.tracer is not None:
+            self.tracer.start(self.loop.call_later)
         for listener, listening in self.sockets:
 
             def session(name: str = listener.name, tenant: str = listener.tenant) -> Session:
@@ -127,6 +131,8 @@ class Worker:
         await asyncio.sleep(0)
         if self.inspectors is not None:
             await self.inspectors.stop()
+        if self.tracer is not None:
+            await self.tracer.stop()
         following.cancel()
         commands.cancel()
         await self.issuer.close()
@@ -209,6 +215,17 @@ def _inspectors(settings: Settings, log: Log) -> Inspectors | None:
     except ScriptError as error:
         raise ValueError(str(error)) from error
     return inspectors
+
+
+def _tracer(settings: Settings, log: Log) -> Tracer | None:
+    """What sends traces, where they are wanted. Raises ValueError where its libraries are not installed."""
+    if settings.tracing.endpoint is None:
+        return None
+    try:
+        from proxy.tracing import Tracer
+    except ImportError as error:
+        raise ValueError(f"tracing.endpoint: {error.name} is missing; install sallyport[tracing]") from error
+    return Tracer(settings.tracing, log.source, log)
 
 
 def _loop_fault(worker: Worker, context: dict[str, object]) -> None:

@@ -33,6 +33,7 @@ class TestLock:
     def test_it_holds_every_dependency_with_a_hash_and_no_address(self) -> None:
         pinned = set(re.findall(r"^([a-z0-9.-]+)==", LOCK, re.MULTILINE))
         asked = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+        asked += PROJECT["optional-dependencies"]["tracing"]
         names = {re.split(r"[^A-Za-z0-9._-]", text)[0].lower().replace("_", "-").replace(".", "-") for text in asked}
         assert names <= pinned
         for entry in re.split(r"\n(?=\S)", LOCK.strip()):

@@ -52,6 +52,8 @@ class AnswerLane:
             if self.answer is None:
                 if not leg.handshake(data):
                     return
+                if session.followed:
+                    session.stage("client handshake", tls=leg.tls.get_protocol_version_name())
                 answer = self._answer()
                 data = b""
             else:

@@ -67,10 +67,12 @@ class Explicit:
 
             inspection = InspectionLane(session, inspectors, "", 0, None)
             session.to(State.PLAIN, 0, inspection)
+            session.has_taken("inspection")
             inspection.begin()
             return inspection.data(bytes(self.buffer))
         lane = ForwardLane(session)
         session.to(State.PLAIN, 0, lane)
+        session.has_taken("plain")
         return lane.data(bytes(self.buffer))
 
     async def _resolve(self, host: Host, port: int) -> None:
@@ -86,6 +88,9 @@ class Explicit:
         """Answer the CONNECT; TCP to the server opens while the client prepares its ClientHello."""
         session = self.session
         permitted = tuple(address for address in addresses if session.worker.egress.permits(address))
+        if session.followed:
+            session.stage("admission", session.started, listener=session.listener, host=host.text, port=port,
+                          egress="permitted" if permitted else "denied", addresses=permitted or addresses)  # fmt: skip
         if not permitted:
             refused = addresses[0] if addresses else None
             return session.say(refusals.destination_prohibited(host.text, refused, session.id))

@@ -59,12 +59,16 @@ class Issuer:
         self.ca = Authority.root()
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.asked: list[tuple[str, str, str, float | None]] = []
+        self.connections: list[str] = []
         self.keys = 0
         self.go = asyncio.Event()
         self.fails: Exception | None = None
         self.signing_ca = 1
 
-    async def leaf(self, tenant: str, host: str, key: str, server_not_after: float | None) -> IssuedLeaf:
+    async def leaf(
+        self, tenant: str, host: str, key: str, server_not_after: float | None, connection: str = ""
+    ) -> IssuedLeaf:
+        self.connections.append(connection)
         self.asked.append((tenant, host, key, server_not_after))
         await self.go.wait()
         if self.fails is not None:
@@ -72,7 +76,8 @@ class Issuer:
         leaf = self.ca.leaf(host, key=self.key)
         return IssuedLeaf(leaf.raw, (self.ca.raw,), 5, self.signing_ca, NOW + 5 * DAY, NOW + 3 * DAY, 1)
 
-    async def leaf_key(self, tenant: str, leaf_key: int) -> PrivateKey:
+    async def leaf_key(self, tenant: str, leaf_key: int, connection: str = "") -> PrivateKey:
+        self.connections.append(connection)
         self.keys += 1
         return self.key
 
@@ -83,8 +88,8 @@ def snapshot(tenant: str = "default", signing_ca: int = 1) -> Snapshot:
 
 async def gather(leaves: Leaves, *questions: tuple[Any, ...]) -> list[Shown | Exception]:
     got: list[Shown | Exception] = []
-    for question in questions:
-        leaves.ask(*question, got.append)
+    for number, question in enumerate(questions):
+        leaves.ask(*question, got.append, f"c{number}")
     cast("Issuer", leaves.issuer).go.set()
     for _ in range(50):
         await asyncio.sleep(0)
@@ -101,6 +106,8 @@ def test_however_many_wait_the_issuer_is_asked_once() -> None:
         assert len({id(one) for one in got}) == 2
         assert [host for _, host, _, _ in issuer.asked] == ["one.example", "two.example"]
         assert issuer.keys <= 2
+        # What the issuer logs has the id of the first who asked.
+        assert set(issuer.connections) == {"c0", "c5"}
         assert leaves.kept(*question) is got[0]
         assert leaves.hits == 1
 
@@ -197,7 +204,7 @@ def test_a_session_is_resumed_with_the_leaf_that_it_began_with_and_no_other(vers
 
 def test_a_leaf_with_another_key_than_its_own_is_a_fault() -> None:
     class Mixed(Issuer):
-        async def leaf_key(self, tenant: str, leaf_key: int) -> PrivateKey:
+        async def leaf_key(self, tenant: str, leaf_key: int, connection: str = "") -> PrivateKey:
             return ec.generate_private_key(ec.SECP256R1())
 
     async def scenario() -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from mitmproxy.connection import Client
 from mitmproxy.exceptions import AddonHalt
 
 from config.settings import Inspector
@@ -65,6 +66,8 @@ class Caller:
         """By inspector and kind: ``error``, ``timeout``, ``blocks``."""
         self.running: Hook | None = None
         self.since = 0.0
+        self.given: Sequence[Any] = ()
+        """What the running hook was called with."""
         self._told: tuple[Hook, float] | None = None
         self._main = threading.main_thread().ident or 0
         self._stop = threading.Event()
@@ -87,7 +90,7 @@ class Caller:
         for place, hook in enumerate(hooks):
             try:
                 self.since = time.monotonic()
-                self.running = hook
+                self.running, self.given = hook, arguments
                 result = hook.function(*arguments)
                 self.running = None
             except AddonHalt:
@@ -95,7 +98,7 @@ class Caller:
                 return None
             except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, it is acted on
                 self.running = None
-                self._failed(hook, error)
+                self._failed(hook, error, arguments)
                 continue
             if result is not None and inspect.isawaitable(result):
                 return self._rest(hooks, place, result, arguments)
@@ -105,24 +108,29 @@ class Caller:
         hook = hooks[place]
         try:
             async with asyncio.timeout(hook.settings.timeout):
-                await _Steps(self, hook, first)
+                await _Steps(self, hook, first, arguments)
         except AddonHalt:
             return
         except TimeoutError as error:
-            self._failed(hook, Overdue() if not str(error) else error)
+            self._failed(hook, Overdue() if not str(error) else error, arguments)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is acted on
-            self._failed(hook, error)
+            self._failed(hook, error, arguments)
         if (more := self.call(hooks[place + 1 :], arguments)) is not None:
             await more
 
-    def _failed(self, hook: Hook, error: BaseException) -> None:
+    def connection(self) -> str:
+        """The id of the connection that the running hook was called for; "" where none is running, or for none."""
+        return _connection_of(self.given) if self.running is not None else ""
+
+    def _failed(self, hook: Hook, error: BaseException, arguments: Sequence[Any]) -> None:
         late = isinstance(error, Overdue)
         self.failures[hook.inspector, "timeout" if late else "error"] += 1
         reason = f"no end within {hook.settings.timeout:g} s" if late else f"{type(error).__name__}: {error}"
         frames = traceback.extract_tb(error.__traceback__)
         where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
         self.log.event(
-            ERROR, "inspector failed", inspector=hook.inspector, hook=hook.name, reason=reason[:300], where=where,
+            ERROR, "inspector failed", id=_connection_of(arguments), inspector=hook.inspector, hook=hook.name,
+            reason=reason[:300], where=where,
             action=hook.settings.on_error,
         )  # fmt: skip
         if hook.settings.on_error == "block":
@@ -140,8 +148,8 @@ class Caller:
                 self._told = (hook, since)
                 self.failures[hook.inspector, "blocks"] += 1
                 self.log.event(
-                    WARNING, "inspector blocks", inspector=hook.inspector, hook=hook.name,
-                    seconds=round(for_seconds, 1), where=self._where(),
+                    WARNING, "inspector blocks", id=_connection_of(self.given), inspector=hook.inspector,
+                    hook=hook.name, seconds=round(for_seconds, 1), where=self._where(),
                 )  # fmt: skip
             if for_seconds > hook.settings.timeout:
                 signal.pthread_kill(self._main, OVERDUE_SIGNAL)
@@ -157,11 +165,22 @@ class Caller:
             raise Overdue
 
 
+def _connection_of(arguments: Sequence[Any]) -> str:
+    """The id of the client's connection that a hook's argument is about: a flow, a connection, or data of one."""
+    for argument in arguments:
+        context = getattr(argument, "context", argument)
+        client = getattr(context, "client_conn", None) or getattr(context, "client", None) or context
+        if isinstance(client, Client):
+            return client.id
+    return ""
+
+
 class _Steps:
     """An awaitable, watched in each of its steps: between them it does not have the event loop."""
 
-    def __init__(self, caller: Caller, hook: Hook, inner: Awaitable[Any]) -> None:
+    def __init__(self, caller: Caller, hook: Hook, inner: Awaitable[Any], given: Sequence[Any]) -> None:
         self._caller = caller
+        self._given = given
         self._hook = hook
         self._inner = inner
         self._deadline = time.monotonic() + hook.settings.timeout
@@ -171,7 +190,7 @@ class _Steps:
         caller, value, thrown = self._caller, None, None
         while True:
             caller.since = time.monotonic()
-            caller.running = self._hook
+            caller.running, caller.given = self._hook, self._given
             try:
                 wanted = steps.send(value) if thrown is None else steps.throw(thrown)
             except StopIteration:

@@ -99,7 +99,7 @@ class Inspectors:
         self._said: set[str] = set()
         self.options = Options()
         self.master = _Master(self.options)
-        self._handler = _ToLog(log)
+        self._handler = _ToLog(log, self.caller)
         # mitmproxy's own addon manager never calls a hook of a script: the options must not, either.
         self.options.changed.connect(self._options_changed)
         loader = Loader(self.master)
@@ -297,9 +297,10 @@ class _Master(Master):
 class _ToLog(logging.Handler):
     """What inspectors (and mitmproxy) log, as events of the worker's log."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, caller: Caller) -> None:
         super().__init__()
         self._log = log
+        self._caller = caller
 
     def emit(self, record: logging.LogRecord) -> None:
         level = (
@@ -310,7 +311,10 @@ class _ToLog(logging.Handler):
             else (INFO if record.levelno >= logging.INFO else DEBUG)
         )
         if level >= self._log.level:
-            self._log.event(level, "inspector says", logger=record.name, message=record.getMessage()[:1000])
+            self._log.event(
+                level, "inspector says", id=self._caller.connection(), logger=record.name,
+                message=record.getMessage()[:1000],
+            )  # fmt: skip
 
 
 async def _finish(result: Awaitable[Any], log: Log, inspector: str, event: str) -> None:
