@@ -8,6 +8,7 @@ from mitmproxy.proxy.layers.http import ErrorCode
 from proxy import refusals
 from proxy.lanes.exchange import Exchange
 from proxy.lanes.inspection import plain
+from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.inspectors import Inspectors, Plan
 from proxy.lanes.inspection.messages import Spoiled, inspector_failed, too_large, uninspected
 from proxy.lanes.misdirected import Addressee
@@ -124,6 +125,14 @@ class Rules:
             return False
         self.inspectors.body_memory -= more
         return True
+
+    def watch_stream(self, plan: Plan, message: http.Message) -> None:
+        """See that a stream function that a script has set is called as a hook is."""
+        self.inspectors.watch_stream(plan, message)
+
+    def inspector_failed(self, error: InspectorFailed) -> Refusal:
+        """What is said where an inspector has failed."""
+        return inspector_failed(error.inspector, self.host, self.session.id)
 
     def now(self) -> float:
         """Seconds since 1970."""

@@ -36,6 +36,7 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from proxy.lanes.exchange import MAX_HOST, MAX_METHOD, Exchange, path_of, readable
+from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.inspectors import NOTHING, Plan
 from proxy.lanes.inspection.messages import Informational, Out, Reason
 from proxy.refusals import Refusal
@@ -81,6 +82,12 @@ class Lane(Protocol):
     def limit(self) -> int:
         """Bytes of one body that may be buffered."""
 
+    def watch_stream(self, plan: Plan, message: http.Message) -> None:
+        """See that a stream function that a script has set is called as a hook is."""
+
+    def inspector_failed(self, error: InspectorFailed) -> Refusal:
+        """What is said where an inspector has failed."""
+
     def now(self) -> float:
         """Seconds since 1970."""
 
@@ -114,7 +121,11 @@ class Stream(HttpStream):
         elif kind is Informational:
             yield from self._informational(event)  # type: ignore[arg-type]
             return
-        yield from super()._handle_event(event)
+        try:
+            yield from super()._handle_event(event)
+        except InspectorFailed as error:  # a stream function's
+            self.failed = self.lane.inspector_failed(error)
+            yield from self._fail()
 
     # --- the request ---
 
@@ -264,6 +275,17 @@ class Stream(HttpStream):
             return 0
 
     # --- bodies ---
+
+    def start_request_stream(self) -> Out[None]:
+        """The request's body passes as it comes."""
+        self.lane.watch_stream(self.called, self.flow.request)
+        yield from super().start_request_stream()
+
+    def start_response_stream(self) -> Out[None]:
+        """The response's body passes as it comes."""
+        if self.flow.response is not None:
+            self.lane.watch_stream(self.called, self.flow.response)
+        yield from super().start_response_stream()
 
     def check_body_size(self, request: bool) -> Out[bool]:
         """Called with each piece of a body that is buffered. True: there is no more to do."""
