@@ -389,6 +389,7 @@ class Stream(HttpStream):
         # What refers to this stream by way of itself would wait for the collector, with all that it holds.
         self.client_state = self.server_state = _nothing
         self.context.layers = []
+        self.called = NOTHING  # a script that was replaced is done when nobody has a plan with it any more
         seen, self.seen = self.seen, None
         if seen is None:
             return
