@@ -185,13 +185,16 @@ class Inspectors:
         for script in self._scripts:
             self._tell_own(script, "running")
 
-    def reload(self) -> None:
-        """Load all scripts again, the configuration being the same; one that cannot be used stays as it was."""
-        for place in range(len(self._scripts)):
-            self._reload(place)
-        self._plans.clear()
+    def reload(self) -> bool:
+        """Load all scripts again, the configuration being the same; one that cannot be used stays as it was.
 
-    def _reload(self, place: int) -> None:
+        Whether all of them could.
+        """
+        loaded = [self._reload(place) for place in range(len(self._scripts))]
+        self._plans.clear()
+        return all(loaded)
+
+    def _reload(self, place: int) -> bool:
         old = self._scripts[place]
         self._remove(old)
         patient = old.settings.model_copy(update={"timeout": LOAD_SECONDS})
@@ -200,11 +203,12 @@ class Inspectors:
         except (ScriptError, Overdue) as error:
             self._put_back(old)
             self.log.event(ERROR, "inspector not reloaded", inspector=old.name, reason=str(error))
-            return
+            return False
         self._scripts[place] = new
         self._retired.add(old, tuple(_own(old, "done")))
         self._tell_own(new, "running")
         self.log.event(INFO, "inspector reloaded", inspector=new.name)
+        return True
 
     def _load_again(self, settings: Any) -> Script:
         script = self._load(settings)
