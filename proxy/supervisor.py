@@ -146,7 +146,8 @@ class Supervisor:
         self.keeper.retire(before)
         self.issuer = successor or self.issuer
         self.workers, self.sockets, self.settings = workers, arrangement.bound, settings
-        said = [f"{len(workers)} workers{' and the issuer' if issuer else ''} were replaced"]
+        counted = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
+        said = [f"replaced: {counted}{' and the issuer' if issuer else ''}"]
         for listener, listening in arrangement.opened:
             said.append(f"listening on {address(listening)} (listener {listener.name}, tenant {listener.tenant})")
         for listener, listening in arrangement.left:
