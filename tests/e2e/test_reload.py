@@ -113,7 +113,9 @@ def test_nothing_is_lost_or_refused_while_others_take_over(tmp_path: Path, sites
 def test_after_an_upgrade_all_is_as_after_a_start(tmp_path: Path, sites: Nginx) -> None:
     url = sites["one.example"].url()
     with daemon_for(tmp_path) as daemon:
+        before = daemon.pids()
         daemon.told("reload", "--exec", timeout=PATIENCE)
+        all_new(daemon, before, issuer=True)
         first = daemon.pids()
         # The lock is held still, by the process that it was.
         second = subprocess.run(
@@ -125,9 +127,8 @@ def test_after_an_upgrade_all_is_as_after_a_start(tmp_path: Path, sites: Nginx) 
         # What dies is replaced.
         for pid in (first.workers[0], first.issuer):
             os.kill(pid, signal.SIGKILL)
-        wait_for(
-            "others", lambda: not {first.issuer, first.workers[0]} & {daemon.pids().issuer, *daemon.pids().workers}
-        )
+        gone = {first.issuer, first.workers[0]}
+        wait_for("others", lambda: not gone & {daemon.pids().issuer, *daemon.pids().workers}, timeout=PATIENCE)
         ready(daemon, url)
         # And it can be done again.
         before = daemon.pids()

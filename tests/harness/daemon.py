@@ -30,7 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "cli.main")
 LISTENS = "Sallyport listens on http://"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
-START_SECONDS = 60
+START_SECONDS = 90  # of a machine that is busy
 STOP_SECONDS = 45
 
 
