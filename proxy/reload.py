@@ -88,7 +88,9 @@ class Reloading:
             problems = error.problems if isinstance(error, Unusable) else (str(error),)
             for problem in problems:
                 supervisor.log.event(ERROR, f"{kind} refused", reason=problem)
-            self._told(Outcome(kind, began, False, (*problems, "nothing was changed")))
+            # Where the program was replaced already, the problem says what stays.
+            as_before = ("nothing was changed",) if handover is None else ()
+            self._told(Outcome(kind, began, False, (*problems, *as_before)))
         except Exception as error:  # noqa: BLE001 - a fault of ours is told, and must not end what serves
             reason = f"a fault of sallyport itself: {type(error).__name__}: {error}"
             supervisor.log.event(ERROR, f"{kind} refused", reason=reason)
