@@ -83,6 +83,8 @@ class Log:
     def start(self, later: Callable[[float, Callable[[], None]], object]) -> None:
         """Gather from now on; ``later`` is the loop's ``call_later``. Until then every line is written at once."""
         self.later = later
+        if self.waiting:  # what was put aside after a stop, which this start follows
+            later(GATHER_SECONDS, self._gathered)
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._thread.start()
 
@@ -103,6 +105,25 @@ class Log:
         self._queue.put(None)
         if self._thread is not None:
             self._thread.join(2)
+
+    def apply(self, settings: Settings) -> None:
+        """Follow other settings from now on, but for the file. Raises ValueError as never_logged; nothing changes."""
+        never, sampler, flood = _rules(settings)
+        self._say_left_out()  # what the old gate has counted
+        self.never, self._sampler, self._flood = never, sampler, flood
+        self.set_level(settings.level)
+
+    def write_to(self, fd: int) -> None:
+        """Write to another descriptor from now on, which is then this log's own."""
+        if fd == self.fd:
+            return
+        if 2 in (fd, self.fd):
+            self.fd = fd
+        else:
+            # In one step, since the thread may be writing to the one before.
+            os.dup2(fd, self.fd, inheritable=False)
+            os.close(fd)
+        self._pipe = stat.S_ISFIFO(os.fstat(self.fd).st_mode)
 
     @property
     def _backlog(self) -> int:
@@ -249,10 +270,14 @@ def never_logged(settings: Settings) -> Mentions | None:
 
 def open_log(settings: Settings, source: str, wall: Callable[[], float]) -> Log:
     """The log as it is configured. Raises OSError where its file cannot be opened, ValueError as never_logged."""
+    return Log(open_log_file(settings.file), settings.level, source, wall, *_rules(settings))
+
+
+def _rules(settings: Settings) -> tuple[Mentions | None, Sampler | None, FloodGate | None]:
+    """What bounds what is written."""
     sampler = Sampler(settings.sample_above) if settings.sample_above is not None else None
     flood = FloodGate(settings.flood_above) if settings.flood_above is not None else None
-    never = never_logged(settings)
-    return Log(open_log_file(settings.file), settings.level, source, wall, never, sampler, flood)
+    return never_logged(settings), sampler, flood
 
 
 def _cut(whole: dict[str, Any]) -> str:

@@ -26,17 +26,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from certs.trust import parse_common_store
 from config.common_store import StoreFileError, read_common_store
 from config.settings import Listener, Settings
 from issuer.client import IssuerClient
+from issuer.hardening import harden_child
 from proxy.admission import Egress, Resolver
-from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY, RELOAD
+from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
 from proxy.disclosure import Disclosure, disclosure_for
 from proxy.leaves import Leaves
 from proxy.listeners.explicit import Explicit
 from proxy.log import ERROR, INFO, WARNING, Log, open_log
-from proxy.session import Session
+from proxy.session import Session, State
 from proxy.snapshot import Snapshot, Snapshots
 from proxy.upstream import Judge
 from store.engine import DATABASE_FILE, Store, StoreError
@@ -48,6 +51,9 @@ if TYPE_CHECKING:
 SWEEP_SECONDS = 1.0
 DRAIN_SECONDS = 0.1
 """How often, while draining, sessions are asked whether they rest by now."""
+RESTING_SECONDS = 5.0
+"""Where others have taken over, a kept connection that was silent for so long is closed: its client may not use it
+again. One that is in use goes on, since its client would lose a request that crosses with the end."""
 GONE = frozenset({errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EBADF})
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 """What the machine or its limits refuse: connections wait in the listening socket's queue meanwhile."""
@@ -82,6 +88,8 @@ class Worker:
         self.draining = asyncio.Event()
         self.tracer = _tracer(settings, log)
         self._disclosures: dict[str, Disclosure] = {}
+        self.retiring = False
+        """Others have taken over, so that there is no hurry."""
         self.faults = 0
         self.complained = 0.0
 
@@ -119,12 +127,12 @@ class Worker:
         self.loop.call_later(SWEEP_SECONDS, self._sweep)
         await self.loop.sock_sendall(control, READY)
         await self.draining.wait()
-        for server in self.servers:
-            server.close()
+        await self._accept_no_more()
         end = self.loop.time() + self.limits.drain_timeout
         while self.sessions and self.loop.time() < end:
             for session in tuple(self.sessions):
-                session.drain()
+                if not self.retiring or self._rests(session):
+                    session.drain()
             await asyncio.sleep(DRAIN_SECONDS)
         for session in tuple(self.sessions):
             session.close("the proxy is stopping")
@@ -138,6 +146,22 @@ class Worker:
         await self.issuer.close()
         self.resolver.close()
         self.judging.shutdown(wait=False, cancel_futures=True)
+
+    async def _accept_no_more(self) -> None:
+        """Close our ends of the listening sockets. What was accepted already becomes a session first."""
+        for _, listening in self.sockets:
+            self.loop.remove_reader(listening)
+        # An accepted connection gets its transport a round of the loop later; asyncio drops it if its server is gone.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
+
+    def _rests(self, session: Session) -> bool:
+        """Whether a connection of one who retires can be closed without taking anything from its client."""
+        if session.state not in (State.OPEN, State.PLAIN) or session.phase.busy:
+            return False  # it has just been accepted, or nobody can tell when it rests
+        return self.loop.time() - session.active > RESTING_SECONDS
 
     def _follower_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -153,16 +177,20 @@ class Worker:
                 command = b""
             if not command:
                 return self.stop_now()
-            if command == DRAIN:
+            if command in (DRAIN, RETIRE):
+                self.retiring = command == RETIRE
                 self.draining.set()
-            elif command == RELOAD and self.inspectors is not None:
-                self.inspectors.reload()
+            elif command == RELOAD:
+                loaded = self.inspectors is None or self.inspectors.reload()
+                with contextlib.suppress(OSError):  # its end is noticed above
+                    await self.loop.sock_sendall(control, RELOADED if loaded else NOT_RELOADED)
 
     def stop_now(self) -> None:
         """End every connection and the process."""
         for session in tuple(self.sessions):
             session.abort("the proxy is stopping")
         self.limits = self.limits.model_copy(update={"drain_timeout": 0.1})
+        self.retiring = False
         self.draining.set()
 
     def _changed(self, snapshot: Snapshot | None, tenant: str) -> None:
@@ -269,7 +297,12 @@ def main() -> int:
     # Odd certificates of strangers make cryptography warn on standard error, which is the log; certs looks at what
     # the warnings are about by itself.
     warnings.simplefilter("ignore")
-    settings = Settings.model_validate_json(sys.stdin.buffer.read())
+    harden_child()
+    try:
+        settings = Settings.model_validate_json(sys.stdin.buffer.read())
+    except ValidationError as error:  # the supervisor was killed in the middle of it, or is of another version
+        sys.stderr.write(f"worker: the settings on stdin are not valid: {error.error_count()} errors\n")
+        return 2
     sockets = []
     for entry in arguments.listen:
         index, _, fd = entry.partition(":")
@@ -277,7 +310,6 @@ def main() -> int:
         listening.setblocking(False)
         sockets.append((settings.listeners[int(index)], listening))
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     log = open_log(settings.log, f"worker {arguments.number}", time.time)

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from proxy.reload import KINDS
+
 HERE = Path(__file__).parents[1]
 PACKAGES = ("cli", "control", "proxy", "issuer")
 BY_SESSION = {"log", "stage"}
@@ -33,15 +35,28 @@ def logged() -> Iterator[tuple[str, str, str, set[str]]]:
                     else ""
                 )
                 place = 0 if by in ("log_event", "stage") else 1 if by in OF_LOG | {"log"} else None
+                if by == "ours" and isinstance(node.args[0], ast.Attribute) and node.args[0].attr in OF_LOG:
+                    place = 2  # the method is an argument itself, and those that it gets come behind it
                 if place is None or len(node.args) <= place:
                     continue
-                name = node.args[place]
-                if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                for name in names_in(node.args[place]):
                     fields = {keyword.arg for keyword in node.keywords if keyword.arg is not None}
                     for given in node.args[place + 1 :]:
                         if isinstance(given, ast.Dict):
                             fields |= {str(key.value) for key in given.keys if isinstance(key, ast.Constant)}
-                    yield f"{path.relative_to(HERE)}:{node.lineno}", by, name.value, fields - {"began"}
+                    yield f"{path.relative_to(HERE)}:{node.lineno}", by, name, fields - {"began"}
+
+
+def names_in(name: ast.expr) -> list[str]:
+    """The events that the expression can be: written out, one of two, or one for each kind of reload."""
+    if isinstance(name, ast.IfExp):
+        return names_in(name.body) + names_in(name.orelse)
+    if isinstance(name, ast.JoinedStr):
+        match name.values:
+            case [ast.FormattedValue(value=ast.Name(id="kind")), ast.Constant(value=str(rest))]:
+                return [f"{kind}{rest}" for kind in KINDS]
+        raise AssertionError(f"line {name.lineno}: which events are these?")
+    return [name.value] if isinstance(name, ast.Constant) and isinstance(name.value, str) else []
 
 
 def documented() -> dict[str, tuple[str, set[str]]]:

@@ -582,7 +582,10 @@ class InspectionLane:
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if self.session.phase is self:
+                self.session.abort("an inspector has cancelled what waits for it")  # nobody else would go on with it
+        elif (error := task.exception()) is not None:
             self.session.broken(error)
 
     # --- the end ---

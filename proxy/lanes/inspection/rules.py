@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from mitmproxy import http
+from mitmproxy.connection import Client
 from mitmproxy.proxy.layers.http import ErrorCode
 
 from proxy import refusals
 from proxy.disclosure import Disclosure
 from proxy.lanes.exchange import Exchange
 from proxy.lanes.inspection import plain
+from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.inspectors import Inspectors, Plan
 from proxy.lanes.inspection.messages import Spoiled, inspector_failed, too_large, uninspected
 from proxy.lanes.misdirected import Addressee
@@ -130,6 +132,14 @@ class Rules:
             return False
         self.inspectors.body_memory -= more
         return True
+
+    def watch_stream(self, plan: Plan, message: http.Message, client: Client) -> None:
+        """See that a stream function that a script has set is called as a hook is."""
+        self.inspectors.watch_stream(plan, message, client)
+
+    def inspector_failed(self, error: InspectorFailed) -> Refusal:
+        """What is said where an inspector has failed."""
+        return inspector_failed(error.inspector, self.host, self.session.id)
 
     def now(self) -> float:
         """Seconds since 1970."""

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from mitmproxy import flow as flows
 from mitmproxy import http
+from mitmproxy.connection import Client
 from mitmproxy.net.http import http1
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import events
@@ -37,6 +38,7 @@ from mitmproxy.proxy.layers.http import (
 
 from proxy.disclosure import Disclosure
 from proxy.lanes.exchange import MAX_HOST, MAX_METHOD, Exchange, readable
+from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.inspectors import NOTHING, Plan
 from proxy.lanes.inspection.messages import Informational, Out, Reason
 from proxy.refusals import Refusal
@@ -86,6 +88,12 @@ class Lane(Protocol):
     def limit(self) -> int:
         """Bytes of one body that may be buffered."""
 
+    def watch_stream(self, plan: Plan, message: http.Message, client: Client) -> None:
+        """See that a stream function that a script has set is called as a hook is."""
+
+    def inspector_failed(self, error: InspectorFailed) -> Refusal:
+        """What is said where an inspector has failed."""
+
     def now(self) -> float:
         """Seconds since 1970."""
 
@@ -119,7 +127,11 @@ class Stream(HttpStream):
         elif kind is Informational:
             yield from self._informational(event)  # type: ignore[arg-type]
             return
-        yield from super()._handle_event(event)
+        try:
+            yield from super()._handle_event(event)
+        except InspectorFailed as error:  # a stream function's
+            self.failed = self.lane.inspector_failed(error)
+            yield from self._fail()
 
     # --- the request ---
 
@@ -271,6 +283,17 @@ class Stream(HttpStream):
 
     # --- bodies ---
 
+    def start_request_stream(self) -> Out[None]:
+        """The request's body passes as it comes."""
+        self.lane.watch_stream(self.called, self.flow.request, self.flow.client_conn)
+        yield from super().start_request_stream()
+
+    def start_response_stream(self) -> Out[None]:
+        """The response's body passes as it comes."""
+        if self.flow.response is not None:
+            self.lane.watch_stream(self.called, self.flow.response, self.flow.client_conn)
+        yield from super().start_response_stream()
+
     def check_body_size(self, request: bool) -> Out[bool]:
         """Called with each piece of a body that is buffered. True: there is no more to do."""
         size = len(self.request_body_buf if request else self.response_body_buf)
@@ -373,6 +396,7 @@ class Stream(HttpStream):
         # What refers to this stream by way of itself would wait for the collector, with all that it holds.
         self.client_state = self.server_state = _nothing
         self.context.layers = []
+        self.called = NOTHING  # a script that was replaced is done when nobody has a plan with it any more
         seen, self.seen = self.seen, None
         if seen is None:
             return
