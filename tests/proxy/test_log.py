@@ -286,3 +286,54 @@ def _all(fd: int) -> bytes:
         whole += piece
     os.close(fd)
     return whole
+
+
+def test_other_settings_count_from_the_next_line_and_what_was_left_out_before_is_said(tmp_path: Path) -> None:
+    later = Later()
+    first = Settings.model_validate({"file": str(tmp_path / "log"), "flood_above": 1})
+    log = module.open_log(first, "supervisor", lambda: 1.0)
+    told: list[int] = []
+    log.level_changed.append(told.append)
+    log.start(later)
+    for _ in range(3):
+        log.event(WARNING, "refused", host="bank.example")
+    log.apply(first.model_copy(update={"flood_above": None, "level": "debug", "never_log": ("bank.example",)}))
+    log.event(WARNING, "refused", host="bank.example")
+    for _ in range(2):
+        log.event(DEBUG, "verdict")
+    log.stop()
+    assert [(line["event"], line.get("count")) for line in lines(tmp_path / "log")] == [
+        ("refused", None), ("log lines left out", 2), ("verdict", None), ("verdict", None),
+    ]  # fmt: skip
+    assert told == [DEBUG]
+
+
+def test_settings_that_cannot_be_followed_change_nothing(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log")
+    with pytest.raises(ValueError, match=r"^log\.never_log: "):
+        log.apply(Settings.model_validate({"level": "error", "never_log": ["a_b..example"]}))
+    log.event(INFO, "started")
+    assert len(lines(tmp_path / "log")) == 1
+
+
+def test_what_is_said_between_a_stop_and_another_start_is_written(tmp_path: Path) -> None:
+    log, later = open_log(tmp_path / "log"), Later()
+    log.start(Later())
+    log.stop()
+    log.event(WARNING, "process ended")
+    log.start(later)
+    log.event(INFO, "upgrade refused")
+    later.happen()
+    log._queue.put(None)  # the thread ends when it has written what came before
+    assert log._thread is not None
+    log._thread.join()
+    assert [line["event"] for line in lines(tmp_path / "log")] == ["process ended", "upgrade refused"]
+
+
+def test_another_file_is_written_to_from_the_next_line_on(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "before")
+    log.event(INFO, "started")
+    log.write_to(open_log_file(str(tmp_path / "after")))
+    log.event(INFO, "stopping")
+    assert [line["event"] for name in ("before", "after") for line in lines(tmp_path / name)] == ["started", "stopping"]
+    assert len(lines(tmp_path / "after")) == 1

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from mitmproxy.exceptions import AddonHalt
+from mitmproxy.test import tflow
 
 from config.settings import Inspector
 from proxy.lanes.inspection.hooks import Caller, Hook, InspectorFailed, Overdue
@@ -264,3 +265,33 @@ def test_a_stream_function_that_raises_has_failed(watched: Watched, error: BaseE
     with pytest.raises(InspectorFailed):
         watched.caller.change(hook(lambda: None), function, b"x", 10)
     assert watched.caller.running is None
+
+
+def test_what_fails_and_what_it_says_has_the_id_of_its_connection(watched: Watched) -> None:
+    caller, flow = watched.caller, tflow.tflow()
+    ids: list[str] = []
+
+    def within() -> None:
+        ids.append(caller.connection())
+        raise Panic
+
+    def fails(of: object) -> None:
+        caller.tell(hook(within))
+        raise Panic
+
+    async def fails_later(of: object) -> None:
+        await asyncio.sleep(0)
+        ids.append(caller.connection())
+        raise Panic
+
+    async def all_of_them() -> None:
+        for function in (fails, fails_later):
+            if (rest := caller.call([hook(function, "pass")], [flow])) is not None:
+                await rest
+            ids.append(caller.connection())
+
+    asyncio.run(all_of_them())
+    caller.change(hook(within, "pass"), lambda data: None, b"x", 10, (flow.client_conn,))
+    assert ids == [flow.client_conn.id, "", flow.client_conn.id, ""]
+    assert [line["id"] for line in watched.said()] == [flow.client_conn.id] * 4
+    assert caller.given == ()
