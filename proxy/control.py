@@ -10,5 +10,7 @@ RELOAD = b"h"
 """To a worker: load the inspectors' scripts again."""
 BACKLOG = 1024
 """Connections that wait in a listening socket's queue."""
+STATUS_SOCKETS = "worker-*.sock"
+"""The workers' status sockets in the folder ``run``, each with the process's number in place of the star."""
 ISSUER_SOCKET = ("run", "issuer.sock")
 """Where the issuer listens, below the state directory."""

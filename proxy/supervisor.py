@@ -20,10 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from config.settings import Listener, Settings, parse_bind
+from issuer import metric_files
 from issuer.sockets import bind_unix
 from proxy.admission import check_resolver_hosts
-from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY, RELOAD
+from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY, RELOAD, STATUS_SOCKETS
 from proxy.log import ERROR, INFO, WARNING, Log, open_log_file
+from proxy.metrics import Metrics, NullSink, Sink
+from proxy.metrics_sink import open_sink
+from proxy.status import path_for
 
 START_SECONDS = 30.0
 STEADY_SECONDS = 1.0
@@ -58,6 +62,11 @@ class Supervisor:
         self.settings = settings
         self.log = log
         self.sockets: list[tuple[Listener, socket.socket]] = []
+        self.monitoring: socket.socket | None = None
+        """Where the monitor listens, while metrics are on."""
+        self.monitor: Child | None = None
+        self.metrics = Metrics()
+        self.sink: Sink = NullSink()
         self.children: list[Child] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.stopping = asyncio.Event()
@@ -67,6 +76,8 @@ class Supervisor:
         try:
             for index, listener in enumerate(self.settings.listeners):
                 self.sockets.append((listener, bind(listener, index)))
+            if self.settings.metrics.enabled:
+                self.monitoring = bind_tcp(self.settings.metrics.bind, "metrics.bind")
         except StartError:
             self.close()
             raise
@@ -75,11 +86,18 @@ class Supervisor:
         """Close the listening sockets."""
         for _, listening in self.sockets:
             listening.close()
+        if self.monitoring is not None:
+            self.monitoring.close()
 
     def prepare(self) -> None:
-        """Name the children: one issuer, then the workers."""
+        """Name the children: one issuer, then the workers; and the monitor, where there is one."""
         run = self.settings.state_dir / "run"
         run.mkdir(mode=0o700, exist_ok=True)
+        for left in run.glob(STATUS_SOCKETS):
+            left.unlink(missing_ok=True)  # of workers that were killed together with their supervisor
+        if self.settings.metrics.enabled:
+            metric_files.clear(self.settings.state_dir.joinpath(*metric_files.FOLDER))
+            self.sink = open_sink(self.settings, "supervisor", self.log)
         issuing = bind_unix(self.settings.state_dir.joinpath(*ISSUER_SOCKET))
         self._issuing = issuing
         python = [sys.executable, "-I", "-m"]  # isolated: neither the current folder nor PYTHONPATH adds modules
@@ -91,6 +109,9 @@ class Supervisor:
         for number in range(self.settings.workers or os.cpu_count() or 1):
             command = [*python, "proxy.worker", f"--number={number + 1}", *listen]
             self.children.append(Child(f"worker {number + 1}", command, fds))
+        if self.monitoring is not None:
+            fd = self.monitoring.fileno()
+            self.monitor = Child("monitor", [*python, "proxy.monitor", f"--listen={fd}"], [fd])
 
     def spawn(self, child: Child) -> tuple[subprocess.Popen[bytes], socket.socket]:
         """Start a child; it executes Python afresh in a session of its own, so that signals to our group are ours."""
@@ -132,6 +153,10 @@ class Supervisor:
             steady = child.ready.is_set() and time.monotonic() - child.started > STEADY_SECONDS
             wait, child.wait = next_wait(child.wait, steady)
             pid = child.process.pid if child.process is not None else None
+            if pid is not None:
+                path_for(self.settings.state_dir, pid).unlink(missing_ok=True)
+            self.metrics.restarted(child.name)
+            self.sink.flush(self.metrics)
             self.log.event(ERROR, "process died", process=child.name, pid=pid, status=status, restart_in=wait)
             child.ready.clear()
             with contextlib.suppress(TimeoutError):
@@ -164,6 +189,9 @@ class Supervisor:
                 self.tasks.append(loop.create_task(self.keep(child)))
             for child in group:
                 await self._ready(child)
+        if self.monitor is not None:
+            # Last, and not waited for: a proxy that serves need not wait for who reports on it.
+            self.tasks.append(loop.create_task(self.keep(self.monitor)))
 
     async def _ready(self, child: Child) -> None:
         loop = asyncio.get_running_loop()
@@ -186,10 +214,10 @@ class Supervisor:
                     child.control.send(RELOAD)
 
     async def stop(self) -> None:
-        """Drain the workers, then end the issuer. Nothing of them is left behind."""
+        """Drain the workers, then end the issuer and the monitor. Nothing of them is left behind."""
         self.stopping.set()
         await self._end(self.children[1:], self.settings.limits.drain_timeout + 3)
-        await self._end(self.children[:1], 5)
+        await self._end([*self.children[:1], *([self.monitor] if self.monitor is not None else [])], 5)
         for task in self.tasks:
             task.cancel()
 
@@ -197,7 +225,7 @@ class Supervisor:
         running = [c for c in children if c.process is not None and c.process.poll() is None]
         for child in running:
             with contextlib.suppress(OSError):
-                if child.name == "issuer":
+                if child.name in ("issuer", "monitor"):
                     child.process.terminate()  # type: ignore[union-attr] # running was filtered by it
                 elif child.control is not None:
                     child.control.send(DRAIN)
@@ -239,8 +267,13 @@ async def exited(process: subprocess.Popen[bytes]) -> int:
 
 
 def bind(listener: Listener, index: int) -> socket.socket:
-    """A listening socket. Raises StartError."""
-    host, port = parse_bind(listener.bind)
+    """A listener's socket. Raises StartError."""
+    return bind_tcp(listener.bind, f"listeners[{index}].bind")
+
+
+def bind_tcp(where: str, setting: str) -> socket.socket:
+    """A listening socket; ``setting`` is what an error names. Raises StartError."""
+    host, port = parse_bind(where)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -253,7 +286,7 @@ def bind(listener: Listener, index: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise StartError(
-            f"listeners[{index}].bind: cannot listen on {listener.bind}: {error.strerror}; "
+            f"{setting}: cannot listen on {where}: {error.strerror}; "
             "stop what uses it, or choose another address and port"
         ) from None
     return listening
@@ -277,10 +310,13 @@ def lock(settings: Settings) -> int:
     return fd
 
 
-def run(settings: Settings, ready: Callable[[list[tuple[Listener, str]]], None]) -> int:
+Ready = Callable[[list[tuple[Listener, str]], str | None], None]
+
+
+def run(settings: Settings, ready: Ready) -> int:
     """Serve until a signal says otherwise; the exit status. Raises StartError before anything is started.
 
-    ``ready`` is called once with the listeners and the addresses they really listen on.
+    ``ready`` is called once with the listeners and the addresses they really listen on, and the address of the metrics.
     """
     if (problem := check_resolver_hosts(settings.resolver.hosts)) is not None:
         raise StartError(problem)
@@ -292,7 +328,7 @@ def run(settings: Settings, ready: Callable[[list[tuple[Listener, str]]], None])
         os.close(held)
 
 
-async def _run(settings: Settings, log: Log, ready: Callable[[list[tuple[Listener, str]]], None]) -> int:
+async def _run(settings: Settings, log: Log, ready: Ready) -> int:
     supervisor = Supervisor(settings, log)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -304,7 +340,8 @@ async def _run(settings: Settings, log: Log, ready: Callable[[list[tuple[Listene
         supervisor.prepare()
         await supervisor.start()
         if not supervisor.stopping.is_set():
-            ready([(listener, address(listening)) for listener, listening in supervisor.sockets])
+            monitoring = address(supervisor.monitoring) if supervisor.monitoring is not None else None
+            ready([(listener, address(listening)) for listener, listening in supervisor.sockets], monitoring)
             log.event(INFO, "started", workers=len(supervisor.children) - 1, pid=os.getpid())
         await supervisor.stopping.wait()
         log.event(INFO, "stopping")

@@ -28,6 +28,7 @@ class Busy(Exception):  # noqa: N818 - nothing is wrong with the store: somebody
 UNIQUENESS = frozenset({"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"})
 REMEDIES = {
     "SQLITE_BUSY": "another process kept it locked; try again",
+    "SQLITE_PROTOCOL": "another process kept it locked; try again",
     "SQLITE_FULL": "the disk is full; make room",
     "SQLITE_READONLY": "it cannot be written; give the user that runs this write access to the file and its folder",
     "SQLITE_CANTOPEN": "it cannot be opened; give the user that runs this access to the file and its folder",

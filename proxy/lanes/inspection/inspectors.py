@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +66,14 @@ NOTHING = Plan({}, False, False)
 
 
 class Inspectors:
-    """To be made and used on the event loop. ``log`` takes what they say and what they do wrong."""
+    """To be made and used on the event loop. ``log`` takes what they say and do wrong, ``failed`` counts the latter."""
 
-    def __init__(self, settings: Inspection, log: Log) -> None:
+    def __init__(
+        self, settings: Inspection, log: Log, failed: Callable[[str, str], None] = lambda inspector, kind: None
+    ) -> None:
         self.settings = settings
         self.log = log
-        self.caller = Caller(log)
+        self.caller = Caller(log, failed)
         self.body_memory = settings.body_memory
         """Bytes of bodies that may still be buffered, over all flows."""
         self._hosts = _patterns("inspection.hosts", settings.hosts)
