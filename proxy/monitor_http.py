@@ -50,6 +50,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self._server = server
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEAD)
+        self._size = 0
         self._transport: asyncio.Transport | None = None
         self._late: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -66,6 +67,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._task is not None or self._transport is None or self._transport.is_closing():
             return  # a body that nobody asked for
+        self._size += len(data)
+        if self._size > LARGEST_HEAD:  # h11 looks at the size of a head that is not whole yet, and no other
+            return self._answer(Reply(431, b"the request's head is too large\n"), b"")
         try:
             self._http.receive_data(data)
             event = self._http.next_event()
