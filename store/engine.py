@@ -37,9 +37,9 @@ from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.pool import QueuePool
 
 from store import creation
-from store.errors import Busy, Conflict, NewerDatabase, StoreError, translate
+from store.errors import Busy, Conflict, NewerDatabase, OutOfReach, StoreError, translate
 
-__all__ = ["DATABASE_FILE", "Busy", "Conflict", "Connection", "NewerDatabase", "Store", "StoreError"]
+__all__ = ["DATABASE_FILE", "Busy", "Conflict", "Connection", "NewerDatabase", "OutOfReach", "Store", "StoreError"]
 
 DATABASE_FILE = "sallyport.db"
 """The name of the database in the state directory."""
