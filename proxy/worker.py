@@ -104,7 +104,10 @@ class Worker:
         self.snapshots.load()
         if self.inspectors is not None:
             self.inspectors.start()
-        await self.status.start()
+        try:
+            await self.status.start()
+        except OSError as error:  # a full disk has no room for a socket's name; to serve matters more than to tell
+            self.log.event(ERROR, "status cannot be told", reason=error.strerror or str(error))
         self.lag.start()
         for listener, listening in self.sockets:
 
