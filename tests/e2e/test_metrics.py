@@ -41,7 +41,7 @@ def ready(daemon: Daemon) -> bool:
         return False  # it is being started
 
 
-def seen(daemon: Daemon, name: str, expected: float, **labels: str) -> None:
+def seen(daemon: Daemon, name: str, expected: float, /, **labels: str) -> None:
     """Wait until a count is what it has to be."""
     told: list[float] = []
 
@@ -125,7 +125,7 @@ def test_a_change_is_seen_in_the_generation_and_the_trusted_cas_and_timed(
     seen(watched, "generation", before + 1, tenant="default")
     seen(watched, "purge_seconds_count", 2)  # each worker's
     assert value(scrape(watched), "trusted_ca_expiry_seconds", tenant="default", name="company") > 0
-    watched.told("trusted-ca", "deactivate", "company")
+    watched.told("trusted-ca", "delete", "company")
     seen(watched, "trusted_ca_expiry_seconds", 0, tenant="default", name="company")
 
 

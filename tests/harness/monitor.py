@@ -35,7 +35,7 @@ def scrape(daemon: Daemon) -> Samples:
     }
 
 
-def value(samples: Mapping[tuple[str, frozenset[tuple[str, str]]], float], name: str, **labels: str) -> float:
+def value(samples: Mapping[tuple[str, frozenset[tuple[str, str]]], float], name: str, /, **labels: str) -> float:
     """One sample; 0 where there is none."""
     return samples.get((name, frozenset(labels.items())), 0.0)
 
