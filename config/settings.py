@@ -65,7 +65,7 @@ def parse_bind(text: str) -> tuple[str, int]:
 def listener_clashes(listeners: Sequence[tuple[str | None, str | None]]) -> Iterator[tuple[int, str, str]]:
     """What makes listeners, given as (name, bind), impossible together: (position, key, message) for the later one.
 
-    None stands for a value that is wrong by itself and was reported as such.
+    None stands for a value that is wrong by itself and was reported as such, or for no name.
     """
     names: dict[str, int] = {}
     places: list[tuple[int, Address, int]] = []
@@ -179,12 +179,6 @@ def _no_console(value: bool) -> bool:
     return value
 
 
-def _no_metrics(value: bool) -> bool:
-    if value:
-        raise NotYetError("metrics are not in this version; expected false")
-    return value
-
-
 # The descriptions are what config.wording says was expected.
 Bind = Annotated[str, AfterValidator(_bind), Field(description="ADDRESS:PORT, as in 127.0.0.1:8080 or [::1]:8080")]
 # A plain validator: pydantic's own check of a network would refuse, in JSON, the object that ours made of the text.
@@ -294,9 +288,9 @@ class Console(Section):
 
 
 class Metrics(Section):
-    """Metrics and health. Off in this version."""
+    """Where /metrics, /healthz and /readyz are answered, in plain HTTP."""
 
-    enabled: Annotated[bool, AfterValidator(_no_metrics)] = False
+    enabled: bool = True
     bind: Bind = "127.0.0.1:9090"
 
 
@@ -350,6 +344,7 @@ class Limits(Section):
     half_close_timeout: Seconds = 60.0
     drain_timeout: Seconds = 30.0
     leaf_timeout: Seconds = 5.0
+    store_outage: Seconds = 86_400.0
     leaves_per_second: Annotated[int, Field(ge=1, le=100_000)] = 500
     cached_hosts: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
 
@@ -379,6 +374,10 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _listeners_apart(self) -> Settings:
-        for position, key, message in listener_clashes([(listener.name, listener.bind) for listener in self.listeners]):
-            raise ValueError(f"listeners[{position}].{key}: {message}")
+        places: list[tuple[str | None, str | None]] = [(listener.name, listener.bind) for listener in self.listeners]
+        if self.metrics.enabled:
+            places.append((None, self.metrics.bind))
+        for position, key, message in listener_clashes(places):
+            where = f"listeners[{position}]" if position < len(self.listeners) else "metrics"
+            raise ValueError(f"{where}.{key}: {message}")
         return self

@@ -71,6 +71,14 @@ class LeafKeyRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """Whether leaves can be made for a tenant: its signing CA's key can be unsealed, and the CA is valid now."""
+
+    id: int
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeafAnswer:
     """A leaf, and the CA's chain above it without a self-signed root. Times are seconds since 1970."""
 
@@ -94,6 +102,14 @@ class LeafKeyAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckAnswer:
+    """They can, with the CA of that generation."""
+
+    id: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A request that was refused."""
 
@@ -102,8 +118,8 @@ class Failure:
     message: str
 
 
-Request = LeafRequest | LeafKeyRequest
-Answer = LeafAnswer | LeafKeyAnswer | Failure
+Request = LeafRequest | LeafKeyRequest | CheckRequest
+Answer = LeafAnswer | LeafKeyAnswer | CheckAnswer | Failure
 
 
 class FrameReader:
@@ -152,6 +168,8 @@ def encode_request(request: Request) -> bytes:
             return _frame(
                 {"id": request.id, "op": "leaf_key", "tenant": request.tenant, "leaf_key": request.leaf_key},
             )
+        case CheckRequest():
+            return _frame({"id": request.id, "op": "check", "tenant": request.tenant})
 
 
 def decode_request(frame: bytes) -> Request:
@@ -170,6 +188,9 @@ def decode_request(frame: bytes) -> Request:
         case "leaf_key":
             _keys(message, "id", "tenant", "leaf_key")
             return LeafKeyRequest(_id(message, "id"), _text(message, "tenant"), _id(message, "leaf_key"))
+        case "check":
+            _keys(message, "id", "tenant")
+            return CheckRequest(_id(message, "id"), _text(message, "tenant"))
         case _:
             raise ProtocolError("a request without a known op")
 
@@ -186,6 +207,8 @@ def encode_answer(answer: Answer) -> bytes:
             )
         case LeafKeyAnswer():
             return _frame({"id": answer.id, "ok": True, "key": _base64(answer.key), "kind": answer.kind})
+        case CheckAnswer():
+            return _frame({"id": answer.id, "ok": True, "checked": answer.generation})
         case Failure():
             return _frame(
                 {"id": answer.id, "ok": False, "error": answer.error.value, "message": answer.message[:_MAX_TEXT]}
@@ -208,6 +231,9 @@ def decode_answer(frame: bytes) -> Answer:
     if "key" in message:
         _keys(message, "id", "key", "kind")
         return LeafKeyAnswer(_id(message, "id"), _kind(message, "kind"), _bytes(message["key"]))
+    if "checked" in message:
+        _keys(message, "id", "checked")
+        return CheckAnswer(_id(message, "id"), _id(message, "checked"))
     _keys(message, "id", "certificate", "chain", "leaf_key", "signing_ca", "generation", "not_after", "reuse_until")
     if not isinstance(message["chain"], list):
         raise ProtocolError("a chain that is no list")

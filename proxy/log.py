@@ -39,6 +39,8 @@ class Log:
         self._source = _quote(source)
         self.wall = wall
         self.dropped = 0
+        self.lost = 0
+        """Lines dropped since the start; ``dropped`` begins again when the log has said so."""
         self.waiting: list[str] = []
         self.size = 0
         self.later: Callable[[float, Callable[[], None]], object] | None = None
@@ -112,6 +114,7 @@ class Log:
             return
         if self._backlog + self.size > MAX_WAITING:
             self.dropped += 1
+            self.lost += 1
             return
         if not self.waiting:
             self.later(GATHER_SECONDS, self._gathered)

@@ -328,6 +328,21 @@ def late_connect(target: str, id: str) -> Refusal:
     )
 
 
+def outdated(host: str, id: str) -> Refusal:
+    """The store could not be read for so long that nobody knows whether what is trusted here still may be."""
+    return Refusal(
+        503,
+        "proxy_configuration_error",
+        "store_outage",
+        "The proxy has lost touch with its settings",
+        "This proxy has not been able to read its settings for too long, so it no longer knows whom it may trust, and "
+        "begins no new connections. The website itself may be fine.",
+        LATER,
+        host,
+        id,
+    )
+
+
 def internal(host: str, id: str) -> Refusal:
     """This proxy cannot go on: no certificate for the host can be had, or a part of it is down."""
     return Refusal(

@@ -160,6 +160,8 @@ class Tunnel:
             session.snapshot = session.worker.snapshots.current.get(session.tenant.tenant)
             if session.snapshot is None:
                 return session.abort("the tenant is gone")
+            if (refusal := session.outdated(self.host.text)) is not None:
+                return self.refuse(refusal)
             if self.raw:
                 return self._failed(("the server spoke before the handshake",))
             session.deadline = session.loop.time() + session.worker.limits.tls_timeout
@@ -171,6 +173,7 @@ class Tunnel:
         session, server = self.session, self.server
         if session.state is not State.SERVER or server.leg is None:
             return
+        session.worker.metrics.handshake("server", session.loop.time() - server.leg.started)
         host, snapshot, judge = self.host, session.tenant, session.worker.judge
         handshake = handshake_of(server.leg.tls, self.errors)
         if (verdict := judge.at_once(handshake, host, snapshot)) is not None:
@@ -186,6 +189,7 @@ class Tunnel:
         if session.state is not State.SERVER:
             return
         action = session.tenant.errors.action_for(verdict.defects)
+        session.judged(verdict, action)
         if not verdict.ok:
             session.facts |= {"defects": [defect.value for defect in verdict.defects], "action": action.value}
         if action is not Action.ALLOW or not verdict.chain:
@@ -208,6 +212,7 @@ class Tunnel:
 
     def _failed(self, reasons: Sequence[str]) -> None:
         verdict = Verdict.of([defect_of_failure(reasons)])
+        self.session.judged(verdict, Action.BLOCK)
         self.session.facts["defects"] = [defect.value for defect in verdict.defects]
         self._unsuitable(refusals.certificate(verdict.findings, self.host.text, self.session.id))
 
@@ -303,6 +308,7 @@ class Tunnel:
         except LegError as error:
             self.why = f"client handshake: {error}"
             return session.close(self.why)
+        session.worker.metrics.handshake("client", session.loop.time() - leg.started)
         alpn = server.leg.tls.get_alpn_proto_negotiated()
         session.facts |= {
             "server_tls": server.leg.tls.get_protocol_version_name(),
@@ -315,6 +321,7 @@ class Tunnel:
             from proxy.lanes.inspection.lane import InspectionLane
 
             inspection = InspectionLane(session, inspectors, host, self.port, leg)
+            session.enters("inspection")
             session.to(State.OPEN, 0, inspection)
             return inspection.begin(server, bytes(self.early), self.ends, self.reader.message)
         lane = FastLane(session, leg, server, alpn, host)

@@ -52,6 +52,7 @@ class AnswerLane:
             if self.answer is None:
                 if not leg.handshake(data):
                     return
+                session.worker.metrics.handshake("client", session.loop.time() - leg.started)
                 answer = self._answer()
                 data = b""
             else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from certs.failures import defect_of_failure
-from certs.verdict import Verdict
+from certs.verdict import Action, Verdict
 from proxy import refusals
 from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.farewell_http1 import Http1Farewell
@@ -94,6 +94,7 @@ class FastLane:
                     detour = self.tap.from_client(plain)
                 except Unparsed as error:
                     self._unparsed(error)
+                self.session.to_server(len(plain))
                 if detour is None:
                     self.server.send(plain, more=leg.ended)
                 elif self._detour(detour):
@@ -147,6 +148,7 @@ class FastLane:
                 detour = self.tap.from_server(data)
             except Unparsed as error:
                 self._unparsed(error)
+            session.to_client(len(data))
             if detour is None:
                 self.client.send(data, more=self.server.ended and not self.server_done)
             else:
@@ -194,6 +196,7 @@ class FastLane:
         if asked is None:
             return session.abort(f"server TLS: {error}")
         verdict = Verdict.of([defect_of_failure(error.reasons)])
+        session.judged(verdict, Action.BLOCK)
         session.facts["defects"] = [defect.value for defect in verdict.defects]
         refusal = refusals.certificate(verdict.findings, self.host, session.id)
         session.refused(refusal)

@@ -30,6 +30,7 @@ class ForwardLane:
     def data(self, data: bytes) -> None:
         """Bytes of the client."""
         lane, session = self.lane, self.session
+        session.to_server(len(data))
         lane.data_received(data)
         if lane.reading_head == (self.late is not None):
             return
@@ -68,6 +69,7 @@ class ForwardLane:
     def write(self, data: bytes) -> None:
         """Send to the client."""
         self.session.active = self.session.loop.time()
+        self.session.to_client(len(data))
         self.session.client.write(data)
 
     def pause_reading(self) -> None:

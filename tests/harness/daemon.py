@@ -29,6 +29,7 @@ from tests.harness.processes import children, pss_kib, runs_module, tree, wait_f
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "cli.main")
 LISTENS = "Sallyport listens on http://"
+MONITORS = "Metrics and health: http://"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 START_SECONDS = 90  # of a machine that is busy
 STOP_SECONDS = 45
@@ -76,6 +77,7 @@ class Daemon:
         listeners: Sequence[tuple[str, str]] = (("explicit", "default"),),
         address: str = "127.0.0.1",
         workers: int = 1,
+        metrics: bool = False,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
@@ -101,6 +103,8 @@ class Daemon:
             "trust": {"common_store": self._common_store(common)},
             "egress": {"allow": list(allow), "deny": list(deny)},
             "resolver": {"hosts": dict(hosts or {})},
+            # On a port of its own, where a test wants it: tests run beside each other.
+            "metrics": {"enabled": metrics, "bind": "127.0.0.1:0"},
         }
         self.settings = merged(base, extra or {})
         self.write_config()
@@ -220,6 +224,12 @@ class Daemon:
     def root(self) -> Path:
         """The root certificate of the first listener's tenant."""
         return self.root_of(self.listeners[0][1])
+
+    @property
+    def monitor(self) -> str:
+        """ADDRESS:PORT of metrics and health."""
+        line = wait_for("the daemon to say where its metrics are", lambda: [s for s in self.said if MONITORS in s])[0]
+        return line.removeprefix(MONITORS).partition("/")[0]
 
     def listener(self, name: str) -> Entrance:
         """One of several listeners, for ``curl``."""

@@ -102,7 +102,7 @@ def test_however_many_wait_the_issuer_is_asked_once() -> None:
         assert [host for _, host, _, _ in issuer.asked] == ["one.example", "two.example"]
         assert issuer.keys <= 2
         assert leaves.kept(*question) is got[0]
-        assert leaves.hits == 1
+        assert leaves.metrics.leaf_hits == 1
 
     asyncio.run(scenario())
 

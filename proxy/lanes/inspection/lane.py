@@ -166,6 +166,7 @@ class InspectionLane:
             except LegError as error:
                 return self.session.abort(f"TLS: {error}")
         if data:
+            self.session.to_server(len(data))
             self.pump(events.DataReceived(self.conn, data))
             self._time_head()
         if leg is not None and leg.ended:
@@ -307,6 +308,7 @@ class InspectionLane:
 
     def _send(self, conn: Connection, data: bytes) -> None:
         if conn is self.conn:
+            self.session.to_client(len(data))
             if self.leg is not None:
                 self.leg.send(data)
             else:
