@@ -106,6 +106,7 @@ typedef struct {
   long asked;      /* requests so far */
   int h2_begun;
   long received;   /* bytes since the last request */
+  double used;     /* when the last answer was whole */
   unsigned char in[ROOM + 16];
   int have;        /* bytes of `in` */
 } Conn;
@@ -131,7 +132,10 @@ static const char *tls_reason(SSL *ssl, int result) {
   return errno ? strerror(errno) : "closed";
 }
 
-static void told(double start, const char *host) {
+/* Of a connection that was closed while nothing was asked, the time in which it happened begins with its last use. */
+static void told(double start, const Conn *c) {
+  const char *host = c->host;
+  if (!strcmp(stage, "stale")) start = c->used;
   if (!strcmp(stage, "wrong")) atomic_fetch_add(&wrong, 1);
   atomic_fetch_add(&failed, 1);
   if (!quiet) fprintf(stderr, "E %.4f %.4f %s %s %s\n", start, now(), stage, host, what);
@@ -508,6 +512,7 @@ static int turn(Conn *c, int last, double start) {
   if (bad && c->asked && over_already && !c->received && !strstr(what, "timed out")) strcpy(stage, "stale");
   c->asked += n;
   timed(start, bad ? completed : n);
+  if (!bad) c->used = now();
   return bad;
 }
 
@@ -539,7 +544,7 @@ static void *open_some(void *part) {
     c->wire.budget = c->wire.fd = -1;
     name_host(c, i);
     if (connect_tls(c, NULL) || turn(c, 0, start)) {
-      told(start, c->host);
+      told(start, c);
       hang_up(c, 1);
       free(c);
       continue;
@@ -559,7 +564,7 @@ static void *ask_over(void *part) {
     Conn *c = held[i];
     if (!c) { usleep(100); continue; }
     if (turn(c, 0, start)) {
-      told(start, c->host);
+      told(start, c);
       hang_up(c, 1);
       free(c);
       held[i] = NULL;
@@ -594,7 +599,7 @@ static void *work(void *unused) {
       bad = turn(c, r == per_connection - 1, start);
     }
     if (cutting) atomic_fetch_add(&cuts, 1);
-    else if (bad) told(start, c->host);
+    else if (bad) told(start, c);
     else atomic_fetch_add(&done_connections, 1);
     hang_up(c, bad);
   }
