@@ -37,10 +37,10 @@
 
 enum { ROOM = 1 << 16, SAMPLES = 1 << 21, MOST_STREAMS = 100, REPEATED = 200, BLOCK = 1 << 16 };
 
-static struct sockaddr_in proxy, target;
+static struct sockaddr_in proxy, target, source;
 static int direct, resume, named, gate, over, hosts = 1, first, streams, threads = 8, patience = 30, quiet;
 static long connections, per_connection = 1, opened;
-static double seconds = 1e9, rate, cut_share, begun, deadline;
+static double open_until = 1e18, seconds = 1e9, rate, cut_share, begun, deadline;
 static const char *pattern = "h%d.bench.test", *kind = "t", *status_wanted = "200";
 static long file_size;
 static SSL_CTX *ctx;
@@ -150,6 +150,7 @@ static int open_tcp(Wire *w) {
   setsockopt(w->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   setsockopt(w->fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
   setsockopt(w->fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t);
+  if (source.sin_family) bind(w->fd, (const struct sockaddr *)&source, sizeof source);
   if (connect(w->fd, (const struct sockaddr *)to, sizeof *to) == 0) return 0;
   fail("tcp", strerror(errno));
   close(w->fd);
@@ -538,7 +539,7 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
 }
 
 static void *open_some(void *part) {
-  for (long i = (long)(size_t)part; i < opened; i += threads) {
+  for (long i = (long)(size_t)part; i < opened && now() < open_until; i += threads) {
     Conn *c = calloc(1, sizeof *c);
     double start = now();
     c->wire.budget = c->wire.fd = -1;
@@ -639,7 +640,7 @@ static struct sockaddr_in address(char *text) {
 }
 
 enum { PROXY = 256, TARGET, DIRECT, CA, HOSTS, FIRST, PATTERN, CONNECTIONS, REQUESTS, STREAMS, THREADS, KIND, SIZE, RESUME,
-       SECONDS, RATE, OPEN, OVER, CUT, STATUS, PATIENCE, GATE, NAMED, QUIET, TLS12 };
+       SECONDS, RATE, OPEN, OVER, CUT, STATUS, PATIENCE, GATE, NAMED, QUIET, TLS12, SOURCE, OPEN_SECONDS };
 
 static const struct option options[] = {
     {"proxy", 1, 0, PROXY}, {"target", 1, 0, TARGET}, {"direct", 0, 0, DIRECT}, {"ca", 1, 0, CA}, {"hosts", 1, 0, HOSTS},
@@ -647,7 +648,8 @@ static const struct option options[] = {
     {"streams", 1, 0, STREAMS}, {"threads", 1, 0, THREADS}, {"kind", 1, 0, KIND}, {"size", 1, 0, SIZE},
     {"resume", 0, 0, RESUME}, {"seconds", 1, 0, SECONDS}, {"rate", 1, 0, RATE}, {"open", 1, 0, OPEN}, {"over", 0, 0, OVER},
     {"cut", 1, 0, CUT}, {"status", 1, 0, STATUS}, {"patience", 1, 0, PATIENCE}, {"gate", 0, 0, GATE},
-    {"named", 0, 0, NAMED}, {"quiet", 0, 0, QUIET}, {"tls12", 0, 0, TLS12}, {0, 0, 0, 0}};
+    {"named", 0, 0, NAMED}, {"quiet", 0, 0, QUIET}, {"tls12", 0, 0, TLS12},
+    {"source", 1, 0, SOURCE}, {"open-seconds", 1, 0, OPEN_SECONDS}, {0, 0, 0, 0}};
 
 int main(int argc, char **argv) {
   char *ca = NULL;
@@ -680,6 +682,8 @@ int main(int argc, char **argv) {
       case NAMED: named = 1; break;
       case QUIET: quiet = 1; break;
       case TLS12: tls12 = 1; break;
+      case SOURCE: source = address(optarg); break;
+      case OPEN_SECONDS: open_until = now() + atof(optarg); break;
       default: return 2;
     }
   if (!target.sin_port || (!direct && !proxy.sin_port) || !ca || streams > MOST_STREAMS || hosts < 1 || threads < 1) {

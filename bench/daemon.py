@@ -49,6 +49,9 @@ def _fits(name: str, value: int) -> bool:
 class LoadedDaemon(Daemon):
     """``descriptors``: how many each of its processes may have open; None: as many as the machine allows."""
 
+    start_seconds = 120
+    """The machine is at its limit when it is started beside clients."""
+
     def __init__(
         self,
         folder: Path,

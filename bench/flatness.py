@@ -32,15 +32,16 @@ class Sample:
 class Sampler:
     """Samples a process tree until it is stopped."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, period: float = PERIOD) -> None:
         self.root = root
+        self.period = period
         self.samples: list[Sample] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._over.wait(PERIOD):
+        while not self._over.wait(self.period):
             self.samples.append(Sample(time.monotonic(), memory_kib(self.root), descriptors(self.root)))
 
     def stop(self) -> list[Sample]:
