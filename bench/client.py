@@ -49,7 +49,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Result:
-    """What one client did. ``seconds`` of work; ``wrong`` answers are among the ``errors``."""
+    """What one client did. ``wrong`` answers are among the ``errors``; ``missed``: turns for which it was not free."""
 
     seconds: float
     connections: int
@@ -59,6 +59,7 @@ class Result:
     cuts: int
     resumed: int
     open: int
+    missed: int
     bytes: int
     handshake_ms: Times
     request_ms: Times
@@ -127,10 +128,18 @@ class Running:
 
     def go(self) -> Result:
         """Let a gated client work, and read its result; its connections stay open."""
+        self.begin()
+        return self.told()
+
+    def begin(self) -> None:
+        """Let a gated client work."""
         assert self.process.stdin is not None  # noqa: S101 - it is a pipe
-        assert self.process.stdout is not None  # noqa: S101 - it is a pipe
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
+
+    def told(self) -> Result:
+        """The result of a gated client, waited for."""
+        assert self.process.stdout is not None  # noqa: S101 - it is a pipe
         return self._result(self.process.stdout.readline())
 
     def end(self) -> None:

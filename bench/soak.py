@@ -92,7 +92,7 @@ def judge(soak: Soak, results: list[tuple[Load, Result]]) -> list[str]:
     problems: list[str] = []
     say(
         f"\n{'lane':10s} {'way':28s} {'turns/s':>8s} {'requests':>9s} {'errors':>7s} {'wrong':>6s}"
-        f" {'p50 ms':>8s} {'p99 ms':>8s}   (from when it was due)"
+        f" {'p50 ms':>8s} {'p99 ms':>8s}   (of one answer)"
     )
     troubles: list[tuple[Load, Trouble]] = []
     for load, one in results:

@@ -32,27 +32,30 @@ class Canaries:
 
     def __init__(self, route: Route, floor: Route, seconds: float) -> None:
         self.running: dict[str, Running] = {}
+
+        def some(domain: str) -> list[str]:
+            pace = ["--seconds", f"{seconds:.1f}", "--rate", str(RATE), "--patience", "10", "--gate"]
+            return ["--pattern", f"h%d.{domain}", *pace]
+
+        open_one = ["--hosts", "1", "--threads", "1", "--open", "1", "--over"]
         for lane, domain in LANES.items():
-            some = [
-                "--pattern",
-                f"h%d.{domain}",
-                "--seconds",
-                f"{seconds:.1f}",
-                "--rate",
-                str(RATE),
-                "--patience",
-                "10",
-            ]
-            self.running[f"{lane}, open"] = route.start(
-                *some, "--hosts", "1", "--threads", "1", "--requests", "1000000"
-            )
-            self.running[f"{lane}, new"] = route.start(*some, "--hosts", "20", "--threads", str(THREADS_OF_NEW))
-        some = ["--pattern", f"h%d.{LANES['fast']}", "--seconds", f"{seconds:.1f}", "--rate", str(RATE)]
-        self.running[FLOOR] = floor.start(*some, "--hosts", "1", "--threads", "1", "--requests", "1000000")
+            self.running[f"{lane}, open"] = route.start(*some(domain), *open_one)
+            self.running[f"{lane}, new"] = route.start(*some(domain), "--hosts", "20", "--threads", str(THREADS_OF_NEW))
+        self.running[FLOOR] = floor.start(*some(LANES["fast"]), *open_one)
+        for each in self.running.values():
+            each.ready()
+
+    def sing(self) -> None:
+        """Begin. Connections are open by now: making them belongs to no measurement."""
+        for each in self.running.values():
+            each.begin()
 
     def finish(self) -> Sung:
         """When their time is over."""
-        return Sung({name: each.finish(120) for name, each in self.running.items()})
+        sung = Sung({name: each.told() for name, each in self.running.items()})
+        for each in self.running.values():
+            each.end()
+        return sung
 
 
 FLOOR = "floor"
