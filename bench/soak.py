@@ -76,7 +76,9 @@ class Soak:
             time.sleep(pause)
             fault = faults.do(self.stage, chosen)
             self.faults.append(fault)
-            say(f"  {fault.start - begun:7.1f} s  {fault.kind}: {fault.problem or fault.note or 'done'}")
+            took = time.monotonic() - fault.start
+            came = fault.problem or fault.note or "done"
+            say(f"  {fault.start - begun:7.1f} s, {took:.1f} s long: {fault.kind}: {came}")
 
     def _next(self, done: int, pool: list[faults.Doing]) -> faults.Doing:
         """Replacing and lasting ones in turn while there are both; each as often as the others."""
