@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Callable
 
-from bench.abuse.aim import GONE, Aim, Report, many, nothing_left, raw
+from bench.abuse.aim import GONE, Aim, Report, clock, many, nothing_left, raw
 from config.settings import Limits
 
 CLIENTS = 300
@@ -32,11 +32,16 @@ def limit_of(stage: str) -> float | None:
     return None
 
 
-def _trickle(clients: list[tuple[float, socket.socket, Callable[[], None]]], limit: float | None) -> tuple[int, float]:
-    """One step of each client a second, until its time is over. How many are left, and when the last one went."""
+def _trickle(
+    clients: list[tuple[float, socket.socket, Callable[[], None]]], limit: float | None, more: Callable[[], bool]
+) -> tuple[int, float]:
+    """One step of each client a second, while there is more time. How many are left, and when the last one went.
+
+    Of those whose time is not over when the attack's is, nothing can be said: they count as gone.
+    """
     allowed = LONGEST if limit is None else limit + GRACE
     last = 0.0
-    while clients:
+    while clients and more():
         turn = time.monotonic()
         alive = []
         for client in clients:
@@ -56,15 +61,19 @@ def _trickle(clients: list[tuple[float, socket.socket, Callable[[], None]]], lim
         if all(time.monotonic() - began > allowed for began, _, _ in clients):
             break
         time.sleep(max(0.0, turn + 1 - time.monotonic()))
-    return len(clients), last
+    over = [began for began, _, _ in clients if limit is None or time.monotonic() - began > allowed]
+    return len(over), last
 
 
 def _attack(aim: Aim, stage: str, make: Callable[[], tuple[socket.socket, Callable[[], None]]]) -> Report:
     limit = limit_of(stage)
+    more = clock(aim.seconds)
     clients: list[tuple[float, socket.socket, Callable[[], None]]] = []
     failed = 0
     with many() as held:
         for _ in range(CLIENTS):
+            if not more():
+                break
             try:
                 sock, step = make()
             except GONE:
@@ -73,7 +82,7 @@ def _attack(aim: Aim, stage: str, make: Callable[[], tuple[socket.socket, Callab
             held.append(sock)
             clients.append((time.monotonic(), sock, step))
         begun = len(clients)
-        left, last = _trickle(clients, limit)
+        left, last = _trickle(clients, limit, more)
     report = Report(f"{begun} clients; the last that went did after {last:.0f} s", slow=begun, left=left)
     report.notes.append(f"limit {limit:.0f} s" if limit is not None else "no limit for it in this version")
     if failed:
