@@ -66,6 +66,9 @@ class Daemon:
     configuration takes it. ``extra`` is laid over the configuration, section by section.
     """
 
+    start_seconds = START_SECONDS
+    """How long it may take to listen."""
+
     def __init__(
         self,
         folder: Path,
@@ -194,7 +197,7 @@ class Daemon:
         ready = threading.Event()
         self._reader = threading.Thread(target=self._read, args=(self._process, ready), daemon=True)
         self._reader.start()
-        if not ready.wait(START_SECONDS) or len(self.addresses) < len(self.listeners):
+        if not ready.wait(self.start_seconds) or len(self.addresses) < len(self.listeners):
             self.kill()
             raise AssertionError(f"the daemon did not start: {self.said}\n{self.stderr_text()[-4000:]}")
 
