@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from proxy.block import Refusal, answer_bytes
 from proxy.lanes.tap import Exchange
 from proxy.log import DEBUG, INFO, WARNING, members
+from proxy.refusals import HEAD_LIMITS
 from proxy.snapshot import Snapshot
 from proxy.upstream import CLOSE_SECONDS, WRITE_HIGH, WRITE_LOW, reset
 
@@ -287,7 +288,9 @@ class Session(asyncio.Protocol):
             log.event(level, event, id=self.id, tenant=tenant, client=self.peer, **fields)
 
     def refused(self, refusal: Refusal) -> None:
-        """Log a refusal."""
+        """Log a refusal, and count it where it is for a limit."""
+        if refusal.details in HEAD_LIMITS:
+            self.worker.abused(refusal.details)
         self.log(
             WARNING, "refused", host=refusal.host, port=self.facts.get("port"), address=self.facts.get("address"),
             status=refusal.status, error=refusal.error, details=refusal.details,

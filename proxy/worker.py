@@ -21,6 +21,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +88,8 @@ class Worker:
         self.retiring = False
         """Others have taken over, so that there is no hurry."""
         self.faults = 0
+        self.abuses: Counter[str] = Counter()
+        """How often a connection was ended, or a head refused, for being beyond a limit; by the limit's kind."""
         self.complained = 0.0
 
     def clock(self) -> datetime:
@@ -202,6 +205,10 @@ class Worker:
         if self.loop.time() - self.complained > 1:
             self.complained = self.loop.time()
             self.log.event(ERROR, "out of resources", reason=error.strerror, sessions=len(self.sessions))
+
+    def abused(self, kind: str) -> None:
+        """Somebody went beyond a limit of this kind."""
+        self.abuses[kind] += 1
 
     def fault(self, session: str, error: BaseException) -> None:
         """Log a fault of ours with the place where it happened, in one line."""
