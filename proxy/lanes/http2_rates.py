@@ -64,6 +64,6 @@ class Rates:
             due -= (self.useful - self._explained.get(key, 0)) * CREDIT / rate
             self._explained[key] = self.useful
         self._due[key] = due
-        if due - now > BURST_SECONDS:
+        if due - now > BURST_SECONDS + 0.5 / rate:  # half a frame, for what adding fractions up is off by
             what = f"more than {rate} HTTP/2 frames a second ({kind}, limits.{_SETTING[kind]})"
             raise OverLimit(who, kind, what, calm=True)

@@ -377,7 +377,8 @@ class Http2Tap(Tap):
                 self._extended_connect = value == 1
         waiting = self._announced[walk.who]
         if len(waiting) >= MAX_UNACKNOWLEDGED:
-            raise walk.wrong(f"more than {MAX_UNACKNOWLEDGED} SETTINGS without an acknowledgement")
+            what = f"more than {MAX_UNACKNOWLEDGED} SETTINGS without an acknowledgement"
+            raise OverLimit(walk.who, "settings", what, calm=True)
         waiting.append((table, frame, streams))
         other = self.client if walk is self.server else self.server
         if table is not None and table > other.table_limit:

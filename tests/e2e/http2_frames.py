@@ -33,9 +33,13 @@ class Raw:
     ended: set[int] = field(default_factory=set)
     bodies: dict[int, int] = field(default_factory=dict)
     held: bytes = b""
+    settled: bool = False
 
     def begin(self) -> None:
+        """The preface, and the server's SETTINGS: its acknowledgement must not come into the middle of a block."""
         self.tls.sendall(PREFACE + frame(SETTINGS, 0, 0, b""))
+        while not self.settled:
+            assert self.read()
 
     def flood(self, data: bytes, times: int) -> int:
         """Send ``data`` so many times, unless the other side ends it; how often it was sent."""
@@ -66,6 +70,7 @@ class Raw:
                 self.resets.setdefault(stream, int.from_bytes(payload))
                 self.ended.add(stream)
             elif kind == SETTINGS and not flags & 1:
+                self.settled = True
                 with contextlib.suppress(OSError):
                     self.tls.sendall(frame(SETTINGS, 1, 0, b""))
             if kind == HEADERS:

@@ -20,6 +20,7 @@ from proxy.lanes.http2_frames import (
     DATA,
     HEADERS,
     PING,
+    PREFACE,
     PRIORITY,
     RST_STREAM,
     SETTINGS,
@@ -58,7 +59,7 @@ def site(scratch: Path) -> Iterator[Nginx]:
     )
     with Nginx(scratch / "http-limits", [Site("origin", ISSUING.leaf(list(HOST.values())), lines=lines)]) as nginx:
         nginx.file("image", 20_000)
-        nginx.file("large.bin", 20 << 20)
+        nginx.file("bulk.bin", 20 << 20)
         yield nginx
 
 
@@ -249,8 +250,6 @@ def test_a_flood_is_told_to_calm_down_and_harms_nobody_else(target: Daemon, site
             tls.sendall(request(1, HOST[lane], flags=4))
         elif "CONTINUATION" in name:
             tls.sendall(frame(HEADERS, 1, 3, b"\x82"))
-        while not raw.held and not raw.read():
-            pass
         sender = threading.Thread(target=raw.flood, args=(data, times), daemon=True)
         sender.start()
         while raw.read():
@@ -283,7 +282,7 @@ def test_streams_beyond_the_limit_are_refused_and_the_others_answered(target: Da
     """RFC 9113 section 5.1.2: a client that has not seen our SETTINGS does not know better."""
     with connected(target, site, "seen", "h2") as tls:
         raw = Raw(tls)
-        raw.begin()
+        tls.sendall(PREFACE + frame(SETTINGS, 0, 0, b""))
         tls.sendall(b"".join(request(stream, HOST["seen"], flags=4) for stream in range(1, 241, 2)))
         tls.sendall(b"".join(frame(DATA, 1, stream, b"") for stream in range(1, 241, 2)))
         while len(raw.ended) < 120:
@@ -352,7 +351,7 @@ def test_an_upload_of_many_small_frames_with_pings_and_window_updates(target: Da
 
 @LANES
 def test_a_download_whose_reader_updates_the_windows_at_each_frame(target: Daemon, site: Nginx, lane: str) -> None:
-    url = site["origin"].url("/large.bin", HOST[lane])
+    url = site["origin"].url("/bulk.bin", HOST[lane])
     result = curl(target, url, "--http2")
     assert (result.status, len(result.body)) == (200, 20 << 20)
     assert not target.log("over a limit", host=HOST[lane], kind="control", side="server")
