@@ -193,6 +193,7 @@ HostAddress = Annotated[str, AfterValidator(_address), Field(description="an IP 
 Seconds = Annotated[
     float, Field(gt=0, le=86_400, description="a number of seconds above 0 and not above 86400 (one day)")
 ]
+PerSecond = Annotated[int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000, for each second")]
 LeafSeconds = Annotated[
     int, Field(ge=3600, le=7 * 86_400, description="a whole number of seconds from 3600 (an hour) to 604800 (7 days)")
 ]
@@ -332,7 +333,7 @@ class Log(Section):
 
 
 class Limits(Section):
-    """Bounds on what strangers can make the proxy hold, in bytes and seconds."""
+    """Bounds on what strangers can make the proxy hold or do, in bytes, seconds, and numbers of things."""
 
     connect_head_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 32 * 1024
     client_hello_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 * 1024
@@ -347,6 +348,16 @@ class Limits(Section):
     store_outage: Seconds = 86_400.0
     leaves_per_second: Annotated[int, Field(ge=1, le=100_000)] = 500
     cached_hosts: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
+    header_fields: Annotated[int, Field(ge=16, le=10_000)] = 200
+    header_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 * 1024
+    http2_streams: Annotated[int, Field(ge=1, le=1000)] = 100
+    http2_stream_window: Annotated[int, Field(ge=16 * 1024, le=16 << 20)] = 64 * 1024
+    http2_connection_window: Annotated[int, Field(ge=64 * 1024, le=1 << 30)] = 1 << 20
+    http2_resets_per_second: PerSecond = 100
+    http2_pings_per_second: PerSecond = 100
+    http2_settings_per_second: PerSecond = 10
+    http2_control_per_second: PerSecond = 100
+    http2_empty_per_second: PerSecond = 10
 
 
 class Settings(Section):

@@ -261,6 +261,40 @@ def bad_request(status: int, why: str, id: str, host: str = "") -> Refusal:
     )
 
 
+HEAD_LIMITS = {"header_fields": "{} header fields", "header_bytes": "{} bytes of header fields"}
+"""What ``details`` says of a head that is too large, with the words for it."""
+
+
+def request_head_too_large(detail: str, limit: int, host: str, id: str) -> Refusal:
+    """The request's head is beyond ``limit``, that of the setting ``detail`` (RFC 6585 section 5)."""
+    return Refusal(
+        431,
+        "http_request_error",
+        detail,
+        "The request has more header fields than may pass",
+        f"What your program sent has more than {HEAD_LIMITS[detail].format(limit)}, the most that may pass here, so "
+        "it was not passed on. Most often it is cookies that have gathered.",
+        f"Delete the cookies of {host or 'the website'} and try again. If it goes on, {ASK}",
+        host,
+        id,
+    )
+
+
+def response_head_too_large(detail: str, limit: int, host: str, id: str) -> Refusal:
+    """The response's head is beyond ``limit``, that of the setting ``detail`` (RFC 9209 section 2.3.20)."""
+    return Refusal(
+        502,
+        "http_response_header_section_size",
+        detail,
+        "The server's answer has more header fields than may pass",
+        f"What {host} answered has more than {HEAD_LIMITS[detail].format(limit)}, the most that may pass here, so it "
+        "was not passed on.",
+        f"If you run this server, let it answer with fewer of them. {NEEDED}",
+        host,
+        id,
+    )
+
+
 def _denied(status: int, details: str, title: str, explanation: str, remedy: str, host: str, id: str) -> Refusal:
     """The request is well-formed and not one that this proxy serves."""
     return Refusal(status, "http_request_denied", details, title, explanation, remedy, host, id)

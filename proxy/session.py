@@ -17,7 +17,7 @@ from certs.verdict import Action, Verdict
 from proxy.block import Refusal, answer_bytes
 from proxy.lanes.tap import Exchange
 from proxy.log import DEBUG, INFO, WARNING, members
-from proxy.refusals import outdated
+from proxy.refusals import HEAD_LIMITS, outdated
 from proxy.snapshot import Snapshot
 from proxy.upstream import CLOSE_SECONDS, WRITE_HIGH, WRITE_LOW, reset
 
@@ -332,6 +332,8 @@ class Session(asyncio.Protocol):
         """Log a refusal, and count it. What answers 503 is counted where the limit was found to be reached."""
         if refusal.status != 503:
             self.worker.metrics.refused(refusal.error)
+        if refusal.details in HEAD_LIMITS:
+            self.worker.abused(refusal.details)
         self.log(
             WARNING, "refused", host=refusal.host, port=self.facts.get("port"), address=self.facts.get("address"),
             status=refusal.status, error=refusal.error, details=refusal.details,

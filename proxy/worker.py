@@ -241,6 +241,10 @@ class Worker:
             self.complained = self.loop.time()
             self.log.event(ERROR, "out of resources", reason=error.strerror, sessions=len(self.sessions))
 
+    def abused(self, kind: str) -> None:
+        """Somebody went beyond a limit of this kind."""
+        self.metrics.abuse(kind)
+
     def fault(self, session: str, error: BaseException) -> None:
         """Log a fault of ours with the place where it happened, in one line."""
         self.metrics.faults += 1

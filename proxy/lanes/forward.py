@@ -20,7 +20,15 @@ class ForwardLane:
         self.half = False
         self.late: asyncio.TimerHandle | None = None
         """Runs while a head has begun and is not whole."""
-        self.lane = PlainLane(self, self.dial, session.exchange, session.worker.wall, session.id, session.refused)
+        self.lane = PlainLane(
+            self,
+            self.dial,
+            session.exchange,
+            session.worker.wall,
+            session.id,
+            session.refused,
+            limits=session.worker.limits,
+        )
 
     @property
     def busy(self) -> bool:

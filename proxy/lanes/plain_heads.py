@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import h11
+from h11._headers import Headers
 
 from certs.names import Host, InvalidHost, parse_authority
 from proxy import refusals
@@ -103,6 +104,13 @@ def why_malformed(error: h11.RemoteProtocolError) -> str:
 def field(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
     """All values of a field joined with commas; empty where there is none."""
     return b", ".join(value for key, value in headers if key == name)
+
+
+def beyond(headers: Headers, most_bytes: int, most_fields: int) -> str:
+    """The setting whose limit these fields are beyond; "": none. Counted are names and values, and four bytes each."""
+    if len(headers) > most_fields:
+        return "header_fields"
+    return "header_bytes" if sum(len(name) + len(value) + 4 for name, value in headers) > most_bytes else ""
 
 
 def tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:

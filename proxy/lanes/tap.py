@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from proxy.lanes.exchange import Detour, Exchange, Misdirected, Tap, Unparsed
+from config.settings import Limits
+from proxy.lanes.exchange import Detour, Exchange, Misdirected, OverLimit, Tap, TooLarge, TurnedAway, Unparsed
 from proxy.lanes.misdirected import Addressee
 from proxy.lanes.tap_bytes import BytesTap
 from proxy.lanes.tap_http1 import Http1Tap
@@ -17,7 +18,10 @@ __all__ = [
     "Http1Tap",
     "Http2Tap",
     "Misdirected",
+    "OverLimit",
     "Tap",
+    "TooLarge",
+    "TurnedAway",
     "Unparsed",
     "make_tap",
 ]
@@ -28,15 +32,16 @@ def make_tap(
     host: str,
     done: Callable[[Exchange], None],
     clock: Callable[[], float],
+    limits: Limits,
     addressee: Addressee | None = None,
 ) -> Tap:
     """The tap for a connection whose legs agreed on ``alpn`` (b"": on nothing, which is HTTP/1).
 
-    ``host`` is named where a request names none; ``done`` gets each exchange when it has ended. With an ``addressee``
-    the tap turns requests away that are not for it.
+    ``host`` is named where a request names none; ``done`` gets each exchange when it has ended. What is beyond the
+    ``limits`` the tap turns away; with an ``addressee``, requests that are not for it too.
     """
     if alpn == b"h2":
-        return Http2Tap(host, done, clock, addressee)
+        return Http2Tap(host, done, clock, limits, addressee)
     if alpn in (b"http/1.1", b"http/1.0", b""):
-        return Http1Tap(host, done, clock, addressee)
+        return Http1Tap(host, done, clock, limits, addressee)
     return BytesTap(host, done, clock)

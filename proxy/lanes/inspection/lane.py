@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 import wsproto.utilities
@@ -19,6 +20,7 @@ from mitmproxy.proxy import commands, events, server_hooks
 from mitmproxy.proxy.layers.tls import TlsData, TlsEstablishedServerHook, TlsFailedServerHook
 from mitmproxy.proxy.layers.websocket import WebsocketLayer
 
+from proxy.lanes.abuse import Bounds, over_limit
 from proxy.lanes.inspection.connections import BEGINNING, beginning, client_of, established, server_named
 from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.http1 import MOST_WAITING, Http1Server
@@ -136,7 +138,8 @@ class InspectionLane:
             await rest
 
     def _go(self, server: ServerConnection | None, early: bytes, ends: Sequence[bool]) -> None:
-        self.layer = Layer(self.context, self.rules, self.rules.refuse)
+        bounds = Bounds(self.session.worker.limits, partial(over_limit, self.session, self.host))
+        self.layer = Layer(self.context, self.rules, self.rules.refuse, bounds)
         self.begun = True
         self.session.resume()
         if server is not None:

@@ -10,7 +10,7 @@ from proxy.lanes.exchange import Exchange
 from proxy.lanes.inspection import plain
 from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.inspectors import Inspectors, Plan
-from proxy.lanes.inspection.messages import Spoiled, inspector_failed, too_large, uninspected
+from proxy.lanes.inspection.messages import Oversize, Spoiled, inspector_failed, too_large, uninspected
 from proxy.lanes.misdirected import Addressee
 from proxy.log import ERROR
 from proxy.refusals import Refusal
@@ -96,6 +96,10 @@ class Rules:
         if isinstance(why, Spoiled):
             self.session.log(ERROR, "inspector failed", inspector=None, host=self.host, reason=str(why), action="block")
             return inspector_failed("that has changed it", self.host, self.session.id)
+        if isinstance(why, Oversize):
+            refusal = why.worded(self.host, self.session.id)
+            self.session.refused(refusal)
+            return refusal
         if code in (ErrorCode.GENERIC_CLIENT_ERROR, ErrorCode.REQUEST_VALIDATION_FAILED, ErrorCode.DESTINATION_UNKNOWN):
             return self.malformed(why)
         if code is ErrorCode.CONNECT_FAILED:
