@@ -106,6 +106,10 @@ class Http1Server(_Side):
         """The connection was closed before all of the request was read."""
         self.waiting = b""
         self.reading = False
+        self.ended = False
+        """The client sends no more; it still wants its answers."""
+        self.method = b""
+        """Of the request under way, as the client said it."""
 
     def _handle_event(self, event: events.Event) -> Out[None]:
         if isinstance(event, HttpEvent):
@@ -137,6 +141,8 @@ class Http1Server(_Side):
             yield from self._malformed(str(error))
         finally:
             self.reading = False
+        if self.ended:
+            yield from self._all_read()
 
     def _requests(self, data: bytes) -> Out[None]:
         direction, at = self.direction, 0
@@ -177,8 +183,10 @@ class Http1Server(_Side):
         direction.expect_body(low, minor, default=0)
         bodiless = direction.place is Place.HEAD
         self.request, self.request_ended, self.framing = request, False, None
+        self.method = request.data.method
         self.closing = closes(low, minor)
-        self.expecting = not bodiless and request.headers.get("expect", "").lower() == "100-continue"
+        # RFC 9110 section 10.1.1: HTTP/1.0 has no 100.
+        self.expecting = not bodiless and minor == b"1" and request.headers.get("expect", "").lower() == "100-continue"
         yield ReceiveHttp(RequestHeaders(self.stream_id, request, bodiless))
         if bodiless and self.request is request:
             yield from self._end_request(b"")
@@ -197,6 +205,7 @@ class Http1Server(_Side):
         """The client's bytes cannot be followed any further."""
         if self.request is not None:
             yield ReceiveHttp(RequestProtocolError(self.stream_id, why, ErrorCode.GENERIC_CLIENT_ERROR))
+        self.unread = True
         if not self.gone and self.framing is None:
             yield from self._answer(self.refuse(ErrorCode.GENERIC_CLIENT_ERROR, why))
         elif not self.gone:
@@ -217,7 +226,24 @@ class Http1Server(_Side):
             )
             yield Cut(self.conn)
         else:
-            self.closing = True  # it still wants its answer
+            self.ended = True
+            # What it has sent before is answered first.
+            self.closing |= not self.waiting
+
+    def _all_read(self) -> Out[None]:
+        """The client has ended, and what it had sent before was looked at."""
+        if self.gone or self.pipe:
+            return
+        if self.request is None:
+            yield from self._close()
+        elif not self.request_ended:
+            self.gone = True
+            yield ReceiveHttp(
+                RequestProtocolError(self.stream_id, "the client went away", ErrorCode.CLIENT_DISCONNECTED)
+            )
+            yield Cut(self.conn)
+        else:
+            self.closing |= not self.waiting
 
     # --- responses ---
 
@@ -241,6 +267,8 @@ class Http1Server(_Side):
                 yield from self._failed(event)
         except BadHead as error:
             why = Spoiled(str(error))
+            if self.framing is not None:
+                self.refuse(ErrorCode.GENERIC_SERVER_ERROR, why)  # too late to be told, but it is in the log
             yield from self._failed(ResponseProtocolError(self.stream_id, why, ErrorCode.GENERIC_SERVER_ERROR))
 
     def _send_head(self, event: ResponseHeaders) -> Out[None]:
@@ -259,7 +287,7 @@ class Http1Server(_Side):
         converted = not response.data.http_version.startswith(b"HTTP/1.")
         version = b"HTTP/1.1" if converted else response.data.http_version
         phrase = phrase if converted else response.data.reason
-        bodiless = status in _NO_BODY or status == 101 or request.data.method == b"HEAD"
+        bodiless = status in _NO_BODY or status == 101 or self.method == b"HEAD"
         framing = _Framing(fields, bodiless)
         if framing.endless and request.data.http_version == b"HTTP/1.1" and converted:
             fields = (*fields, (b"Transfer-Encoding", b"chunked"))
@@ -280,7 +308,7 @@ class Http1Server(_Side):
         if framing.ended:
             return  # it was told before its request had ended
         framing.ended = True
-        if not self.pipe and (data := framing.end()):
+        if data := framing.end():
             yield commands.SendData(self.conn, data)
         if self.request_ended:
             yield from self._next()
@@ -294,6 +322,8 @@ class Http1Server(_Side):
             data, self.waiting = self.waiting, b""
             if data:
                 yield from self._read(data)
+            if self.ended:
+                yield ReceiveHttp(RequestEndOfMessage(self.stream_id))
             return
         if self.closing:
             yield from self._close()
@@ -306,7 +336,7 @@ class Http1Server(_Side):
 
     def _close(self) -> Out[None]:
         self.gone = True
-        self.unread = bool(self.waiting) or (self.request is not None and not self.request_ended)
+        self.unread |= bool(self.waiting) or (self.request is not None and not self.request_ended)
         self.waiting = b""
         yield commands.CloseConnection(self.conn)
 
@@ -331,7 +361,7 @@ class Http1Server(_Side):
             b"HTTP/1.1 %d %s" % (refusal.status, response.data.reason),
             (*response.headers.fields, (b"Connection", b"close")),
         )
-        body = b"" if self.request is not None and self.request.data.method == b"HEAD" else response.raw_content or b""
+        body = b"" if self.request is not None and self.method == b"HEAD" else response.raw_content or b""
         yield commands.SendData(self.conn, head + body)
         yield from self._close()
 
@@ -367,9 +397,15 @@ class Http1Client(_Side):
     def _send(self, event: HttpEvent) -> Out[None]:
         if self.gone:
             return
-        if isinstance(event, RequestHeaders):
-            yield from self._send_head(event)
-            return
+        try:
+            if isinstance(event, RequestHeaders):
+                yield from self._send_head(event)
+            else:
+                yield from self._send_rest(event)
+        except BadHead as error:
+            yield from self._failed(Spoiled(str(error)))
+
+    def _send_rest(self, event: HttpEvent) -> Out[None]:
         if event.stream_id != self.stream_id:
             return
         if isinstance(event, RequestData):
@@ -399,15 +435,22 @@ class Http1Client(_Side):
             fields = _from_http2(request, event.end_stream)
         authority = request.data.authority if version == request.data.http_version else b""
         target = request.data.scheme + b"://" + authority + request.data.path if authority else request.data.path
-        try:
-            self.request_framing = _Framing(fields, bodiless=False)
-            self.closing = closes(_low(fields), version[-1:])
-            first = b"%s %s %s" % (request.data.method, target, version)
-            if first.count(b" ") != 2:
-                raise BadHead("a blank in a request's method or target")  # noqa: TRY301 - as from what else is called here
-            yield commands.SendData(self.conn, head_bytes(first, fields))
-        except BadHead as error:
-            yield from self._failed(Spoiled(str(error)))
+        framing = _Framing(fields, bodiless=False)
+        if framing.coded and not framing.chunked:
+            raise BadHead("a Transfer-Encoding that does not end with chunked (RFC 9112 section 6.3)")
+        if framing.endless and event.end_stream:
+            framing.left = 0
+        elif framing.endless and version == b"HTTP/1.0":
+            raise BadHead("a body whose length is not said, in HTTP/1.0")
+        elif framing.endless:
+            fields = (*fields, (b"Transfer-Encoding", b"chunked"))
+            framing = _Framing(fields, bodiless=False)
+        self.request_framing = framing
+        self.closing = closes(_low(fields), version[-1:])
+        first = b"%s %s %s" % (request.data.method, target, version)
+        if first.count(b" ") != 2:
+            raise BadHead("a blank in a request's method or target")
+        yield commands.SendData(self.conn, head_bytes(first, fields))
 
     def _end_request(self) -> Out[None]:
         self.request_ended = True
@@ -516,32 +559,48 @@ class Http1Client(_Side):
 
 
 class _Framing:
-    """How a message that goes out is framed, by its own fields (RFC 9112 section 6.3). Raises BadHead."""
+    """How a message that goes out is framed, by its own fields (RFC 9112 section 6.3). Raises BadHead.
 
-    __slots__ = ("bodiless", "chunked", "ended", "endless", "trailers")
+    It counts: what is longer or shorter than it says would be read as another message, or waited for in vain.
+    """
+
+    __slots__ = ("bodiless", "chunked", "coded", "ended", "endless", "left", "trailers")
 
     def __init__(self, fields: Fields, bodiless: bool) -> None:
         coding = length = None
         for name, value in fields:
             size = len(name)
             if size == 17 and name.lower() == b"transfer-encoding":
-                coding = value.lower()
+                coding = value.lower() if coding is None else coding + b"," + value.lower()
             elif size == 14 and name.lower() == b"content-length":
+                if length is not None and not bodiless:
+                    raise BadHead("two fields of the name Content-Length")
                 length = value
-        if coding is not None and length is not None:
+        if coding is not None and length is not None and not bodiless:
             raise BadHead("Content-Length beside Transfer-Encoding")
+        if length is not None and not bodiless and not (length.isdigit() and len(length) <= 18):
+            raise BadHead("a Content-Length that is no number, or too large a one")
         self.bodiless = bodiless
-        self.chunked = coding is not None and coding.endswith(b"chunked")
+        self.coded = coding is not None
+        self.chunked = coding is not None and coding.rpartition(b",")[2].strip(b" \t") == b"chunked"
         self.endless = not bodiless and not self.chunked and length is None
+        self.left: int | None = int(length) if length is not None and not bodiless and not self.chunked else None
+        """Bytes that are still to come; None where that is not known."""
         self.trailers: Fields = ()
         self.ended = False
 
     def data(self, data: bytes) -> bytes:
         if self.bodiless or not data:
             return b""
+        if self.left is not None:
+            self.left -= len(data)
+            if self.left < 0:
+                raise BadHead("a body that is longer than its Content-Length says")
         return b"%x\r\n%s\r\n" % (len(data), data) if self.chunked else data
 
     def end(self) -> bytes:
+        if self.left:
+            raise BadHead("a body that is shorter than its Content-Length says")
         if self.bodiless or not self.chunked:
             return b""
         return b"0\r\n" + fields_bytes(self.trailers) + b"\r\n"

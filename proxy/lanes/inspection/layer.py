@@ -20,10 +20,11 @@ from mitmproxy.proxy.layers.http import (
     ResponseProtocolError,
 )
 
+from proxy.lanes.inspection.asking import Lane
 from proxy.lanes.inspection.http1 import Http1Client, Http1Server
 from proxy.lanes.inspection.http2 import Http2Client, Http2Server
 from proxy.lanes.inspection.messages import NEVER_PAUSED, Out
-from proxy.lanes.inspection.stream import Lane, Stream
+from proxy.lanes.inspection.stream import Stream
 from proxy.refusals import Refusal
 
 H2 = b"h2"
