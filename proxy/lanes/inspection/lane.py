@@ -431,16 +431,17 @@ class InspectionLane:
     def _hook(self, command: commands.StartHook) -> None:
         stream = self._stream_of(command)
         plan = stream.called if stream is not None else self.around
-        rest = None
         try:
             rest = self.inspectors.call(plan, command)
         except InspectorFailed as error:
             self._failed(command, stream, error)
+            return self._hook_ended(command, stream)
         if rest is None and not _held(command):
             self._hook_ended(command, stream)
         else:
             self.pending_hooks += 1
             self._task(self._await(rest, command, stream))
+        return None
 
     def _hook_ended(self, command: commands.StartHook, stream: Stream | None) -> None:
         if stream is not None and stream.child_layer is not None and stream.failed is not None:
@@ -473,7 +474,7 @@ class InspectionLane:
             self._hook_ended(command, stream)
             if self.queue:
                 self.pump(self.queue.popleft())
-            else:
+            elif not self.pumping:
                 self._after()
 
     def _stream_of(self, command: commands.StartHook) -> Stream | None:
