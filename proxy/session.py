@@ -60,7 +60,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.CLIENT: frozenset({State.OPEN, State.ANSWER, State.CLOSED}),
     State.OPEN: frozenset({State.ANSWER, State.CLOSED}),
     State.ANSWER: frozenset({State.CLOSED}),
-    State.PLAIN: frozenset({State.CLOSED}),
+    State.PLAIN: frozenset({State.ANSWER, State.CLOSED}),
     State.PASS: frozenset({State.CLOSED}),
     State.CLOSED: frozenset(),
 }

@@ -76,6 +76,10 @@ class Http1Server(Side):
         """The connection was closed before all of the request was read."""
         self.waiting = b""
         self.reading = False
+        self.ended = False
+        """The client sends no more; it still wants its answers."""
+        self.method = b""
+        """Of the request under way, as the client said it."""
 
     def _handle_event(self, event: events.Event) -> Out[None]:
         if isinstance(event, HttpEvent):
@@ -112,6 +116,8 @@ class Http1Server(Side):
             yield from self._malformed(str(error))
         finally:
             self.reading = False
+        if self.ended:
+            yield from self._all_read()
 
     def _requests(self, data: bytes) -> Out[None]:
         direction, at = self.direction, 0
@@ -152,8 +158,10 @@ class Http1Server(Side):
         direction.expect_body(head_low, minor, default=0)
         bodiless = direction.place is Place.HEAD
         self.request, self.request_ended, self.framing = request, False, None
+        self.method = request.data.method
         self.closing = closes(head_low, minor)
-        self.expecting = not bodiless and request.headers.get("expect", "").lower() == "100-continue"
+        # RFC 9110 section 10.1.1: HTTP/1.0 has no 100.
+        self.expecting = not bodiless and minor == b"1" and request.headers.get("expect", "").lower() == "100-continue"
         yield ReceiveHttp(RequestHeaders(self.stream_id, request, bodiless))
         if bodiless and self.request is request:
             yield from self._end_request(b"")
@@ -172,6 +180,7 @@ class Http1Server(Side):
         """The client's bytes cannot be followed any further."""
         if self.request is not None:
             yield ReceiveHttp(RequestProtocolError(self.stream_id, why, ErrorCode.GENERIC_CLIENT_ERROR))
+        self.unread = True
         if not self.gone and self.framing is None:
             yield from self._answer(self.refuse(ErrorCode.GENERIC_CLIENT_ERROR, why))
         elif not self.gone:
@@ -192,7 +201,24 @@ class Http1Server(Side):
             )
             yield Cut(self.conn)
         else:
-            self.closing = True  # it still wants its answer
+            self.ended = True
+            # What it has sent before is answered first.
+            self.closing |= not self.waiting
+
+    def _all_read(self) -> Out[None]:
+        """The client has ended, and what it had sent before was looked at."""
+        if self.gone or self.pipe:
+            return
+        if self.request is None:
+            yield from self._close()
+        elif not self.request_ended:
+            self.gone = True
+            yield ReceiveHttp(
+                RequestProtocolError(self.stream_id, "the client went away", ErrorCode.CLIENT_DISCONNECTED)
+            )
+            yield Cut(self.conn)
+        else:
+            self.closing |= not self.waiting
 
     # --- responses ---
 
@@ -210,6 +236,8 @@ class Http1Server(Side):
                 yield from self._failed(event)
         except BadHead as error:
             why = Spoiled(str(error))
+            if self.framing is not None:
+                self.refuse(ErrorCode.GENERIC_SERVER_ERROR, why)  # too late to be told, but it is in the log
             yield from self._failed(ResponseProtocolError(self.stream_id, why, ErrorCode.GENERIC_SERVER_ERROR))
 
     def _send_head(self, event: ResponseHeaders) -> Out[None]:
@@ -228,7 +256,7 @@ class Http1Server(Side):
         converted = not response.data.http_version.startswith(b"HTTP/1.")
         version = b"HTTP/1.1" if converted else response.data.http_version
         phrase = phrase if converted else response.data.reason
-        bodiless = status in NO_BODY or status == 101 or request.data.method == b"HEAD"
+        bodiless = status in NO_BODY or status == 101 or self.method == b"HEAD"
         framing = Framing(fields, bodiless)
         if framing.endless and request.data.http_version == b"HTTP/1.1" and converted:
             fields = (*fields, (b"Transfer-Encoding", b"chunked"))
@@ -249,7 +277,7 @@ class Http1Server(Side):
         if framing.ended:
             return  # it was told before its request had ended
         framing.ended = True
-        if not self.pipe and (data := framing.end()):
+        if data := framing.end():
             yield commands.SendData(self.conn, data)
         if self.request_ended:
             yield from self._next()
@@ -263,6 +291,8 @@ class Http1Server(Side):
             data, self.waiting = self.waiting, b""
             if data:
                 yield from self._read(data)
+            if self.ended:
+                yield ReceiveHttp(RequestEndOfMessage(self.stream_id))
             return
         if self.closing:
             yield from self._close()
@@ -275,7 +305,7 @@ class Http1Server(Side):
 
     def _close(self) -> Out[None]:
         self.gone = True
-        self.unread = bool(self.waiting) or (self.request is not None and not self.request_ended)
+        self.unread |= bool(self.waiting) or (self.request is not None and not self.request_ended)
         self.waiting = b""
         yield commands.CloseConnection(self.conn)
 

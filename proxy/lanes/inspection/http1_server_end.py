@@ -75,9 +75,15 @@ class Http1Client(Side):
     def _send(self, event: HttpEvent) -> Out[None]:
         if self.gone:
             return
-        if isinstance(event, RequestHeaders):
-            yield from self._send_head(event)
-            return
+        try:
+            if isinstance(event, RequestHeaders):
+                yield from self._send_head(event)
+            else:
+                yield from self._send_rest(event)
+        except BadHead as error:
+            yield from self._failed(Spoiled(str(error)))
+
+    def _send_rest(self, event: HttpEvent) -> Out[None]:
         if event.stream_id != self.stream_id:
             return
         if isinstance(event, (RequestData, RequestTrailers)):
@@ -101,15 +107,22 @@ class Http1Client(Side):
             fields = _from_http2(request, event.end_stream)
         authority = request.data.authority if version == request.data.http_version else b""
         target = request.data.scheme + b"://" + authority + request.data.path if authority else request.data.path
-        try:
-            self.request_framing = Framing(fields, bodiless=False)
-            self.closing = closes(low(fields), version[-1:])
-            first = b"%s %s %s" % (request.data.method, target, version)
-            if first.count(b" ") != 2:
-                raise BadHead("a blank in a request's method or target")  # noqa: TRY301 - as from what else is called here
-            yield commands.SendData(self.conn, head_bytes(first, fields))
-        except BadHead as error:
-            yield from self._failed(Spoiled(str(error)))
+        framing = Framing(fields, bodiless=False)
+        if framing.coded and not framing.chunked:
+            raise BadHead("a Transfer-Encoding that does not end with chunked (RFC 9112 section 6.3)")
+        if framing.endless and event.end_stream:
+            framing.left = 0
+        elif framing.endless and version == b"HTTP/1.0":
+            raise BadHead("a body whose length is not said, in HTTP/1.0")
+        elif framing.endless:
+            fields = (*fields, (b"Transfer-Encoding", b"chunked"))
+            framing = Framing(fields, bodiless=False)
+        self.request_framing = framing
+        self.closing = closes(low(fields), version[-1:])
+        first = b"%s %s %s" % (request.data.method, target, version)
+        if first.count(b" ") != 2:
+            raise BadHead("a blank in a request's method or target")
+        yield commands.SendData(self.conn, head_bytes(first, fields))
 
     def _end_request(self) -> Out[None]:
         self.request_ended = True

@@ -55,32 +55,48 @@ class Side(HttpConnection):
 
 
 class Framing:
-    """How a message that goes out is framed, by its own fields (RFC 9112 section 6.3). Raises BadHead."""
+    """How a message that goes out is framed, by its own fields (RFC 9112 section 6.3). Raises BadHead.
 
-    __slots__ = ("bodiless", "chunked", "ended", "endless", "trailers")
+    It counts: what is longer or shorter than it says would be read as another message, or waited for in vain.
+    """
+
+    __slots__ = ("bodiless", "chunked", "coded", "ended", "endless", "left", "trailers")
 
     def __init__(self, fields: Fields, bodiless: bool) -> None:
         coding = length = None
         for name, value in fields:
             size = len(name)
             if size == 17 and name.lower() == b"transfer-encoding":
-                coding = value.lower()
+                coding = value.lower() if coding is None else coding + b"," + value.lower()
             elif size == 14 and name.lower() == b"content-length":
+                if length is not None and not bodiless:
+                    raise BadHead("two fields of the name Content-Length")
                 length = value
-        if coding is not None and length is not None:
+        if coding is not None and length is not None and not bodiless:
             raise BadHead("Content-Length beside Transfer-Encoding")
+        if length is not None and not bodiless and not (length.isdigit() and len(length) <= 18):
+            raise BadHead("a Content-Length that is no number, or too large a one")
         self.bodiless = bodiless
-        self.chunked = coding is not None and coding.endswith(b"chunked")
+        self.coded = coding is not None
+        self.chunked = coding is not None and coding.rpartition(b",")[2].strip(b" \t") == b"chunked"
         self.endless = not bodiless and not self.chunked and length is None
+        self.left: int | None = int(length) if length is not None and not bodiless and not self.chunked else None
+        """Bytes that are still to come; None where that is not known."""
         self.trailers: Fields = ()
         self.ended = False
 
     def data(self, data: bytes) -> bytes:
         if self.bodiless or not data:
             return b""
+        if self.left is not None:
+            self.left -= len(data)
+            if self.left < 0:
+                raise BadHead("a body that is longer than its Content-Length says")
         return b"%x\r\n%s\r\n" % (len(data), data) if self.chunked else data
 
     def end(self) -> bytes:
+        if self.left:
+            raise BadHead("a body that is shorter than its Content-Length says")
         if self.bodiless or not self.chunked:
             return b""
         return b"0\r\n" + fields_bytes(self.trailers) + b"\r\n"

@@ -21,11 +21,12 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from proxy.lanes.abuse import Bounds
+from proxy.lanes.inspection.asking import Lane
 from proxy.lanes.inspection.http1 import Http1Server
 from proxy.lanes.inspection.http1_server_end import Http1Client
 from proxy.lanes.inspection.http2 import Http2Client, Http2Server
 from proxy.lanes.inspection.messages import NEVER_PAUSED, Out
-from proxy.lanes.inspection.stream import Lane, Stream
+from proxy.lanes.inspection.stream import Stream
 from proxy.refusals import Refusal
 
 H2 = b"h2"

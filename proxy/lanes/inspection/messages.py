@@ -251,3 +251,33 @@ def too_large(request: bool, limit: int, host: str, id: str) -> Refusal:
         host,
         id,
     )
+
+
+def no_room(request: bool, host: str, id: str) -> Refusal:
+    """A body would have to be kept to be inspected, and what all of them may use is in use."""
+    what, status = ("request", 503) if request else ("response", 502)
+    return Refusal(
+        status,
+        "proxy_internal_error",
+        "inspection_limit",
+        f"Blocked: there is no room to inspect the {what}",
+        f"What passes to and from {host} is inspected here as a whole. Just now so much is inspected that there is "
+        "no memory left for more.",
+        refusals.LATER,
+        host,
+        id,
+    )
+
+
+def not_switched(why: str, host: str, id: str) -> Refusal:
+    """A server has changed to a protocol that cannot be inspected (RFC 9209 section 2.3.24)."""
+    return Refusal(
+        502,
+        "http_upgrade_failed",
+        "not_inspected",
+        "Blocked: the server changed to a protocol that cannot be inspected",
+        f"What passes to and from {host} is inspected here. {why[:1].upper()}{why[1:]}.",
+        refusals.NEEDED,
+        host,
+        id,
+    )
