@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check lock clean
+.PHONY: help run demo test check fuzz bench soak abuse lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -29,6 +29,21 @@ check: $(INSTALLED) ## lint, format, types, and which package may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(INSTALLED) ## throw 100,000 examples at each parser of strangers' bytes (EXAMPLES=n; ARGS="tests/fuzz -k hello": some of them)
+	EXAMPLES=$(EXAMPLES) HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest --timeout=0 $(or $(ARGS),tests/fuzz)
+
+bench: $(INSTALLED) ## measure it beside its peers, 20 minutes (QUICK=1: two; ARGS="--write": into docs/performance.md)
+	@scripts/bench-packages squid:squid-openssl sslsplit:sslsplit
+	$(BIN)/python -m bench.run $(if $(QUICK),--quick) $(ARGS)
+
+soak: $(INSTALLED) ## 30 minutes of everything with faults in between, every answer checked (MINUTES=n)
+	@scripts/bench-packages
+	$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+abuse: $(INSTALLED) ## attack it, with a canary beside (ONLY=name,name: some of the attacks)
+	@scripts/bench-packages
+	$(BIN)/python -m bench.abuse $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 lock: ## resolve requirements.lock anew (UPGRADE=1: to the newest versions)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && trap 'exit 1' HUP INT TERM && \

@@ -79,7 +79,7 @@ def in_words(error: Exception) -> Stop | None:
         # What is wrong with an upload is said once for each finding.
         return Stop([one.message for one in error.findings if one.level == "error"] or str(error), REFUSED)
     if isinstance(error, InstallationError):
-        return Stop(str(error), USAGE)
+        return Stop(str(error), REFUSED if error.passing else USAGE)
     if isinstance(error, ConfigError):
         return Stop([problem.render(error.file) for problem in error.problems], USAGE)
     if isinstance(error, OSError):

@@ -23,6 +23,7 @@ COMMANDS = {
     "trusted-ca": "The private CAs that a tenant trusts beside the common store.",
     "signing-ca": "The CAs that sign what clients are shown.",
     "errors": "What is done about each defect of a server's certificate.",
+    "top": "Live connections, rates and verdicts of the running daemon.",
     "probe": "Connect to a server as the daemon would, and explain the verdict.",
 }
 """Each is the attribute ``command`` of the module ``cli.<name>``; the text is its line in the help."""

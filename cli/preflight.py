@@ -109,13 +109,18 @@ def missing_tenants(settings: Settings, known: Iterable[str]) -> list[str]:
 
 def _ports(settings: Settings) -> list[str]:
     """Addresses that cannot be bound. The supervisor binds them in earnest, once there is an installation."""
-    from proxy.sockets import bind
+    from proxy.sockets import bind, bind_tcp
     from proxy.start_error import StartError
 
     found = []
     for index, listener in enumerate(settings.listeners):
         try:
             bind(listener, index).close()
+        except StartError as error:
+            found.append(str(error))
+    if settings.metrics.enabled:
+        try:
+            bind_tcp(settings.metrics.bind, "metrics.bind").close()
         except StartError as error:
             found.append(str(error))
     return found

@@ -76,12 +76,12 @@ def command(context: Context, rehearse: bool) -> None:
     # The first start makes a CA, every start reads the master key: neither is to stay in this process, which runs on.
     prepared: dict[str, tuple[str, str]] = apart(prepare)
 
-    def ready(bound: Sequence[tuple[Listener, str]]) -> None:
+    def ready(bound: Sequence[tuple[Listener, str]], monitoring: str | None) -> None:
         # Only now: a start that fails leaves no file behind.
         roots = {tenant: Path(path) for tenant, (path, _) in prepared.items()}
         for tenant, (_, pem) in prepared.items():
             write_root(roots[tenant], pem)
-        click.echo("\n".join(greeting(settings, bound, roots)))
+        click.echo("\n".join(greeting(settings, bound, roots, monitoring)))
 
     try:
         status = supervisor.run(settings, ready, program)
@@ -130,12 +130,16 @@ def tenants_of(settings: Settings) -> Iterable[str]:
     return dict.fromkeys(listener.tenant for listener in settings.listeners)
 
 
-def greeting(settings: Settings, bound: Sequence[tuple[Listener, str]], roots: Mapping[str, Path]) -> list[str]:
+def greeting(
+    settings: Settings, bound: Sequence[tuple[Listener, str]], roots: Mapping[str, Path], monitoring: str | None = None
+) -> list[str]:
     """What a person reads once the daemon is ready: addresses, root certificate, a curl command that works."""
     lines = [f"{DAEMON} http://{address}  (listener {one.name}, tenant {one.tenant})" for one, address in bound]
     several = len(roots) > 1
     for tenant, path in roots.items():
         lines.append(f"Root certificate{f' of tenant {tenant}' if several else ''}: {shown(path)}")
+    if monitoring is not None:
+        lines.append(f"Metrics and health: http://{monitoring}/metrics, /healthz, /readyz")
     lines.append("Log: standard error" if settings.log.file is None else f"Log: {settings.log.file}")
     first, address = bound[0]
     lines += ["Try:", f"  {curl_command(address, roots[first.tenant])}"]

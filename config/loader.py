@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from config.common_store import StoreFileError, check
 from config.document import LARGEST_FILE, Document, Plain, read
 from config.problems import ConfigError, Problem
-from config.settings import SHIPPED_INSPECTORS, STORES_BY_NAME, Settings, listener_clashes, parse_bind
+from config.settings import SHIPPED_INSPECTORS, STORES_BY_NAME, Metrics, Settings, listener_clashes, parse_bind
 from config.wording import explain
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
@@ -96,9 +96,17 @@ def _validate(document: Document) -> Settings | None:
             if location and location not in document.spoiled:
                 document.add(location, explain(error, document.written.get(location)))
     # Pydantic looks at the whole only where every part is right; a person wants to hear of both at once.
-    for position, key, message in listener_clashes(_names_and_binds(document.values.get("listeners"))):
-        document.add(("listeners", position, key), message)
+    places = _names_and_binds(document.values.get("listeners"))
+    for position, key, message in listener_clashes([*places, (None, _metrics_bind(document.values.get("metrics")))]):
+        document.add(("listeners", position, key) if position < len(places) else ("metrics", key), message)
     return settings
+
+
+def _metrics_bind(metrics: Plain) -> str | None:
+    """Where metrics are answered; None where they are not, or the value is wrong by itself."""
+    mapping = metrics if isinstance(metrics, dict) else {}
+    bind = mapping.get("bind", Metrics().bind)
+    return bind if mapping.get("enabled", True) is True and _is_bind(bind) else None
 
 
 def _names_and_binds(listeners: Plain) -> list[tuple[str | None, str | None]]:

@@ -75,7 +75,7 @@ def parse_bind(text: str) -> tuple[str, int]:
 def listener_clashes(listeners: Sequence[tuple[str | None, str | None]]) -> Iterator[tuple[int, str, str]]:
     """What makes listeners, given as (name, bind), impossible together: (position, key, message) for the later one.
 
-    None stands for a value that is wrong by itself and was reported as such.
+    None stands for a value that is wrong by itself and was reported as such, or for no name.
     """
     names: dict[str, int] = {}
     places: list[tuple[int, Address, int]] = []
@@ -218,12 +218,6 @@ def _no_console(value: bool) -> bool:
     return value
 
 
-def _no_metrics(value: bool) -> bool:
-    if value:
-        raise NotYetError("metrics are not in this version; expected false")
-    return value
-
-
 # The descriptions are what config.wording says was expected.
 Bind = Annotated[str, AfterValidator(_bind), Field(description="ADDRESS:PORT, as in 127.0.0.1:8080 or [::1]:8080")]
 # A plain validator: pydantic's own check of a network would refuse, in JSON, the object that ours made of the text.
@@ -238,6 +232,7 @@ HostAddress = Annotated[str, AfterValidator(_address), Field(description="an IP 
 Seconds = Annotated[
     float, Field(gt=0, le=86_400, description="a number of seconds above 0 and not above 86400 (one day)")
 ]
+PerSecond = Annotated[int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000, for each second")]
 LeafSeconds = Annotated[
     int, Field(ge=3600, le=7 * 86_400, description="a whole number of seconds from 3600 (an hour) to 604800 (7 days)")
 ]
@@ -344,9 +339,9 @@ class Console(Section):
 
 
 class Metrics(Section):
-    """Metrics and health. Off in this version."""
+    """Where /metrics, /healthz and /readyz are answered, in plain HTTP."""
 
-    enabled: Annotated[bool, AfterValidator(_no_metrics)] = False
+    enabled: bool = True
     bind: Bind = "127.0.0.1:9090"
 
 
@@ -430,7 +425,7 @@ class Tracing(Section):
 
 
 class Limits(Section):
-    """Bounds on what strangers can make the proxy hold, in bytes and seconds."""
+    """Bounds on what strangers can make the proxy hold or do, in bytes, seconds, and numbers of things."""
 
     connect_head_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 32 * 1024
     client_hello_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 * 1024
@@ -442,8 +437,19 @@ class Limits(Section):
     half_close_timeout: Seconds = 60.0
     drain_timeout: Seconds = 30.0
     leaf_timeout: Seconds = 5.0
+    store_outage: Seconds = 86_400.0
     leaves_per_second: Annotated[int, Field(ge=1, le=100_000)] = 500
     cached_hosts: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
+    header_fields: Annotated[int, Field(ge=16, le=10_000)] = 200
+    header_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 * 1024
+    http2_streams: Annotated[int, Field(ge=1, le=1000)] = 100
+    http2_stream_window: Annotated[int, Field(ge=16 * 1024, le=16 << 20)] = 64 * 1024
+    http2_connection_window: Annotated[int, Field(ge=64 * 1024, le=1 << 30)] = 1 << 20
+    http2_resets_per_second: PerSecond = 100
+    http2_pings_per_second: PerSecond = 100
+    http2_settings_per_second: PerSecond = 10
+    http2_control_per_second: PerSecond = 100
+    http2_empty_per_second: PerSecond = 10
 
 
 class Settings(Section):
@@ -472,6 +478,10 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _listeners_apart(self) -> Settings:
-        for position, key, message in listener_clashes([(listener.name, listener.bind) for listener in self.listeners]):
-            raise ValueError(f"listeners[{position}].{key}: {message}")
+        places: list[tuple[str | None, str | None]] = [(listener.name, listener.bind) for listener in self.listeners]
+        if self.metrics.enabled:
+            places.append((None, self.metrics.bind))
+        for position, key, message in listener_clashes(places):
+            where = f"listeners[{position}]" if position < len(self.listeners) else "metrics"
+            raise ValueError(f"{where}.{key}: {message}")
         return self

@@ -17,4 +17,11 @@ class Refused(Exception):  # noqa: N818 - the name that the parts agreed on
 
 
 class InstallationError(Exception):
-    """The state directory cannot be used, and nothing in it is changed. One line: what is wrong, where, what to do."""
+    """The state directory cannot be used, and nothing in it is changed. One line: what is wrong, where, what to do.
+
+    ``passing``: it is not set up wrongly, but locked or full just now.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing

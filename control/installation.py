@@ -23,7 +23,7 @@ from kms.provider import KeyProvider
 from kms.providers.local import MASTER_KEY_FILE, KeyFileError, LocalProvider
 from store import installation, signing_cas, tenants
 from store.creation import file_lock
-from store.engine import DATABASE_FILE, Connection, Store, StoreError
+from store.engine import DATABASE_FILE, Connection, OutOfReach, Store, StoreError
 from store.records import Tenant
 
 DEFAULT_TENANT = "default"
@@ -55,7 +55,7 @@ class Installation:
         try:
             return cls._open(settings, folder, now)
         except (StoreError, KeyFileError) as error:
-            raise InstallationError(str(error)) from error
+            raise InstallationError(str(error), passing=isinstance(error, OutOfReach)) from error
 
     @classmethod
     def _open(cls, settings: Settings, folder: Path, now: datetime) -> Installation:

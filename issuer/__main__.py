@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from config.settings import Settings
 from issuer.events import configure, log_event
 from issuer.hardening import harden_child, keep_others_out, lock_memory
+from issuer.metrics import open_metrics
 from issuer.service import Service
 from kms.providers.local import MASTER_KEY_FILE, KeyFileError, LocalProvider
 from store.engine import DATABASE_FILE, Store, StoreError
@@ -75,7 +76,8 @@ async def serve(
         ending.set()
 
     loop.add_reader(control, control_readable)
-    service = Service(store, provider, settings, lambda: datetime.now(UTC))  # noqa: TID251 - a process's main
+    metrics = open_metrics(settings.state_dir, enabled=settings.metrics.enabled)
+    service = Service(store, provider, settings, lambda: datetime.now(UTC), metrics)  # noqa: TID251 - a process's main
     following = await service.start(listener)
     following.add_done_callback(lambda _: ending.set())
     try:

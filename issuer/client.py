@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from issuer.protocol import (
     Answer,
+    CheckAnswer,
+    CheckRequest,
     Failure,
     FrameReader,
     KeyKind,
@@ -26,6 +28,7 @@ from issuer.protocol import (
     LeafKeyRequest,
     LeafRequest,
     ProtocolError,
+    Request,
     decode_answer,
     encode_request,
 )
@@ -121,6 +124,16 @@ class IssuerClient:
             raise IssuerUnavailable("protocol", f"leaf key {leaf_key} is neither ECDSA nor RSA")
         return private_key
 
+    async def check(self, tenant: str) -> int:
+        """Whether leaves can be made for a tenant; the generation of what they would be made with.
+
+        Raises IssuerUnavailable with the reason.
+        """
+        answer = await self._ask(CheckRequest(next(self._ids), tenant))
+        if not isinstance(answer, CheckAnswer):
+            raise self._misfit(answer)
+        return answer.generation
+
     async def close(self) -> None:
         """Close the connection; who still waits gets IssuerUnavailable."""
         self._closed = True
@@ -134,7 +147,7 @@ class IssuerClient:
             self._link.transport.abort()
             await self._link.gone
 
-    async def _ask(self, request: LeafRequest | LeafKeyRequest) -> Answer:
+    async def _ask(self, request: Request) -> Answer:
         if self._closed:
             raise IssuerUnavailable("closed", "this worker is about to end")
         try:

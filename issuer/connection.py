@@ -15,6 +15,7 @@ from issuer.events import log_event
 from issuer.issuing import Issuance, Wanted
 from issuer.protocol import (
     Answer,
+    CheckRequest,
     Code,
     Failure,
     FrameReader,
@@ -161,6 +162,8 @@ class Connection(asyncio.Protocol):
                 self._send(answer)
                 return
             work: Coroutine[None, None, Answer] = self._issuance.leaf(wanted)
+        elif isinstance(request, CheckRequest):
+            work = self._issuance.check(request)
         else:
             work = self._issuance.leaf_key(request)
         # Eager: it gets as far as it can in this turn of the loop, so that it shares a commit with what came with it.
@@ -196,10 +199,8 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         if code in OUR_FAULTS and now - self._complained >= QUIET_SECONDS:
             self._complained = now
-            log_event(
-                "request_failed", "error", id=request.connection, tenant=request.tenant, code=code.value,
-                message=message,
-            )  # fmt: skip
+            connection = "" if isinstance(request, CheckRequest) else request.connection
+            log_event("request_failed", "error", id=connection, tenant=request.tenant, code=code.value, message=message)
         self._send(Failure(request.id, code, message))
 
     def _send(self, answer: Answer) -> None:

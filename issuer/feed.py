@@ -33,6 +33,7 @@ def latest(store: Store) -> int:
 
 def read(store: Store, seen: int) -> News | None:
     """What came after the entry ``seen``; None where nothing did. Raises StoreError."""
+    store.check_place()
     with store.reading() as connection:
         if changes.latest(connection) <= seen:
             return None

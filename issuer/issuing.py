@@ -22,8 +22,18 @@ from issuer.errors import Refusal, Superseded
 from issuer.events import log_event
 from issuer.joined import Joined
 from issuer.keyring import HeldLeafKey, Keyring, WorkingSet
-from issuer.log import IssuanceLog, Job, KeptLeaf
-from issuer.protocol import Code, KeyKind, LeafAnswer, LeafKeyAnswer, LeafKeyRequest, LeafRequest
+from issuer.log import NOT_COUNTED, IssuanceLog, Job, KeptLeaf
+from issuer.metrics import Metrics
+from issuer.protocol import (
+    CheckAnswer,
+    CheckRequest,
+    Code,
+    KeyKind,
+    LeafAnswer,
+    LeafKeyAnswer,
+    LeafKeyRequest,
+    LeafRequest,
+)
 from kms.provider import KeyProvider
 from store.engine import Store
 
@@ -70,6 +80,7 @@ class Issuance:
         signing: Signing,
         cached_hosts: int,
         clock: Callable[[], datetime],
+        metrics: Metrics = NOT_COUNTED,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._store = store
@@ -77,7 +88,7 @@ class Issuance:
         self._clock = clock
         self._leaf_key_lifetime = timedelta(seconds=signing.leaf_key_lifetime)
         self._keyring = Keyring()
-        self._log = IssuanceLog(store, self._keyring, timedelta(seconds=signing.leaf_lifetime), clock)
+        self._log = IssuanceLog(store, self._keyring, timedelta(seconds=signing.leaf_lifetime), clock, metrics)
         self._issuing: SharedDesk[Job, KeptLeaf] = SharedDesk("issuing", self._log.issue)
         self.reading = Desk("reading")
         self._tidying = Desk("tidying")
@@ -142,6 +153,12 @@ class Issuance:
                     continue
             if self._keyring.holds(working):
                 return LeafKeyAnswer(request.id, key.kind, key.pkcs8)
+
+    async def check(self, request: CheckRequest) -> CheckAnswer:
+        """Whether leaves can be made for a tenant. Raises Refusal with the reason, or StoreError."""
+        working = await self._working_set(request.tenant)
+        self._log.limit(working, None, self._clock())
+        return CheckAnswer(request.id, working.generation)
 
     def forget(self, tenant_id: int) -> int:
         """Drop a tenant's keys and leaves at once. Returns how many leaves that were."""

@@ -11,6 +11,7 @@ is writing or a signature takes long, it yields None, and is continued on a thre
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,15 +24,17 @@ from certs import profile
 from certs.lint import LintError
 from certs.mint import MintError, mint
 from certs.names import Host
-from certs.signer import SigningError
+from certs.signer import LocalSigner, Signer, SigningError
 from issuer import reuse
 from issuer.errors import Refusal, Superseded
 from issuer.keyring import HeldLeafKey, Keyring, WorkingSet
+from issuer.metrics import Metrics, NullMetrics
 from issuer.protocol import Code
 from store import changes, leaves, signing_cas
 from store.engine import Busy, Conflict, Connection, Store, StoreError
 from store.records import Leaf, NewLeaf
 
+NOT_COUNTED = NullMetrics()
 AS_GOOD_AS_EXPIRED = timedelta(seconds=1)
 """A certificate ends with a whole second: a server's that ends within this one leaves no time to a leaf."""
 
@@ -75,8 +78,16 @@ class _Pace:
 class IssuanceLog:
     """The store's part that grows with each leaf. ``lifetime`` is a new leaf's, ``clock`` tells aware UTC."""
 
-    def __init__(self, store: Store, keyring: Keyring, lifetime: timedelta, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        lifetime: timedelta,
+        clock: Callable[[], datetime],
+        metrics: Metrics = NOT_COUNTED,
+    ) -> None:
         self._store = store
+        self._metrics = metrics
         self._keyring = keyring
         self._lifetime = lifetime
         self._clock = clock
@@ -114,6 +125,7 @@ class IssuanceLog:
         for (place, row), problem in zip(minted.items(), problems, strict=True):
             if problem is None:
                 jobs[place].key.hosts.add(row.host)
+                self._metrics.minted(jobs[place].working.tenant, _kind_of(jobs[place].working.signer))
             outcomes[place] = problem or KeptLeaf(row.certificate, row.not_after, row.issued_at, row.serial)
         yield outcomes
 
@@ -164,7 +176,9 @@ class IssuanceLog:
             job.host, job.key.public_key, working.issuer, _server_end(job.server_not_after, now)
         )
         try:
+            began = time.perf_counter()
             certificate = mint(request, working.signer, now, self._lifetime)
+            self._metrics.signed(_kind_of(working.signer), time.perf_counter() - began)
         except (LintError, MintError, SigningError) as error:
             raise Refusal(Code.SIGNING_FAILED, f"no leaf for {job.host}: {error}") from error
         return NewLeaf(
@@ -216,6 +230,10 @@ class IssuanceLog:
             active = signing_cas.active(connection, row.tenant_id)
             self._active[row.tenant_id] = None if active is None else active.id
         return self._active[row.tenant_id] == row.signing_ca_id
+
+
+def _kind_of(signer: Signer) -> str:
+    return "local" if isinstance(signer, LocalSigner) else "remote"
 
 
 def _server_end(server_not_after: datetime | None, now: datetime) -> datetime | None:

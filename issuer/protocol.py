@@ -79,6 +79,14 @@ class LeafKeyRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """Whether leaves can be made for a tenant: its signing CA's key can be unsealed, and the CA is valid now."""
+
+    id: int
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeafAnswer:
     """A leaf, and the CA's chain above it without a self-signed root. Times are seconds since 1970."""
 
@@ -102,6 +110,14 @@ class LeafKeyAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckAnswer:
+    """They can, with the CA of that generation."""
+
+    id: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A request that was refused."""
 
@@ -110,8 +126,8 @@ class Failure:
     message: str
 
 
-Request = LeafRequest | LeafKeyRequest
-Answer = LeafAnswer | LeafKeyAnswer | Failure
+Request = LeafRequest | LeafKeyRequest | CheckRequest
+Answer = LeafAnswer | LeafKeyAnswer | CheckAnswer | Failure
 
 
 class FrameReader:
@@ -167,14 +183,17 @@ def encode_request(request: Request) -> bytes:
                     "connection": request.connection,
                 }
             )
+        case CheckRequest():
+            return _frame({"id": request.id, "op": "check", "tenant": request.tenant})
 
 
 def decode_request(frame: bytes) -> Request:
     """The request in a frame. Raises ProtocolError."""
     message = _object(frame)
+    op = message.pop("op", None)
     # Workers of before an upgrade, which drain beside a new issuer, say none.
-    connection = _connection(message.pop("connection", ""))
-    match message.pop("op", None):
+    connection = _connection(message.pop("connection", "")) if op in ("leaf", "leaf_key") else ""
+    match op:
         case "leaf":
             _keys(message, "id", "tenant", "host", "key", "server_not_after")
             return LeafRequest(
@@ -188,6 +207,9 @@ def decode_request(frame: bytes) -> Request:
         case "leaf_key":
             _keys(message, "id", "tenant", "leaf_key")
             return LeafKeyRequest(_id(message, "id"), _text(message, "tenant"), _id(message, "leaf_key"), connection)
+        case "check":
+            _keys(message, "id", "tenant")
+            return CheckRequest(_id(message, "id"), _text(message, "tenant"))
         case _:
             raise ProtocolError("a request without a known op")
 
@@ -204,6 +226,8 @@ def encode_answer(answer: Answer) -> bytes:
             )
         case LeafKeyAnswer():
             return _frame({"id": answer.id, "ok": True, "key": _base64(answer.key), "kind": answer.kind})
+        case CheckAnswer():
+            return _frame({"id": answer.id, "ok": True, "checked": answer.generation})
         case Failure():
             return _frame(
                 {"id": answer.id, "ok": False, "error": answer.error.value, "message": answer.message[:_MAX_TEXT]}
@@ -226,6 +250,9 @@ def decode_answer(frame: bytes) -> Answer:
     if "key" in message:
         _keys(message, "id", "key", "kind")
         return LeafKeyAnswer(_id(message, "id"), _kind(message, "kind"), _bytes(message["key"]))
+    if "checked" in message:
+        _keys(message, "id", "checked")
+        return CheckAnswer(_id(message, "id"), _id(message, "checked"))
     _keys(message, "id", "certificate", "chain", "leaf_key", "signing_ca", "generation", "not_after", "reuse_until")
     if not isinstance(message["chain"], list):
         raise ProtocolError("a chain that is no list")

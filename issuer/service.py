@@ -14,6 +14,8 @@ from issuer import feed
 from issuer.connection import Connection
 from issuer.events import log_event
 from issuer.issuing import Issuance
+from issuer.log import NOT_COUNTED
+from issuer.metrics import Metrics
 from kms.provider import KeyProvider
 from store.engine import Store, StoreError
 
@@ -25,11 +27,18 @@ SHARE_OF_TIMEOUT = 0.8
 class Service:
     """Issues leaves over a Unix socket from :meth:`start` to :meth:`stop`. ``clock`` tells aware UTC."""
 
-    def __init__(self, store: Store, provider: KeyProvider, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        provider: KeyProvider,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        metrics: Metrics = NOT_COUNTED,
+    ) -> None:
         """To be made on the running event loop."""
         self._store = store
         self._limits = settings.limits
-        self.issuance = Issuance(store, provider, settings.signing, settings.limits.cached_hosts, clock)
+        self.issuance = Issuance(store, provider, settings.signing, settings.limits.cached_hosts, clock, metrics)
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._following: asyncio.Task[None] | None = None

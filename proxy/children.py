@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from proxy.control import DRAIN, READY, RETIRE
@@ -31,7 +31,9 @@ time: whatever ends it would end it again."""
 FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0
 GRACE_SECONDS = 3.0
 """How long a child may take over its drain time before it is killed."""
-ISSUER = "issuer"
+ISSUER, MONITOR = "issuer", "monitor"
+BY_SIGNAL = frozenset({ISSUER, MONITOR})
+"""They end at SIGTERM; workers are told on their control socket."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,9 +71,11 @@ class Child:
 class Keeper:
     """Keeps children alive."""
 
-    def __init__(self, log: Log, account: Account | None) -> None:
+    def __init__(self, log: Log, account: Account | None, ended: Callable[[Child, int | None, bool], None]) -> None:
+        """``ended`` hears of each process that has ended, with its number, and whether another takes its place."""
         self._log = log
         self._account = account
+        self._ended = ended
         self._tasks: dict[Child, asyncio.Task[None]] = {}
 
     @property
@@ -110,7 +114,7 @@ class Keeper:
         """Others have taken over: let them end by themselves, for their drain time at the most."""
         # Those that left before have had their time for what rests; processes must not pile up.
         for child in self.leaving:
-            if child.name != ISSUER:
+            if child.name not in BY_SIGNAL:
                 child.tell(DRAIN)
         for child in children:
             self._leave(child, RETIRE)
@@ -135,7 +139,7 @@ class Keeper:
 
     def _leave(self, child: Child, command: bytes) -> None:
         child.leaving.set()
-        if child.name == ISSUER:
+        if child.name in BY_SIGNAL:
             if child.process is not None:
                 child.process.signal(signal.SIGTERM)
         else:
@@ -161,6 +165,7 @@ class Keeper:
             except OSError as error:
                 status = f"it could not be started: {error.strerror}"
             pid = child.process.pid if child.process is not None else None
+            self._ended(child, pid, not child.leaving.is_set())
             if child.leaving.is_set():
                 if status != 0 and child.ready.is_set():
                     self._log.event(WARNING, "process ended", process=child.name, pid=pid, status=status)

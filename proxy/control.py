@@ -14,5 +14,7 @@ RELOADED, NOT_RELOADED = b"k", b"n"
 """From a worker: all scripts are loaded again; at least one stayed as it was, and the log says why."""
 BACKLOG = 1024
 """Connections that wait in a listening socket's queue."""
+STATUS_SOCKETS = "worker-*.sock"
+"""The workers' status sockets in the folder ``run``, each with the process's number in place of the star."""
 ISSUER_SOCKET = ("run", "issuer.sock")
 """Where the issuer listens, below the state directory."""

@@ -49,12 +49,15 @@ class Handover:
     sockets: tuple[int, ...]
     """In the order of the listeners in force."""
     children: tuple[HandedChild, ...] = field(default=())
+    monitoring: int | None = None
+    """Where the monitor listens, while metrics are on."""
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All that have to stay open."""
         controls = [child.control for child in self.children if child.control is not None]
-        return (self.lock, self.issuing, *self.sockets, *controls)
+        watched = () if self.monitoring is None else (self.monitoring,)
+        return (self.lock, self.issuing, *self.sockets, *watched, *controls)
 
 
 def pack(handover: Handover) -> int:

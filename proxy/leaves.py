@@ -18,7 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL, crypto
 
-from issuer.client import IssuedLeaf, PrivateKey
+from issuer.client import IssuedLeaf, IssuerUnavailable, PrivateKey
+from proxy.metrics import Metrics
 from proxy.snapshot import Snapshot
 
 CLIENT_CIPHERS = (
@@ -96,11 +97,12 @@ def usable(shown: Shown, signing_ca: int, latest: float, now: float) -> bool:
 class Leaves:
     """The worker's leaves. ``clock`` tells seconds since 1970."""
 
-    def __init__(self, issuer: Issuer, size: int, clock: Callable[[], float]) -> None:
+    def __init__(self, issuer: Issuer, size: int, clock: Callable[[], float], metrics: Metrics | None = None) -> None:
         self.issuer = issuer
         self.clock = clock
-        self.hits = 0
-        self.asked = 0
+        self.metrics = metrics or Metrics()
+        self.heard: Callable[[IssuerUnavailable | None], None] = lambda error: None
+        """Told how each question to the issuer ended: None, or why there is no leaf."""
         self._kept: LRUCache[tuple[str, str, str, bool], Shown] = LRUCache(size)
         self._identities: LRUCache[tuple[str, int, tuple[bytes, ...]], Identity] = LRUCache(256)
         self._waiting: dict[tuple[object, ...], list[Callable[[Shown | Exception], None]]] = {}
@@ -113,7 +115,7 @@ class Leaves:
             return None
         now = self.clock()
         if usable(shown, snapshot.signing_ca, limit(server_not_after, now), now):
-            self.hits += 1
+            self.metrics.leaf_hits += 1
             return shown
         return None
 
@@ -162,8 +164,13 @@ class Leaves:
     async def _ask(
         self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None, connection: str
     ) -> Shown:
-        self.asked += 1
-        issued = await self.issuer.leaf(snapshot.tenant, host, key, server_not_after, connection)
+        self.metrics.leaves_asked += 1
+        try:
+            issued = await self.issuer.leaf(snapshot.tenant, host, key, server_not_after, connection)
+        except IssuerUnavailable as error:
+            self.heard(error)
+            raise
+        self.heard(None)
         identity = self._identities.get((snapshot.tenant, issued.leaf_key, issued.chain))
         if identity is None:
             private = await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key, connection)

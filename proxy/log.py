@@ -63,6 +63,8 @@ class Log:
         self.never = never
         self.dropped = 0
         """Lines that were lost since the last time that this was said."""
+        self.lost = 0
+        """Lines dropped since the start; ``dropped`` begins again when the log has said so."""
         self.withheld = 0
         """Lines that name a host of which nothing is logged."""
         self.level_changed: list[Callable[[int], None]] = []
@@ -185,6 +187,11 @@ class Log:
             or (exchange.more is not None and names_one_of(never, exchange.more))
         )
 
+    def of_fault(self, reason: str) -> str:
+        """The reason of a fault as it may be told: the fault itself is logged whatever it names."""
+        hidden = self.never is not None and self.never.named_in(reason)
+        return "not told: it names a host of log.never_log" if hidden else reason
+
     def _say_left_out(self) -> None:
         self._flood_told = True
         for event, count in self._flood.left_out().items() if self._flood is not None else ():
@@ -196,6 +203,7 @@ class Log:
             return
         if self._backlog + self.size > MAX_WAITING:
             self.dropped += 1
+            self.lost += 1
             return
         if not self.waiting:
             self.later(GATHER_SECONDS, self._gathered)

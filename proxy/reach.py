@@ -18,6 +18,8 @@ async def reach(session: Session, host: Host, port: int, protocol: asyncio.Proto
     Raises RefusedError where name, rules or network forbid it.
     """
     worker, id_ = session.worker, session.id
+    if (refusal := session.outdated(host.text)) is not None:
+        raise RefusedError(refusal)
     began = session.loop.time()
     try:
         addresses = await worker.resolver.resolve(host, session.peer)

@@ -261,6 +261,40 @@ def bad_request(status: int, why: str, id: str, host: str = "") -> Refusal:
     )
 
 
+HEAD_LIMITS = {"header_fields": "{} header fields", "header_bytes": "{} bytes of header fields"}
+"""What ``details`` says of a head that is too large, with the words for it."""
+
+
+def request_head_too_large(detail: str, limit: int, host: str, id: str) -> Refusal:
+    """The request's head is beyond ``limit``, that of the setting ``detail`` (RFC 6585 section 5)."""
+    return Refusal(
+        431,
+        "http_request_error",
+        detail,
+        "The request has more header fields than may pass",
+        f"What your program sent has more than {HEAD_LIMITS[detail].format(limit)}, the most that may pass here, so "
+        "it was not passed on. Most often it is cookies that have gathered.",
+        f"Delete the cookies of {host or 'the website'} and try again. If it goes on, {ASK}",
+        host,
+        id,
+    )
+
+
+def response_head_too_large(detail: str, limit: int, host: str, id: str) -> Refusal:
+    """The response's head is beyond ``limit``, that of the setting ``detail`` (RFC 9209 section 2.3.20)."""
+    return Refusal(
+        502,
+        "http_response_header_section_size",
+        detail,
+        "The server's answer has more header fields than may pass",
+        f"What {host} answered has more than {HEAD_LIMITS[detail].format(limit)}, the most that may pass here, so it "
+        "was not passed on.",
+        f"If you run this server, let it answer with fewer of them. {NEEDED}",
+        host,
+        id,
+    )
+
+
 def _denied(status: int, details: str, title: str, explanation: str, remedy: str, host: str, id: str) -> Refusal:
     """The request is well-formed and not one that this proxy serves."""
     return Refusal(status, "http_request_denied", details, title, explanation, remedy, host, id)
@@ -324,6 +358,21 @@ def late_connect(target: str, id: str) -> Refusal:
         "This connection to the proxy has carried plain HTTP requests before, so no tunnel is made of it.",
         "This comes from the program that you use: let it open a new connection to the proxy for CONNECT.",
         shown_target(target),
+        id,
+    )
+
+
+def outdated(host: str, id: str) -> Refusal:
+    """The store could not be read for so long that nobody knows whether what is trusted here still may be."""
+    return Refusal(
+        503,
+        "proxy_configuration_error",
+        "store_outage",
+        "The proxy has lost touch with its settings",
+        "This proxy has not been able to read its settings for too long, so it no longer knows whom it may trust, and "
+        "begins no new connections. The website itself may be fine.",
+        LATER,
+        host,
         id,
     )
 

@@ -210,6 +210,7 @@ class Reloading:
                 issuing=supervisor.issuing,
                 sockets=tuple(listening.fileno() for _, listening in supervisor.sockets),
                 children=supervisor.handed(),
+                monitoring=supervisor.monitoring.fileno() if supervisor.monitoring is not None else None,
             )
             self._execute(handover)
         except OSError as error:

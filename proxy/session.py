@@ -13,9 +13,11 @@ from collections.abc import Callable, Coroutine
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
+from certs.verdict import Action, Verdict
 from proxy.block import Refusal, answer_bytes
 from proxy.lanes.tap import Exchange
 from proxy.log import DEBUG, INFO, WARNING, members
+from proxy.refusals import HEAD_LIMITS, outdated
 from proxy.snapshot import Snapshot
 from proxy.upstream import CLOSE_SECONDS, WRITE_HIGH, WRITE_LOW, reset
 
@@ -58,12 +60,14 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.CLIENT: frozenset({State.OPEN, State.ANSWER, State.CLOSED}),
     State.OPEN: frozenset({State.ANSWER, State.CLOSED}),
     State.ANSWER: frozenset({State.CLOSED}),
-    State.PLAIN: frozenset({State.CLOSED}),
+    State.PLAIN: frozenset({State.ANSWER, State.CLOSED}),
     State.PASS: frozenset({State.CLOSED}),
     State.CLOSED: frozenset(),
 }
 MOVING = frozenset({State.OPEN, State.PLAIN, State.PASS})
 """States whose time limit counts from the last byte, not from their beginning."""
+LANES = {State.OPEN: "fast", State.ANSWER: "answer", State.PLAIN: "plain", State.PASS: "pass"}
+"""The lane that a state stands for, where it is not the inspection lane."""
 
 
 class Phase(Protocol):
@@ -97,8 +101,9 @@ class Session(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "about", "active", "deadline", "disclosure", "draining", "entered", "facts", "id", "listener", "loop", "peer",
-        "phase", "port", "shown", "snapshot", "started", "state", "task", "trace", "transport", "worker",
+        "about", "active", "deadline", "disclosure", "down", "draining", "entered", "facts", "id", "lane", "listener",
+        "loop", "peer", "phase", "port", "shown", "snapshot", "started", "state", "task", "trace", "transport", "up",
+        "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, listener: str, tenant: str, begin: Callable[[Session], Phase]) -> None:
@@ -122,6 +127,10 @@ class Session(asyncio.Protocol):
         """What each line of the log about a request of this connection begins with."""
         self.facts: dict[str, Any] = {}
         """What the log says of the connection at its end: host, address, defects, versions."""
+        self.lane = ""
+        """The first lane that it came to, once it has."""
+        self.up = self.down = 0
+        """Bytes of payload passed on to the server, and to the client."""
         self.trace = worker.tracer.begin(self.id) if worker.tracer is not None else None
         self.phase: Phase = begin(self)
 
@@ -136,6 +145,14 @@ class Session(asyncio.Protocol):
         self.deadline = self.entered + seconds
         if phase is not None:
             self.phase = phase
+        if not self.lane and state in LANES:
+            self.enters(LANES[state])
+
+    def enters(self, lane: str) -> None:
+        """It has come to its lane, and is counted there. For the inspection lane: to be called before :meth:`to`."""
+        self.lane = lane
+        entry = self.worker.entries[self.listener]
+        self.worker.metrics.connection(entry.tenant, entry.mode, lane)
 
     def expired(self, now: float) -> bool:
         """Whether the state's time limit is over; asked once a second."""
@@ -247,6 +264,23 @@ class Session(asyncio.Protocol):
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
+    # --- what is counted ---
+
+    def to_server(self, size: int) -> None:
+        """So many bytes of payload were passed on to the server."""
+        self.up += size
+        self.worker.metrics.up += size
+
+    def to_client(self, size: int) -> None:
+        """So many bytes of payload were passed on to the client."""
+        self.down += size
+        self.worker.metrics.down += size
+
+    def judged(self, verdict: Verdict, action: Action) -> None:
+        """A server of this connection was judged, and this is what is done about it."""
+        first = verdict.findings[0].defect.value if verdict.findings else "none"
+        self.worker.metrics.verdict(self.worker.entries[self.listener].tenant, first, action.value)
+
     # --- the end ---
 
     def drain(self) -> None:
@@ -275,6 +309,8 @@ class Session(asyncio.Protocol):
         if task is not None and task is not asyncio.current_task(self.loop):
             task.cancel()
         phase, self.phase = self.phase, ENDED
+        if not self.lane:
+            self.enters("none")
         self.deadline = self.loop.time() + CLOSE_SECONDS
         try:
             phase.closing(orderly)
@@ -325,8 +361,19 @@ class Session(asyncio.Protocol):
         if self.worker.log.level <= DEBUG:
             self.log(DEBUG, "lane", lane=lane, **self.facts)
 
+    def outdated(self, host: str) -> Refusal | None:
+        """Why nothing new may begin on this connection: the working set is too old. None where all is well."""
+        if not self.worker.snapshots.outdated:
+            return None
+        self.worker.metrics.refused("store_outage")
+        return outdated(host, self.id)
+
     def refused(self, refusal: Refusal) -> None:
-        """Log a refusal."""
+        """Log a refusal, and count it. What answers 503 is counted where the limit was found to be reached."""
+        if refusal.status != 503:
+            self.worker.metrics.refused(refusal.error)
+        if refusal.details in HEAD_LIMITS:
+            self.worker.abused(refusal.details)
         if self.trace is not None:
             self.trace.refusal = refusal
         self.log(
@@ -344,6 +391,8 @@ class Session(asyncio.Protocol):
 
     def exchange(self, exchange: Exchange) -> None:
         """A tap has seen a request and its response to their end."""
+        if exchange.protocol != "bytes":
+            self.worker.metrics.request(self.worker.entries[self.listener].tenant, self.lane, exchange.status)
         if self.disclosure.requests:
             if not self.about:
                 tenant = self.snapshot.tenant if self.snapshot is not None else None

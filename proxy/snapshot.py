@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,12 +41,29 @@ class Snapshot:
     signing_ca_is_rsa: bool
     trusted: tuple[tuple[bytes, ...], ...]
     """The tenant's own CAs as stored, to tell whether the trust must be built anew."""
+    signing_ca_end: float = 0.0
+    """When the active signing CA ends, in seconds since 1970."""
+    trusted_ends: tuple[tuple[str, float], ...] = ()
+    """The tenant's own CAs that are active: their names, and when each anchor ends, in seconds since 1970."""
     serial: int = field(default_factory=itertools.count().__next__, compare=False)
     """Another working set has another number, whatever of it has changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the store says: up to which change, the working sets, and when the first change that is new was made."""
+
+    seen: int
+    snapshots: dict[str, Snapshot]
+    made: datetime | None
+
+
 class Snapshots:
-    """The snapshots of the tenants that this worker serves, kept up to date."""
+    """The snapshots of the tenants that this worker serves, kept up to date.
+
+    ``patience`` is for how long, in seconds, they may be used while the store cannot be read. That is counted on a
+    clock that nobody sets (``monotonic``): one that is wrong, or put right, must not end it early, nor never.
+    """
 
     def __init__(
         self,
@@ -53,6 +72,8 @@ class Snapshots:
         names: Sequence[str],
         log: Log,
         clock: Callable[[], datetime],
+        patience: float = math.inf,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
         self.common = tuple(common)
@@ -61,43 +82,69 @@ class Snapshots:
         self.clock = clock
         self.current: dict[str, Snapshot] = {}
         self.seen = 0
-        self.failing = False
+        self.patience = patience
+        self.monotonic = monotonic
+        self.read_at = monotonic()
+        """When the store was last found to say what is known here."""
+        self.problem: str | None = None
+        """Why the store cannot be read, while it cannot."""
+        self.replaced: Callable[[float], None] = lambda seconds: None
+        """Told after a change was acted on, with the seconds that have passed since it was made."""
         self.changed: Callable[[Snapshot | None, str], None] = lambda snapshot, name: None
 
     def load(self) -> None:
         """Read all of them now. Raises StoreError."""
-        seen, snapshots = self._read()
-        self._take(seen, snapshots)
+        self._take(self._read())
+
+    @property
+    def age(self) -> float:
+        """For how long, in seconds, nobody has known whether the working sets are still those of the store."""
+        return self.monotonic() - self.read_at
+
+    @property
+    def outdated(self) -> bool:
+        """The store could not be read for so long that nothing new may begin with these working sets."""
+        return self.age > self.patience
 
     async def follow(self) -> None:
         """Look for changes four times a second, until cancelled."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            try:
-                read = await asyncio.to_thread(self._read_if_changed)
-            except StoreError as error:
-                if not self.failing:
-                    self.log.event(
-                        ERROR, "store cannot be read", reason=str(error), effect="the last working set stays in use"
-                    )
-                self.failing = True
-                continue
-            if self.failing:
-                self.failing = False
-                self.log.event(WARNING, "store can be read again")
-            if read is not None:
-                self._take(*read)
+            await self.look()
 
-    def _read_if_changed(self) -> tuple[int, dict[str, Snapshot]] | None:
+    async def look(self) -> None:
+        """Look once. A store that cannot be read is said once, and the last working sets stay in use."""
+        began = self.monotonic()
+        try:
+            read = await asyncio.to_thread(self._read_if_changed)
+        except StoreError as error:
+            if self.problem is None:
+                self.log.event(
+                    ERROR, "store cannot be read", reason=str(error), effect="the last working set stays in use",
+                    seconds=self.patience if math.isfinite(self.patience) else None,
+                )  # fmt: skip
+            self.problem = str(error)
+            return
+        if self.problem is not None:
+            self.problem = None
+            self.log.event(WARNING, "store can be read again")
+        self.read_at = began
+        if read is not None:
+            self._take(read)
+
+    def _read_if_changed(self) -> _Read | None:
+        self.store.check_place()
         with self.store.reading() as connection:
             if changes.latest(connection) == self.seen:
                 return None
         return self._read()
 
-    def _read(self) -> tuple[int, dict[str, Snapshot]]:
+    def _read(self) -> _Read:
         snapshots = {}
         with self.store.reading() as connection:
             seen = changes.latest(connection)
+            news = changes.since(connection, self.seen) if self.current else ()
+            made = min((change.at for change in news), default=None)
             own_keys = signing_cas.issuing_keys(connection)
             for name in self.names:
                 try:
@@ -108,7 +155,7 @@ class Snapshots:
                     continue
                 if snapshot is not None:
                     snapshots[name] = snapshot
-        return seen, snapshots
+        return _Read(seen, snapshots, made)
 
     def _one(self, connection: Connection, name: str, own_keys: frozenset[bytes]) -> Snapshot | None:
         """A tenant's working set; None: there is no such tenant. Raises ValueError for what cannot be understood."""
@@ -117,7 +164,8 @@ class Snapshots:
         if tenant is None or authority is None:
             return None
         rows = {row: Action(action) for row, action in error_settings.rows(connection, tenant.id).items()}
-        trusted = tuple(ca.chain for ca in trusted_cas.listing(connection, tenant.id) if ca.active)
+        own_cas = [ca for ca in trusted_cas.listing(connection, tenant.id) if ca.active]
+        trusted = tuple(ca.chain for ca in own_cas)
         before = self.current.get(name)
         if before is not None and before.trusted == trusted:
             trust, context = before.trust, before.server_context
@@ -135,11 +183,14 @@ class Snapshots:
             own_keys=own_keys,
             signing_ca=authority.id,
             signing_ca_is_rsa=issuing.public_key_algorithm_oid.dotted_string == "1.2.840.113549.1.1.1",
+            signing_ca_end=issuing.not_valid_after_utc.timestamp(),
+            trusted_ends=tuple((ca.name, _end(ca.chain[-1])) for ca in own_cas),
             trusted=trusted,
         )
 
-    def _take(self, seen: int, snapshots: dict[str, Snapshot]) -> None:
-        before, self.current, self.seen = self.current, snapshots, seen
+    def _take(self, read: _Read) -> None:
+        snapshots = read.snapshots
+        before, self.current, self.seen = self.current, snapshots, read.seen
         for name in self.names:
             old, new = before.get(name), snapshots.get(name)
             if old is not None and old == new:
@@ -150,3 +201,11 @@ class Snapshots:
                     self.log.event(
                         INFO, "working set replaced", tenant=name, generation=new.generation if new else None
                     )
+        if read.made is not None:
+            # Two processes of one machine have one clock, but it may have been put back meanwhile.
+            self.replaced(max(0.0, (self.clock() - read.made).total_seconds()))
+
+
+def _end(certificate: bytes) -> float:
+    """When a certificate (DER) ends, in seconds since 1970. Raises ValueError where it cannot be parsed."""
+    return x509.load_der_x509_certificate(certificate).not_valid_after_utc.timestamp()

@@ -28,8 +28,13 @@ class Arrangement:
 
 
 def bind(listener: Listener, index: int) -> socket.socket:
-    """A listening socket. Raises StartError."""
-    host, port = parse_bind(listener.bind)
+    """A listener's socket. Raises StartError."""
+    return bind_tcp(listener.bind, f"listeners[{index}].bind")
+
+
+def bind_tcp(where: str, setting: str) -> socket.socket:
+    """A listening socket; ``setting`` is what an error names. Raises StartError."""
+    host, port = parse_bind(where)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -42,7 +47,7 @@ def bind(listener: Listener, index: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise StartError(
-            f"listeners[{index}].bind: cannot listen on {listener.bind}: {error.strerror}; "
+            f"{setting}: cannot listen on {where}: {error.strerror}; "
             "stop what uses it, or choose another address and port"
         ) from None
     return listening

@@ -11,30 +11,36 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 
 from config.settings import Listener, Settings
+from issuer import metric_files
 from issuer.hardening import no_core_dumps
 from issuer.sockets import bind_unix
 from proxy import notify, outcome
 from proxy.admission import check_resolver_hosts
-from proxy.children import ISSUER, Child, Keeper
-from proxy.control import ISSUER_SOCKET
+from proxy.children import ISSUER, MONITOR, Child, Keeper
+from proxy.control import ISSUER_SOCKET, STATUS_SOCKETS
 from proxy.handover import HandedChild, Handover
 from proxy.log import INFO, WARNING, Log, never_logged, open_log
+from proxy.metrics import Metrics, NullSink, Sink
+from proxy.metrics_sink import open_sink
 from proxy.privileges import ROOT, Account, account, lower, raised
 from proxy.rehearsal import Program
 from proxy.reload import Reloading
-from proxy.sockets import Bound, address, arrange, bind, handed_on
+from proxy.sockets import Bound, address, arrange, bind, bind_tcp, handed_on
 from proxy.start_error import StartError
 from proxy.state_lock import lock
+from proxy.status import path_for
 
 __all__ = ["StartError", "Supervisor", "address", "bind", "lock", "resume", "run"]
 
 ISSUER_DRAIN_SECONDS = 2.0
 """What the issuer gives itself to answer what is in flight."""
+MONITOR_DRAIN_SECONDS = 2.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
@@ -48,12 +54,17 @@ class Supervisor:
         self.held = held
         """The lock's descriptor."""
         self.account = to
-        self.keeper = Keeper(log, to)
+        self.metrics = Metrics()
+        self.sink: Sink = NullSink()
+        self.keeper = Keeper(log, to, self._ended)
         self.sockets: list[Bound] = []
         self.issuing = -1
         """The descriptor of the issuer's listening socket."""
         self.issuer: Child | None = None
         self.workers: list[Child] = []
+        self.monitoring: socket.socket | None = None
+        """Where the monitor listens, while metrics are on."""
+        self.monitor: Child | None = None
         self.stopping = asyncio.Event()
         self.reloading = Reloading(self)
 
@@ -66,10 +77,21 @@ class Supervisor:
 
     def bind(self) -> None:
         """Bind every listener, and the issuer's socket. Raises StartError; then nothing is bound."""
-        with raised(self.account):
-            self.sockets = arrange((), self.settings.listeners).bound
+        try:
+            with raised(self.account):
+                self.sockets = arrange((), self.settings.listeners).bound
+                if self.settings.metrics.enabled:
+                    self.monitoring = bind_tcp(self.settings.metrics.bind, "metrics.bind")
+        except StartError:
+            self.close()
+            raise
         run = self.settings.state_dir / "run"
         run.mkdir(mode=0o700, exist_ok=True)
+        for left in run.glob(STATUS_SOCKETS):
+            left.unlink(missing_ok=True)  # of workers that were killed together with their supervisor
+        if self.settings.metrics.enabled:
+            metric_files.clear(self.settings.state_dir.joinpath(*metric_files.FOLDER))
+            self.sink = open_sink(self.settings, "supervisor", self.log)
         outcome.clear(self.settings.state_dir)
         self.issuing = bind_unix(self.settings.state_dir.joinpath(*ISSUER_SOCKET)).detach()
 
@@ -80,6 +102,25 @@ class Supervisor:
         await self.keeper.begin([self.issuer], self.stopping)
         if not self.stopping.is_set():
             await self.keeper.begin(self.workers, self.stopping)
+        if not self.stopping.is_set():
+            self._watch(self.settings)
+
+    def _watch(self, settings: Settings) -> None:
+        """Another monitor, in place of the one that is there. A proxy that serves waits for none that reports on it."""
+        if self.monitoring is None:
+            return
+        before, self.monitor = self.monitor, self.monitor_for(settings, self.monitoring)
+        if before is not None:
+            self.keeper.retire([before])
+        self.keeper.keep(self.monitor)
+
+    def _ended(self, child: Child, pid: int | None, died: bool) -> None:
+        """A process has ended; ``died``: by itself, and another one takes its place."""
+        if pid is not None:
+            path_for(self.settings.state_dir, pid).unlink(missing_ok=True)
+        if died:
+            self.metrics.restarted(child.name)
+            self.sink.flush(self.metrics)
 
     def adopt(self, handover: Handover) -> None:
         """Take over from the program before this one: sockets, lock, children, as they are."""
@@ -91,8 +132,13 @@ class Supervisor:
             os.set_inheritable(fd, False)
         self.issuer = self.issuer_for(self.settings)
         staying = [child for child in handover.children if child.deadline is None]
-        self.workers = self.workers_for(self.settings, self.sockets, len(staying) - 1)
+        count = sum(child.name not in (ISSUER, MONITOR) for child in staying)
+        self.workers = self.workers_for(self.settings, self.sockets, count)
         mine = {child.name: child for child in (self.issuer, *self.workers)}
+        if handover.monitoring is not None:
+            self.monitoring = handed_on(handover.monitoring)
+            self.monitor = mine[MONITOR] = self.monitor_for(self.settings, self.monitoring)
+            self.sink = open_sink(self.settings, "supervisor", self.log)
         for handed in staying:
             self.keeper.adopt(mine[handed.name], handed.pid, handed.control, handed.ready)
         for handed in handover.children:
@@ -106,6 +152,12 @@ class Supervisor:
         """An issuer, not started."""
         command = [*_PYTHON, "issuer", "--listen-fd", str(self.issuing)]
         return Child(ISSUER, command, [self.issuing], settings.model_dump_json(), ISSUER_DRAIN_SECONDS)
+
+    def monitor_for(self, settings: Settings, listening: socket.socket) -> Child:
+        """A monitor, not started."""
+        fd = listening.fileno()
+        command = [*_PYTHON, "proxy.monitor", f"--listen={fd}"]
+        return Child(MONITOR, command, [fd], settings.model_dump_json(), MONITOR_DRAIN_SECONDS)
 
     def workers_for(self, settings: Settings, bound: list[Bound], count: int | None = None) -> list[Child]:
         """Workers, not started: as many as the settings say, or ``count``."""
@@ -146,6 +198,7 @@ class Supervisor:
         self.keeper.retire(before)
         self.issuer = successor or self.issuer
         self.workers, self.sockets, self.settings = workers, arrangement.bound, settings
+        self._watch(settings)
         counted = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
         said = [f"replaced: {counted}{' and the issuer' if issuer else ''}"]
         for listener, listening in arrangement.opened:
@@ -175,14 +228,16 @@ class Supervisor:
         """Drain the workers, then end the issuer. Nothing of them is left behind."""
         self.stopping.set()
         await self.reloading.stop()
-        await self.keeper.end([child for child in self.keeper.children if child.name != ISSUER])
-        await self.keeper.end([child for child in self.keeper.children if child.name == ISSUER])
+        await self.keeper.end([child for child in self.keeper.children if child.name not in (ISSUER, MONITOR)])
+        await self.keeper.end([child for child in self.keeper.children if child.name in (ISSUER, MONITOR)])
 
     def close(self) -> None:
         """Close the listening sockets, and take away what was only there while it ran."""
         for _, listening in self.sockets:
             listening.close()
         self.sockets = []
+        if self.monitoring is not None:
+            self.monitoring.close()
 
     def clear(self) -> None:
         """Take away the files that mean something only while the daemon runs."""
@@ -198,10 +253,13 @@ _PYTHON = (sys.executable, "-I", "-m")
 """Isolated: neither the current folder nor PYTHONPATH adds modules."""
 
 
-def run(settings: Settings, ready: Callable[[list[tuple[Listener, str]]], None], program: Program) -> int:
+type Ready = Callable[[list[tuple[Listener, str]], str | None], None]
+
+
+def run(settings: Settings, ready: Ready, program: Program) -> int:
     """Serve until a signal says otherwise; the exit status. Raises StartError before anything is started.
 
-    ``ready`` is called once with the listeners and the addresses they really listen on.
+    ``ready`` is called once with the listeners and the addresses they really listen on, and the address of the metrics.
     """
     if (problem := check_resolver_hosts(settings.resolver.hosts)) is not None:
         raise StartError(problem)
@@ -227,7 +285,7 @@ def resume(handover: Handover, program: Program) -> int:
     if to is not None:
         lower(to)
     no_core_dumps()
-    return asyncio.run(_run(settings, handover.lock, to, program, lambda _: None, handover))
+    return asyncio.run(_run(settings, handover.lock, to, program, lambda _bound, _monitoring: None, handover))
 
 
 async def _run(
@@ -235,7 +293,7 @@ async def _run(
     held: int,
     to: Account | None,
     program: Program,
-    ready: Callable[[list[tuple[Listener, str]]], None],
+    ready: Ready,
     handover: Handover | None = None,
 ) -> int:
     log = open_log(settings.log, "supervisor", time.time)
@@ -251,7 +309,8 @@ async def _run(
             supervisor.bind()
             await supervisor.start()
             if not supervisor.stopping.is_set():
-                ready([(listener, address(listening)) for listener, listening in supervisor.sockets])
+                monitoring = address(supervisor.monitoring) if supervisor.monitoring is not None else None
+                ready([(listener, address(listening)) for listener, listening in supervisor.sockets], monitoring)
                 log.event(INFO, "started", workers=len(supervisor.workers), pid=os.getpid())
                 if os.getuid() == ROOT and to is None:
                     log.event(

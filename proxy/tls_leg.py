@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 from OpenSSL import SSL
 
@@ -44,13 +45,26 @@ def reasons_of(error: SSL.Error) -> tuple[str, ...]:
 class TlsLeg:
     """A TLS connection whose bytes come and go through memory."""
 
-    __slots__ = ("accepting", "begun", "closed", "ended", "established", "held", "rest", "shut", "tls", "transport")
+    __slots__ = (
+        "accepting",
+        "begun",
+        "closed",
+        "ended",
+        "established",
+        "held",
+        "rest",
+        "shut",
+        "started",
+        "tls",
+        "transport",
+    )
 
     def __init__(self, tls: SSL.Connection, transport: asyncio.Transport, accepting: bool = False) -> None:
         self.accepting = accepting
         """The server's role, towards a client."""
         self.tls = tls
         self.transport = transport
+        self.started = time.monotonic()
         self.established = False
         self.ended = False
         """The peer has sent close_notify (RFC 8446, section 6.1): it will send no more."""

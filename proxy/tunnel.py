@@ -160,6 +160,8 @@ class Tunnel:
             session.snapshot = session.worker.snapshots.current.get(session.tenant.tenant)
             if session.snapshot is None:
                 return session.abort("the tenant is gone")
+            if (refusal := session.outdated(self.host.text)) is not None:
+                return self.refuse(refusal)
             if self.raw:
                 return self._failed(("the server spoke before the handshake",))
             session.deadline = session.loop.time() + session.worker.limits.tls_timeout
@@ -172,6 +174,7 @@ class Tunnel:
         session, server = self.session, self.server
         if session.state is not State.SERVER or server.leg is None:
             return
+        session.worker.metrics.handshake("server", session.loop.time() - server.leg.started)
         host, snapshot, judge = self.host, session.tenant, session.worker.judge
         if session.followed:
             session.stage("server handshake", tls=server.leg.tls.get_protocol_version_name(),
@@ -195,6 +198,7 @@ class Tunnel:
         if session.followed:
             session.stage("verdict", defects=[defect.value for defect in verdict.defects], action=action.value,
                           source=source)  # fmt: skip
+        session.judged(verdict, action)
         if not verdict.ok:
             session.facts |= {"defects": [defect.value for defect in verdict.defects], "action": action.value}
         if action is not Action.ALLOW or not verdict.chain:
@@ -217,6 +221,7 @@ class Tunnel:
 
     def _failed(self, reasons: Sequence[str]) -> None:
         verdict = Verdict.of([defect_of_failure(reasons)])
+        self.session.judged(verdict, Action.BLOCK)
         self.session.facts["defects"] = [defect.value for defect in verdict.defects]
         self._unsuitable(refusals.certificate(verdict.findings, self.host.text, self.session.id))
 
@@ -316,6 +321,7 @@ class Tunnel:
         except LegError as error:
             self.why = f"client handshake: {error}"
             return session.close(self.why)
+        session.worker.metrics.handshake("client", session.loop.time() - leg.started)
         alpn = server.leg.tls.get_alpn_proto_negotiated()
         session.facts |= {
             "server_tls": server.leg.tls.get_protocol_version_name(),
@@ -331,6 +337,7 @@ class Tunnel:
 
             session.has_taken("inspection")
             inspection = InspectionLane(session, inspectors, host, self.port, leg)
+            session.enters("inspection")
             session.to(State.OPEN, 0, inspection)
             return inspection.begin(server, bytes(self.early), self.ends, self.reader.message)
         session.has_taken("fast")

@@ -36,11 +36,16 @@ from issuer.hardening import harden_child
 from proxy.admission import Egress, Resolver
 from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
 from proxy.disclosure import Disclosure, disclosure_for
+from proxy.issuer_watch import IssuerWatch
+from proxy.lag import Lag
 from proxy.leaves import Leaves
 from proxy.listeners.explicit import Explicit
 from proxy.log import ERROR, INFO, WARNING, Log, open_log
+from proxy.metrics import Metrics
+from proxy.metrics_sink import open_sink
 from proxy.session import Session, State
 from proxy.snapshot import Snapshot, Snapshots
+from proxy.status import Status
 from proxy.upstream import Judge
 from store.engine import DATABASE_FILE, Store, StoreError
 
@@ -62,8 +67,13 @@ EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 class Worker:
     """What the sessions of one process share."""
 
-    def __init__(self, settings: Settings, sockets: list[tuple[Listener, socket.socket]], log: Log) -> None:
+    def __init__(
+        self, settings: Settings, sockets: list[tuple[Listener, socket.socket]], log: Log, number: int = 0
+    ) -> None:
         self.settings = settings
+        self.entries = {listener.name: listener for listener, _ in sockets}
+        self.metrics = Metrics()
+        self.sink = open_sink(settings, "worker", log)
         self.limits = settings.limits
         self.sockets = sockets
         self.log = log
@@ -76,13 +86,16 @@ class Worker:
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
         self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)
-        self.leaves = Leaves(self.issuer, settings.limits.cached_hosts, self.wall)
+        self.leaves = Leaves(self.issuer, settings.limits.cached_hosts, self.wall, self.metrics)
         self.store = Store.open(settings.state_dir / DATABASE_FILE, create=False)
         tenants = [listener.tenant for listener, _ in sockets]
         common = parse_common_store(read_common_store(settings.trust.common_store))
-        self.snapshots = Snapshots(self.store, common, tenants, log, self.clock)
+        self.snapshots = Snapshots(self.store, common, tenants, log, self.clock, settings.limits.store_outage)
         self.snapshots.changed = self._changed
-        self.inspectors = _inspectors(settings, log)
+        self.snapshots.replaced = self.metrics.purged
+        self.issuer_watch = IssuerWatch(self.issuer, lambda: self.snapshots.current, self.loop.time)
+        self.leaves.heard = self.issuer_watch.heard
+        self.inspectors = _inspectors(settings, log, self.metrics)
         self.leaf_owner: dict[str, int | None] = {}
         self.servers: list[asyncio.Server] = []
         self.draining = asyncio.Event()
@@ -90,8 +103,9 @@ class Worker:
         self._disclosures: dict[str, Disclosure] = {}
         self.retiring = False
         """Others have taken over, so that there is no hurry."""
-        self.faults = 0
         self.complained = 0.0
+        self.lag = Lag(self.loop.time, self.loop.call_later)
+        self.status = Status(self, number)
 
     def disclosure(self, tenant: str) -> Disclosure:
         """What may be told of the clients of a tenant, and of their requests."""
@@ -111,6 +125,11 @@ class Worker:
             self.inspectors.start()
         if self.tracer is not None:
             self.tracer.start(self.loop.call_later)
+        try:
+            await self.status.start()
+        except OSError as error:  # a full disk has no room for a socket's name; to serve matters more than to tell
+            self.log.event(ERROR, "status cannot be told", reason=error.strerror or str(error))
+        self.lag.start()
         for listener, listening in self.sockets:
 
             def session(name: str = listener.name, tenant: str = listener.tenant) -> Session:
@@ -124,6 +143,8 @@ class Worker:
         following = self.loop.create_task(self.snapshots.follow())
         following.add_done_callback(self._follower_ended)
         commands = self.loop.create_task(self._commands(control))
+        watching = self.loop.create_task(self.issuer_watch.follow())
+        watching.add_done_callback(self._watch_ended)
         self.loop.call_later(SWEEP_SECONDS, self._sweep)
         await self.loop.sock_sendall(control, READY)
         await self.draining.wait()
@@ -142,7 +163,10 @@ class Worker:
         if self.tracer is not None:
             await self.tracer.stop()
         following.cancel()
+        watching.cancel()
         commands.cancel()
+        self.status.stop()
+        self._flush()
         await self.issuer.close()
         self.resolver.close()
         self.judging.shutdown(wait=False, cancel_futures=True)
@@ -168,6 +192,10 @@ class Worker:
             # Without the feed a removed CA would stay trusted: better no worker than that one.
             self.fault("", error)
             self.stop_now()
+
+    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fault("", error)  # readiness is told of less; whoever wants a leaf asks for it all the same
 
     async def _commands(self, control: socket.socket) -> None:
         while True:
@@ -208,9 +236,19 @@ class Worker:
 
     def _sweep(self) -> None:
         self.loop.call_later(SWEEP_SECONDS, self._sweep)
+        self._flush()
         now = self.loop.time()
         for session in [session for session in self.sessions if session.expired(now)]:
             session.time_out()
+
+    def counted(self) -> dict[tuple[str, ...], int]:
+        """What was counted since the start, by name and labels' values."""
+        self.metrics.log_dropped = self.log.lost
+        return self.metrics.totals()
+
+    def _flush(self) -> None:
+        self.metrics.log_dropped = self.log.lost
+        self.sink.flush(self.metrics)
 
     def exhausted(self, error: OSError) -> None:
         """The machine gives no more of something; said once a second at most."""
@@ -218,26 +256,30 @@ class Worker:
             self.complained = self.loop.time()
             self.log.event(ERROR, "out of resources", reason=error.strerror, sessions=len(self.sessions))
 
+    def abused(self, kind: str) -> None:
+        """Somebody went beyond a limit of this kind."""
+        self.metrics.abuse(kind)
+
     def fault(self, session: str, error: BaseException) -> None:
         """Log a fault of ours with the place where it happened, in one line."""
-        self.faults += 1
+        self.metrics.faults += 1
         frames = traceback.extract_tb(error.__traceback__)
         # A library's assertion may quote what a client or server sent, which has no place in a log.
         reason = str(error).partition(":")[0][:100] if isinstance(error, AssertionError) else str(error)[:300]
-        if self.log.never is not None and self.log.never.named_in(reason):
-            reason = "not told: it names a host of log.never_log"
         where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
-        self.log.event(ERROR, "fault", id=session, error=type(error).__name__, reason=reason, where=where)
+        self.log.event(
+            ERROR, "fault", id=session, error=type(error).__name__, reason=self.log.of_fault(reason), where=where
+        )
 
 
-def _inspectors(settings: Settings, log: Log) -> Inspectors | None:
+def _inspectors(settings: Settings, log: Log, metrics: Metrics) -> Inspectors | None:
     """The inspectors, loaded, where there are any: what they need is not imported for nothing. Raises ValueError."""
     if not settings.inspection.addons:
         return None
     from proxy.lanes.inspection.inspectors import Inspectors
     from proxy.lanes.inspection.scripts import ScriptError
 
-    inspectors = Inspectors(settings.inspection, log)
+    inspectors = Inspectors(settings.inspection, log, metrics.inspector_failed)
     try:
         inspectors.load()
     except ScriptError as error:
@@ -269,10 +311,10 @@ def _loop_fault(worker: Worker, context: dict[str, object]) -> None:
 
 
 async def serve(
-    settings: Settings, sockets: list[tuple[Listener, socket.socket]], control: socket.socket, log: Log
+    settings: Settings, sockets: list[tuple[Listener, socket.socket]], control: socket.socket, log: Log, number: int
 ) -> None:
     """Run a worker to its end."""
-    worker = Worker(settings, sockets, log)
+    worker = Worker(settings, sockets, log, number)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: _loop_fault(worker, context))
     loop.add_signal_handler(signal.SIGTERM, worker.draining.set)
@@ -315,7 +357,7 @@ def main() -> int:
     log = open_log(settings.log, f"worker {arguments.number}", time.time)
     with socket.socket(fileno=arguments.control) as control:
         try:
-            asyncio.run(serve(settings, sockets, control, log))
+            asyncio.run(serve(settings, sockets, control, log, arguments.number))
         except (StoreError, StoreFileError, OSError, ValueError) as error:
             log.event(ERROR, "worker cannot start", reason=str(error))
             return 2

@@ -37,9 +37,9 @@ from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.pool import QueuePool
 
 from store import creation
-from store.errors import Busy, Conflict, NewerDatabase, StoreError, translate
+from store.errors import Busy, Conflict, NewerDatabase, OutOfReach, StoreError, translate
 
-__all__ = ["DATABASE_FILE", "Busy", "Conflict", "Connection", "NewerDatabase", "Store", "StoreError"]
+__all__ = ["DATABASE_FILE", "Busy", "Conflict", "Connection", "NewerDatabase", "OutOfReach", "Store", "StoreError"]
 
 DATABASE_FILE = "sallyport.db"
 """The name of the database in the state directory."""
@@ -58,6 +58,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         """For :meth:`open`, which makes sure of the revision first."""
         self.path = path
+        opened = path.stat()
+        self._file = opened.st_dev, opened.st_ino
         self._readers = _engine(path, connections=READERS, writes=False)
         self._writer = _engine(path, connections=1, writes=True)
         self._prompt_writer = _engine(path, connections=1, writes=True, waits=False)
@@ -119,6 +121,18 @@ class Store:
                 yield self._prompt
         finally:
             self._prompt_taken.release()
+
+    def check_place(self) -> None:
+        """Raises StoreError where the file that is open is no longer the one at its path.
+
+        Whoever has a file open can go on reading it after it was renamed or removed, and would never hear of a change.
+        """
+        try:
+            now = self.path.stat()
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error.strerror}; put the file back, or restore a backup") from None
+        if (now.st_dev, now.st_ino) != self._file:
+            raise StoreError(f"{self.path}: another file has taken its place; restart the daemon to use it")
 
     def move_log(self) -> None:
         """Move what has gathered in the write-ahead log into the database. Waits for the disk; nobody waits for it.

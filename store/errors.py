@@ -9,6 +9,10 @@ class StoreError(Exception):
     """The database cannot be used as asked. The text is one line: what is wrong, in which file, what to do."""
 
 
+class OutOfReach(StoreError):  # noqa: N818 - the name that the parts agreed on
+    """The database is locked, or the disk is full: nothing is wrong with it, and later the same may be done."""
+
+
 class NewerDatabase(StoreError):  # noqa: N818 - the name that the parts agreed on
     """The database was written by a version that this one does not know."""
 
@@ -25,9 +29,11 @@ class Busy(Exception):  # noqa: N818 - nothing is wrong with the store: somebody
     """The store would have to be waited for, and the caller does not wait. Nothing was changed."""
 
 
+PASSING = frozenset({"SQLITE_BUSY", "SQLITE_PROTOCOL", "SQLITE_FULL"})
 UNIQUENESS = frozenset({"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"})
 REMEDIES = {
     "SQLITE_BUSY": "another process kept it locked; try again",
+    "SQLITE_PROTOCOL": "another process kept it locked; try again",
     "SQLITE_FULL": "the disk is full; make room",
     "SQLITE_READONLY": "it cannot be written; give the user that runs this write access to the file and its folder",
     "SQLITE_CANTOPEN": "it cannot be opened; give the user that runs this access to the file and its folder",
@@ -46,5 +52,6 @@ def translate(path: Path, error: BaseException) -> StoreError:
         return Conflict(f"{path}: the entry is there already ({', '.join(columns)})", columns)
     for prefix, remedy in REMEDIES.items():
         if name.startswith(prefix):
-            return StoreError(f"{path}: {remedy} ({text})")
+            kind = OutOfReach if prefix in PASSING else StoreError
+            return kind(f"{path}: {remedy} ({text})")
     return StoreError(f"{path}: the database refused: {text}")

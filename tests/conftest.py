@@ -14,6 +14,8 @@ from tests.harness import programs
 # No example database: a run depends on the code and on the seed that it prints, not on earlier runs.
 settings.register_profile("here", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("here"), max_examples=2000)
+# `make fuzz`: as many as it is told, for the tests that do not set a number of their own (all of tests/fuzz).
+settings.register_profile("fuzz", settings.get_profile("here"), max_examples=int(os.environ.get("EXAMPLES") or 100_000))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "here"))
 
 

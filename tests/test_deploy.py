@@ -1,43 +1,83 @@
-"""The service's unit: what systemd itself says of it."""
+"""What ships for Prometheus and Grafana, and the table of metrics, name what there is, and all of it."""
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
-from tests.harness.programs import need
+import pytest
+import yaml
 
-HERE = Path(__file__).parents[1]
-UNIT = HERE / "deploy" / "sallyport.service"
-MOST_EXPOSED = 2.5
+from issuer.metric_files import PREFIX, Measure
+from issuer.metrics import LEAVES_MINTED, SIGN_SECONDS
+from proxy.metrics import SUPERVISOR_COUNTERS, WORKER_COUNTERS, WORKER_HISTOGRAMS
+from proxy.monitor_metrics import GAUGES
 
-
-def analyzed(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [need("systemd-analyze"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_it_is_little_exposed() -> None:
-    told = analyzed("security", "--offline=true", "--no-pager", str(UNIT))
-    found = re.search(r"Overall exposure level for sallyport\.service: ([0-9.]+)", told.stdout)
-    assert found is not None, told.stderr
-    assert float(found[1]) < MOST_EXPOSED
-
-
-def test_systemd_understands_all_of_it(tmp_path: Path) -> None:
-    installed = tmp_path / "sallyport"
-    installed.write_text("#!/bin/sh\n")
-    installed.chmod(0o755)
-    unit = tmp_path / "sallyport.service"
-    unit.write_text(UNIT.read_text().replace("/opt/sallyport/.venv/bin/sallyport", str(installed)))
-    told = analyzed("verify", "--man=no", str(unit))
-    assert (told.returncode, told.stderr) == (0, "")
+REPOSITORY = Path(__file__).resolve().parents[1]
+ALERTS = REPOSITORY / "deploy" / "alerts.yaml"
+DASHBOARD = REPOSITORY / "deploy" / "grafana-dashboard.json"
+COUNTERS = (*WORKER_COUNTERS, *SUPERVISOR_COUNTERS, LEAVES_MINTED)
+HISTOGRAMS = (*WORKER_HISTOGRAMS, SIGN_SECONDS)
+SHOWN = {
+    **{f"{measure.name}_total": ("counter", measure) for measure in COUNTERS},
+    **{measure.name: ("histogram", measure) for measure in HISTOGRAMS},
+    **{measure.name: ("gauge", measure) for measure in GAUGES},
+}
+SAMPLES = {f"{PREFIX}_{name}" for name, (kind, _) in SHOWN.items() if kind != "histogram"} | {
+    f"{measure.full_name}_{end}" for measure in HISTOGRAMS for end in ("bucket", "sum", "count")
+}
 
 
-def test_a_stop_waits_longer_than_connections_are_drained() -> None:
-    from config.settings import Limits
+def queries_of_alerts() -> list[str]:
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    return [rule["expr"] for group in groups for rule in group["rules"]]
 
-    found = re.search(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.MULTILINE)
-    assert found is not None
-    assert int(found[1]) > Limits().drain_timeout + 5
+
+def queries_of_dashboard() -> list[str]:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    return [target["expr"] for panel in panels for target in panel["targets"]]
+
+
+@pytest.mark.parametrize("queries", [queries_of_alerts, queries_of_dashboard])
+def test_every_metric_that_a_query_names_is_there_with_its_labels(queries: object) -> None:
+    assert callable(queries)
+    found = queries()
+    assert len(found) > 10
+    for query in found:
+        names = re.findall(rf"{PREFIX}_\w+", query)
+        assert names or "up{" in query, query
+        for name in names:
+            assert name in SAMPLES, f"{name} in {query}"
+        labels = {label for name in names for label in measure_of(name).labels} | {"instance", "le", "job"}
+        used = set(re.findall(r"(\w+)\s*=~?", re.sub(r"<=|>=|==", "", query)))
+        used |= {one.strip() for by in re.findall(r"by \(([^)]*)\)", query) for one in by.split(",")}
+        assert used <= labels, f"{used - labels} in {query}"
+
+
+def measure_of(sample: str) -> Measure:
+    name = sample.removeprefix(f"{PREFIX}_")
+    for end in ("", "_bucket", "_sum", "_count"):
+        if name.removesuffix(end) in SHOWN:
+            return SHOWN[name.removesuffix(end)][1]
+    raise AssertionError(f"there is no metric {sample}")
+
+
+def test_the_table_in_the_documents_is_the_registry() -> None:
+    text = (REPOSITORY / "docs" / "operations.md").read_text()
+    section = text.partition("## Metrics and what to alert on")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", section, re.MULTILINE)
+    told = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    assert told == {name: (kind, measure.labels) for name, (kind, measure) in SHOWN.items()}
+    assert len(rows) == len(told)
+
+
+def test_prometheus_takes_the_rules() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (apt-get install prometheus)")
+    done = subprocess.run([promtool, "check", "rules", str(ALERTS)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(queries_of_alerts())} rules found" in done.stdout

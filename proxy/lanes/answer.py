@@ -52,6 +52,7 @@ class AnswerLane:
             if self.answer is None:
                 if not leg.handshake(data):
                     return
+                session.worker.metrics.handshake("client", session.loop.time() - leg.started)
                 if session.followed:
                     session.stage("client handshake", tls=leg.tls.get_protocol_version_name())
                 answer = self._answer()

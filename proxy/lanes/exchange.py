@@ -48,25 +48,69 @@ class Unparsed(Exception):  # noqa: N818 - it is not the tap's error, but what b
     """The stream cannot be followed. The message begins with whose bytes they were: "client: " or "server: "."""
 
 
-class Misdirected(Exception):  # noqa: N818 - as above
-    """A request for another host than the connection's, or for none: it is not to be passed on.
+class OverLimit(Unparsed):
+    """A limit is exceeded in a way that ends the connection, whatever the operator lets pass.
 
-    ``host`` is what it names, readable; ``malformed`` says why it is answered with 400 and not with 421, and is empty
-    else. ``accept`` is its Accept field, ``head_only`` says that it is a HEAD. ``stream`` and ``ended`` are of HTTP/2:
-    its stream, and whether nothing follows its header block. ``size`` counts the head's bytes on the wire, ``rest`` is
-    what came behind it in the same piece.
+    ``kind`` names the limit for the log and for counting, ``client`` says whose doing it is. ``calm``: the offender is
+    told in HTTP/2's own words (GOAWAY with ENHANCE_YOUR_CALM, RFC 9113 section 7). Then ``size`` and ``rest`` are as of
+    :class:`TurnedAway`, the frame that was one too many being the first in ``rest``; ``passes`` is what came before.
     """
 
-    def __init__(self, host: bytes, malformed: str, accept: Iterable[bytes], *, head_only: bool) -> None:
+    def __init__(self, who: str, kind: str, what: str, *, calm: bool = False) -> None:
+        super().__init__(f"{who}: {what}")
+        self.kind = kind
+        self.client = who == "client"
+        self.calm = calm
+        self.size = 0
+        self.rest = b""
+        self.passes = b""
+
+
+class TurnedAway(Exception):  # noqa: N818 - as above
+    """A request that is answered here and not passed on, or a response that another takes the place of.
+
+    ``accept`` is the request's Accept field, ``head_only`` says that it is a HEAD. ``stream`` and ``ended`` are of
+    HTTP/2: its stream, and whether nothing follows its header block. ``size`` counts the head's bytes on the wire,
+    ``rest`` is what came behind it in the same piece.
+    """
+
+    def __init__(self, accept: Iterable[bytes] = (), *, head_only: bool = False) -> None:
         super().__init__()
-        self.host = readable(host.lower(), MAX_HOST)
-        self.malformed = malformed
         self.accept = b", ".join(accept).decode("latin-1")
         self.head_only = head_only
         self.stream = 0
         self.ended = True
         self.size = 0
         self.rest = b""
+
+
+class Misdirected(TurnedAway):
+    """A request for another host than the connection's, or for none.
+
+    ``host`` is what it names, readable; ``malformed`` says why it is answered with 400 and not with 421, and is empty
+    else.
+    """
+
+    def __init__(self, host: bytes, malformed: str, accept: Iterable[bytes], *, head_only: bool) -> None:
+        super().__init__(accept, head_only=head_only)
+        self.host = readable(host.lower(), MAX_HOST)
+        self.malformed = malformed
+
+
+class TooLarge(TurnedAway):
+    """A head is beyond ``limit``, which is that of ``detail``: the name of the setting.
+
+    ``decoded``: it was read as far as is needed to know what ``accept`` and ``head_only`` are.
+    """
+
+    def __init__(
+        self, who: str, detail: str, limit: int, accept: Iterable[bytes] = (), *, head_only: bool = False
+    ) -> None:
+        super().__init__(accept, head_only=head_only)
+        self.request = who == "client"
+        self.decoded = True
+        self.detail = detail
+        self.limit = limit
 
 
 @dataclass(slots=True)
@@ -78,7 +122,7 @@ class Detour:
 
     to_server: bytes = b""
     to_client: bytes = b""
-    refused: Misdirected | None = None
+    refused: TurnedAway | None = None
     done: bool = False
 
 
@@ -89,11 +133,12 @@ class Tap:
     what is to be passed on; both raise :class:`Unparsed`, after which only ``closed`` may be called. ``done`` gets each
     exchange when it has ended, and nothing touches it afterwards.
 
-    With an ``addressee``, what may be the beginning of a request is not passed on before it is known for which host it
-    is: ``kept`` has these bytes. Without one, everything passes at once.
+    What may be the beginning of a head is not passed on before it is whole and within its limits, and a request's not
+    before it is known for which host it is, where there is an ``addressee``: ``kept`` has these bytes of the client,
+    ``kept_back`` those of the server.
     """
 
-    __slots__ = ("_clock", "_done", "addressee", "host", "kept", "protocol")
+    __slots__ = ("_clock", "_done", "addressee", "host", "kept", "kept_back", "protocol")
 
     def __init__(
         self,
@@ -107,6 +152,7 @@ class Tap:
         self.protocol = protocol
         self.addressee = addressee
         self.kept = bytearray()
+        self.kept_back: bytes | bytearray = b""
         self._done = done
         self._clock = clock
 
@@ -133,6 +179,11 @@ class Tap:
         """The connection is gone: tell of what is still open. Calling it again tells nothing more."""
         raise NotImplementedError
 
+    def release(self) -> bytes:
+        """The server ends: what was kept back of it, which is all that the client will get."""
+        kept, self.kept_back = bytes(self.kept_back), b""
+        return kept
+
     def _keep(self, unfinished: int) -> bytes:
         """Of ``kept``, take what may pass: all but the last ``unfinished`` bytes."""
         stop = len(self.kept) - unfinished
@@ -140,11 +191,25 @@ class Tap:
         del self.kept[:stop]
         return passes
 
-    def _turned_away(self, request: Misdirected) -> Detour:
+    def _keep_back(self, data: bytes, unfinished: int) -> Detour:
+        """The same of the server's bytes, to which ``data`` is added."""
+        kept = self.kept_back + data if self.kept_back else data
+        stop = len(kept) - unfinished
+        self.kept_back = bytes(kept[stop:])
+        return Detour(to_client=bytes(kept[:stop]))
+
+    def _turned_away(self, request: TurnedAway) -> Detour:
         """Let pass what is in ``kept`` before the request, and nothing else."""
         before = self._keep(request.size + len(request.rest))
         self.kept.clear()
         return Detour(to_server=before, refused=request)
+
+    def _taken_back(self, data: bytes, response: TurnedAway) -> Detour:
+        """The same for a response."""
+        detour = self._keep_back(data, response.size + len(response.rest))
+        self.kept_back = b""
+        detour.refused = response
+        return detour
 
 
 def readable(data: bytes, limit: int) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.block_page import answer_bytes
-from proxy.lanes.exchange import Detour, Misdirected, Tap, Unparsed
+from proxy.lanes.exchange import Detour, Tap, TurnedAway, Unparsed
+from proxy.lanes.farewell_http2 import within_limits
 from proxy.lanes.tap_http1 import Http1Tap
 from proxy.refusals import Refusal
 
@@ -22,7 +23,7 @@ class Http1Farewell(Tap):
 
     __slots__ = ("_answer", "_dropped", "_tap")
 
-    def __init__(self, tap: Http1Tap, request: Misdirected, refusal: Refusal) -> None:
+    def __init__(self, tap: Http1Tap, request: TurnedAway, refusal: Refusal) -> None:
         super().__init__(tap.host, tap._done, tap._clock, tap.protocol)
         self._tap = tap
         self._answer = answer_bytes(refusal, request.accept, head_only=request.head_only)
@@ -43,8 +44,8 @@ class Http1Farewell(Tap):
         return Detour()
 
     def from_server(self, data: bytes) -> Detour:
-        self._tap.from_server(data)
-        return self._then(data)
+        detour = within_limits(self._tap.from_server(data))
+        return self._then(data if detour is None else detour.to_client)
 
     def _then(self, data: bytes) -> Detour:
         """Pass an answer on; behind the last one comes ours, unless it has told the client that none comes."""

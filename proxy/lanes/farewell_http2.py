@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.block_page import headers, render
-from proxy.lanes.exchange import Detour, Misdirected, Tap, Unparsed
-from proxy.lanes.http2_frames import CONTINUATION, DATA, GOAWAY, HEADERS
+from proxy.lanes.exchange import Detour, OverLimit, Tap, TooLarge, TurnedAway, Unparsed
+from proxy.lanes.http2_frames import CONTINUATION, DATA, GOAWAY, HEADERS, RST_STREAM
+from proxy.lanes.http2_rates import CONTROL, EMPTY, RESETS
 from proxy.lanes.http2_sieve import (
     CANCEL,
     INTERNAL_ERROR,
@@ -31,7 +32,14 @@ MAX_REFUSED: Final = 1000
 MAX_DROPPED: Final = 1024 * 1024
 """For so many bytes of bodies that are dropped, the client gets its window back."""
 
-_OF_CONTENT: Final = frozenset({"content-type", "content-length", "content-language", "content-security-policy"})
+OF_CONTENT: Final = frozenset({"content-type", "content-length", "content-language", "content-security-policy"})
+
+
+def within_limits(detour: Detour | None) -> Detour | None:
+    """What a tap says of the server's bytes. Raises OverLimit where the tap would answer in the server's place."""
+    if detour is not None and isinstance(detour.refused, TooLarge):
+        raise OverLimit("server", detour.refused.detail, "a head beyond the limits, behind what was turned away")
+    return detour
 
 
 class Http2Farewell(Tap):
@@ -40,7 +48,7 @@ class Http2Farewell(Tap):
     __slots__ = ("_answered", "_dropped", "_from_client", "_going", "_last", "_owed", "_passed", "_refusal", "_refused",
                  "_request", "_tap", "_to_client", "_uploads")  # fmt: skip
 
-    def __init__(self, tap: Http2Tap, request: Misdirected, refusal: Refusal) -> None:
+    def __init__(self, tap: Http2Tap, request: TurnedAway, refusal: Refusal) -> None:
         super().__init__(tap.host, tap._done, tap._clock, tap.protocol)
         tap.addressee = None  # it has no header block of a request to see any more
         self._tap = tap
@@ -66,7 +74,7 @@ class Http2Farewell(Tap):
 
     def begin(self) -> Detour:
         """What there is to say at once, and what becomes of the bytes behind the request."""
-        self._align(b"")
+        self._align(b"", bytearray())
         detour = self.from_client(self._request.rest)
         self._uploads = not self._request.ended
         return detour
@@ -81,16 +89,16 @@ class Http2Farewell(Tap):
         return self._then(passes, self._to_client.read() if self._answered else b"")
 
     def from_server(self, data: bytes) -> Detour:
-        at = self._align(data)
-        out = data[:at]
+        out = bytearray()
+        at = self._align(data, out)
         if self._answered:
             rest = data[at:]
-            self._tap.from_server(rest)
+            within_limits(self._tap.from_server(rest))
             if self._tap.goaway < self._going:
                 self._going = self._tap.goaway
                 self._to_client.waiting += goaway(self._going)
             out += self._to_client.read(rest)
-        return self._then(b"", out)
+        return self._then(b"", bytes(out))
 
     def client_ended(self) -> None:
         self._tap.client_ended()
@@ -107,8 +115,11 @@ class Http2Farewell(Tap):
 
     # --- towards the client ---
 
-    def _align(self, data: bytes) -> int:
-        """Let the server's frame that is under way come to its end, then answer. Returns where in ``data`` that is."""
+    def _align(self, data: bytes, out: bytearray) -> int:
+        """Let the server's frame that is under way come to its end, then answer. Returns where in ``data`` that is.
+
+        ``out`` gets what passes.
+        """
         at = 0
         while not self._answered:
             missing = self._tap.server.rest
@@ -119,7 +130,8 @@ class Http2Farewell(Tap):
                 break
             else:
                 piece = data[at : at + missing]
-                self._tap.from_server(piece)
+                detour = within_limits(self._tap.from_server(piece))
+                out += piece if detour is None else detour.to_client
                 at += len(piece)
         return at
 
@@ -134,9 +146,11 @@ class Http2Farewell(Tap):
         content_type, page = render(refusal, request.accept)
         fields = [(":status", str(refusal.status))]
         fields += [(name.lower(), value) for name, value in headers(refusal, content_type, len(page))]
-        fits = not tap.last_opened and not tap.last_promised and len(page) <= tap.window
+        # Of a request whose head was never decoded nobody knows whether its answer may have content (HEAD has none).
+        known = not isinstance(request, TooLarge) or request.decoded
+        fits = known and not tap.last_opened and not tap.last_promised and len(page) <= tap.window
         if not fits and not request.head_only:
-            fields = [field for field in fields if field[0] not in _OF_CONTENT]
+            fields = [field for field in fields if field[0] not in OF_CONTENT]
         body = page if fits and not request.head_only else b""
         out = answer(request.stream, fields, body, tap.server.table_update)
         return out + goaway(self._going)
@@ -150,12 +164,16 @@ class Http2Farewell(Tap):
     def _client_frame(self, kind: int, stream: int, length: int) -> bool:
         if kind == HEADERS:
             self._header_block(stream)
+        if kind == CONTINUATION:
+            self._tap.rates.count("client", CONTROL)
         if kind in (HEADERS, CONTINUATION):
             return False
         if stream % 2 == 0 or stream <= self._passed:
             return True
         if kind == DATA:
             self._drop(stream, length)
+        else:
+            self._tap.rates.count("client", RESETS if kind == RST_STREAM else CONTROL)
         return False
 
     def _header_block(self, stream: int) -> None:
@@ -183,5 +201,7 @@ class Http2Farewell(Tap):
             self._uploads = False
             self._to_client.waiting += rst_stream(stream, NO_ERROR)
         self._dropped += length
+        if not length:
+            self._tap.rates.count("client", EMPTY)
         if self._dropped <= MAX_DROPPED:
             self._owed += length

@@ -1,7 +1,8 @@
 """The fast lane: decrypted bytes pass on as they are, and a tap reads along.
 
 The tap sees the bytes before they are sent. What it cannot follow is not passed on, unless the operator says otherwise,
-nor is a request for another host than the connection's: that is answered here, and the connection comes to its end.
+nor is a request for another host than the connection's, or a head beyond the limits: that is answered here, and the
+connection comes to its end.
 Each side is read only as fast as the other takes it, and an end is passed on in the way in which it came.
 """
 
@@ -10,14 +11,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from certs.failures import defect_of_failure
-from certs.verdict import Verdict
+from certs.verdict import Action, Verdict
 from proxy import refusals
-from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
+from proxy.block_page import answer_bytes
+from proxy.lanes import calm_http2
+from proxy.lanes.abuse import over_limit
+from proxy.lanes.answer import HTTP_PROTOCOLS, LINGER_SECONDS, AnswerLane
 from proxy.lanes.farewell_http1 import Http1Farewell
 from proxy.lanes.farewell_http2 import Http2Farewell
+from proxy.lanes.http2_sieve import ENHANCE_YOUR_CALM, goaway
 from proxy.lanes.linger import Linger
 from proxy.lanes.misdirected import Addressee
-from proxy.lanes.tap import Detour, Http1Tap, Http2Tap, Misdirected, Tap, Unparsed, make_tap
+from proxy.lanes.tap import (
+    Detour,
+    Http1Tap,
+    Http2Tap,
+    Misdirected,
+    OverLimit,
+    Tap,
+    TooLarge,
+    TurnedAway,
+    Unparsed,
+    make_tap,
+)
 from proxy.lanes.tap_bytes import BytesTap
 from proxy.log import WARNING
 from proxy.session import Session, State
@@ -48,7 +64,9 @@ class FastLane:
         """What the client has asked, until the server says anything: it may say that it does not want this client."""
         self.opened = session.loop.time()
         addressee = Addressee(host) if session.worker.settings.tunnel.misdirected == "refuse" else None
-        self.tap: Tap = make_tap(alpn, host, session.exchange, session.worker.wall, addressee, session.disclosure)
+        self.tap: Tap = make_tap(
+            alpn, host, session.exchange, session.worker.wall, session.worker.limits, addressee, session.disclosure
+        )
         self.errors: list[tuple[int, int]] = []
         self.client_done = False
         self.server_done = False
@@ -92,8 +110,11 @@ class FastLane:
                 detour = None
                 try:
                     detour = self.tap.from_client(plain)
+                except OverLimit as error:
+                    return self._over_limit(error)
                 except Unparsed as error:
                     self._unparsed(error)
+                self.session.to_server(len(plain))
                 if detour is None:
                     self.server.send(plain, more=leg.ended)
                 elif self._detour(detour):
@@ -145,8 +166,11 @@ class FastLane:
         try:
             try:
                 detour = self.tap.from_server(data)
+            except OverLimit as error:
+                return self._over_limit(error)
             except Unparsed as error:
                 self._unparsed(error)
+            session.to_client(len(data))
             if detour is None:
                 self.client.send(data, more=self.server.ended and not self.server_done)
             else:
@@ -155,6 +179,7 @@ class FastLane:
             session.abort(f"cannot be followed: {error}")
         except LegError as error:
             session.abort(f"client TLS: {error}")
+        return None
 
     def server_ended(self, orderly: bool) -> None:
         """The server will send no more: the client is told in the same way.
@@ -164,6 +189,8 @@ class FastLane:
         session = self.session
         if not self.server_done:
             self.server_done = True
+            if (kept := self.tap.release()) and not self.client.closed:
+                self.client.send(kept)
             self.tap.server_ended()
             if orderly:
                 self.client.end()
@@ -194,6 +221,7 @@ class FastLane:
         if asked is None:
             return session.abort(f"server TLS: {error}")
         verdict = Verdict.of([defect_of_failure(error.reasons)])
+        session.judged(verdict, Action.BLOCK)
         session.facts["defects"] = [defect.value for defect in verdict.defects]
         refusal = refusals.certificate(verdict.findings, self.host, session.id)
         session.refused(refusal)
@@ -222,12 +250,14 @@ class FastLane:
         if not passes:
             raise error
         self.tap.closed()
-        kept = bytes(self.tap.kept)
+        kept, kept_back = bytes(self.tap.kept), self.tap.release()
         self.tap = BytesTap(self.host, session.exchange, session.worker.wall)
         if kept and not self.server.closed:
             self.server.send(kept)
+        if kept_back and not self.client.closed:
+            self.client.send(kept_back)
 
-    # --- requests for another host ---
+    # --- what is turned away ---
 
     def _detour(self, detour: Detour) -> bool:
         """Do what the tap says in place of passing a piece on. Returns whether the lane is at its end."""
@@ -241,22 +271,63 @@ class FastLane:
             self._part()
         return detour.done
 
-    def _turn_away(self, request: Misdirected) -> bool:
+    def _turn_away(self, head: TurnedAway) -> bool:
         """The client is told, when its turn comes; nothing that it asks from here on gets to the server."""
         session, tap = self.session, self.tap
-        if request.malformed:
-            refusal = refusals.bad_request(400, request.malformed, session.id, self.host)
-        else:
-            refusal = refusals.misdirected(self.host, request.host, session.id)
-        session.refused(refusal)
         self.parting = True
+        if isinstance(head, TooLarge):
+            if not head.request:
+                return self._answer_instead(head)
+            refusal = refusals.request_head_too_large(head.detail, head.limit, self.host, session.id)
+        elif isinstance(head, Misdirected) and not head.malformed:
+            refusal = refusals.misdirected(self.host, head.host, session.id)
+        else:
+            refusal = refusals.bad_request(400, getattr(head, "malformed", ""), session.id, self.host)
+        session.refused(refusal)
         if isinstance(tap, Http2Tap):
-            farewell: Http1Farewell | Http2Farewell = Http2Farewell(tap, request, refusal)
+            farewell: Http1Farewell | Http2Farewell = Http2Farewell(tap, head, refusal)
         else:
             assert isinstance(tap, Http1Tap)  # noqa: S101 - no other turns anything away
-            farewell = Http1Farewell(tap, request, refusal)
+            farewell = Http1Farewell(tap, head, refusal)
         self.tap = farewell
         return self._detour(farewell.begin())
+
+    def _answer_instead(self, response: TooLarge) -> bool:
+        """Nothing of this response has reached the client: it gets the refusal, and the server is let go."""
+        session, tap = self.session, self.tap
+        refusal = refusals.response_head_too_large(response.detail, response.limit, self.host, session.id)
+        session.refused(refusal)
+        if isinstance(tap, Http2Tap):
+            if not tap.client.in_frame and not self.server.closed:
+                self.server.send(goaway(tap.last_promised))
+            self.client.send(calm_http2.instead(tap, response, refusal))
+        else:
+            self.client.send(answer_bytes(refusal, None, head_only=response.head_only))
+        self._part()
+        return True
+
+    def _over_limit(self, error: OverLimit) -> None:
+        """Somebody does too much of something: it is said, to whom it concerns, and the connection ends."""
+        session, tap = self.session, self.tap
+        over_limit(session, self.host, error)
+        if not error.calm or not isinstance(tap, Http2Tap):
+            return session.abort(f"over a limit: {error}")
+        self.parting = True
+        try:
+            if not error.client:
+                if not tap.client.in_frame and not self.server.closed:
+                    self.server.send(goaway(tap.last_promised, ENHANCE_YOUR_CALM))
+                self.client.send(error.passes + calm_http2.gone(tap))
+                return self._part()
+            if not self.server.closed:
+                self.server.send(error.passes + goaway(tap.last_promised))
+            self.tap = calm = calm_http2.Http2Calm(tap)
+            if not self._detour(calm.begin()):
+                session.pause()
+                session.loop.call_later(LINGER_SECONDS, session.close, "over a limit")
+        except LegError as failed:
+            return session.abort(f"TLS: {failed}")
+        return None
 
     def _part(self) -> None:
         """Everything is said, to both sides."""

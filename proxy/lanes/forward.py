@@ -21,9 +21,15 @@ class ForwardLane:
         self.late: asyncio.TimerHandle | None = None
         """Runs while a head has begun and is not whole."""
         self.lane = PlainLane(
-            self, self.dial, session.exchange, session.worker.wall, session.id, session.refused,
+            self,
+            self.dial,
+            session.exchange,
+            session.worker.wall,
+            session.id,
+            session.refused,
             disclosure=session.disclosure,
-        )  # fmt: skip
+            limits=session.worker.limits,
+        )
 
     @property
     def busy(self) -> bool:
@@ -33,6 +39,7 @@ class ForwardLane:
     def data(self, data: bytes) -> None:
         """Bytes of the client."""
         lane, session = self.lane, self.session
+        session.to_server(len(data))
         lane.data_received(data)
         if lane.reading_head == (self.late is not None):
             return
@@ -71,6 +78,7 @@ class ForwardLane:
     def write(self, data: bytes) -> None:
         """Send to the client."""
         self.session.active = self.session.loop.time()
+        self.session.to_client(len(data))
         self.session.client.write(data)
 
     def pause_reading(self) -> None:

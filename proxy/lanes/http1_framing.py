@@ -12,10 +12,9 @@ from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
-from proxy.lanes.exchange import Unparsed
+from config.settings import Limits
+from proxy.lanes.exchange import OverLimit, TooLarge, Unparsed
 
-MAX_HEAD: Final = 64 * 1024
-MAX_TRAILERS: Final = 16 * 1024
 MAX_CHUNK_LINE: Final = 4 * 1024
 ENDLESS: Final = 1 << 62
 
@@ -31,7 +30,17 @@ _FIRST_CHUNK = re.compile(_SIZE).match
 _FIRST_CHUNK_BEGUN = re.compile(_SIZE_BEGUN).fullmatch
 _NEXT_CHUNK = re.compile(rb"\r\n" + _SIZE).match
 _NEXT_CHUNK_BEGUN = re.compile(rb"(?:\r(?:\n" + _SIZE_BEGUN + rb")?)?").fullmatch
+# A run of chunks of 1 to 15 bytes is taken in one go: read one by one, a piece full of them would hold everyone up.
+SMALL: Final = 16
+_SMALL_CHUNK = (
+    rb"\r\n0{0,8}(?:"
+    + b"|".join(rb"[%x%X](?:;[\t -~\x80-\xff]{0,64})?\r\n[\x00-\xff]{%d}" % (n, n, n) for n in range(1, SMALL))
+    + b")"
+)
+_SMALL_CHUNKS = re.compile(b"(?:" + _SMALL_CHUNK + b")++").match
+_EACH_SMALL_CHUNK = re.compile(_SMALL_CHUNK).findall
 _TRAILERS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)+").fullmatch
+_ACCEPT = re.compile(rb"\r\naccept:[ \t]*([^\r\n]*)", re.IGNORECASE).findall
 _LEADING_LINES = re.compile(rb"[\r\n]*").match
 
 
@@ -68,11 +77,12 @@ class Direction:
     ``closing``: the current message is the last in this direction.
     """
 
-    __slots__ = ("_parser", "_parser_class", "_sink", "closing", "counted", "held", "left", "place",
+    __slots__ = ("_limits", "_parser", "_parser_class", "_sink", "closing", "counted", "held", "left", "place",
                  "trailers", "who")  # fmt: skip
 
-    def __init__(self, who: str) -> None:
+    def __init__(self, who: str, limits: Limits) -> None:
         self.who = who
+        self._limits = limits
         self.place = Place.HEAD
         self.left = 0
         self.counted = 0
@@ -95,7 +105,10 @@ class Direction:
         return at if found is None else found.end()
 
     def head(self, data: bytes, at: int) -> tuple[int, bytes]:
-        """Take a head, or as much as is there, from ``at`` on. Returns where it ends, and it (b"": not yet whole)."""
+        """Take a head, or as much as is there, from ``at`` on. Returns where it ends, and it (b"": not yet whole).
+
+        Raises TooLarge, and Unparsed.
+        """
         held = self.held
         if held is None:
             end = data.find(_HEAD_END, at) + 4
@@ -116,12 +129,23 @@ class Direction:
             else:
                 piece, head, end = data[at:], b"", len(data)
                 size = len(held)
-        if size > MAX_HEAD:
-            raise self.wrong(f"a head of more than {MAX_HEAD} bytes")
+        limits = self._limits
+        if size > limits.header_bytes:
+            raise self._too_large("header_bytes", limits.header_bytes, bytes(held or piece), size, data[end:])
+        if head and head.count(b"\r\n") - 2 > limits.header_fields:
+            raise self._too_large("header_fields", limits.header_fields, head, size, data[end:])
         self._check(piece, whole=bool(head))
         if head:
             self.held = None
         return end, head
+
+    def _too_large(self, detail: str, limit: int, head: bytes, size: int, rest: bytes) -> TooLarge:
+        """The error to raise for a head of which ``size`` bytes have come."""
+        self.held = self._parser = self._sink = None
+        error = TooLarge(self.who, detail, limit, _ACCEPT(head), head_only=head.startswith(b"HEAD "))
+        error.size = size
+        error.rest = rest
+        return error
 
     def _check(self, piece: bytes, *, whole: bool) -> None:
         """Let llhttp read the next piece of a head; a fresh parser each, so that none is kept by an idle tap."""
@@ -172,13 +196,7 @@ class Direction:
 
     def field(self, low: bytes, name: bytes) -> bytes | None:
         """The one field of this name (given as CR LF, name, colon) in a head in lower case."""
-        at = low.find(name)
-        if at < 0:
-            return None
-        start = at + len(name)
-        if low.find(name, start) >= 0:
-            raise self.wrong(f"two fields of the name {name[2:-1].decode()}")
-        return low[start : low.find(b"\r\n", start)].strip(b" \t")
+        return field_of(self.who, low, name)
 
     def body(self, data: bytes, at: int, pieces: list[bytes] | None = None) -> tuple[int, bool]:
         """Read on in a body from ``at`` on, all held bytes being in ``data``. Returns where, and whether it ended.
@@ -213,17 +231,35 @@ class Direction:
                 if line.end() - at > MAX_CHUNK_LINE:
                     raise self.wrong("a malformed chunk")
                 at = line.end()
-                self.left = int(line[1], 16)
-                self.place = Place.CHUNK if self.left else Place.TRAILERS
+                self.left = left = int(line[1], 16)
+                self.place = Place.CHUNK if left else Place.TRAILERS
+                if 0 < left < SMALL and left < end - at and (run := _SMALL_CHUNKS(data, at + left)) is not None:
+                    at = self._run(data, at, run.end(), pieces)
         return at, False
+
+    def _run(self, data: bytes, at: int, end: int, pieces: list[bytes] | None) -> int:
+        """Take the data of a small chunk at ``at``, and the run of small chunks behind it, to ``end``."""
+        run = _EACH_SMALL_CHUNK(data, at + self.left, end)
+        found = [data[at : at + self.left]]
+        found += [chunk[chunk.index(b"\n", 2) + 1 :] for chunk in run]
+        body = b"".join(found)
+        if pieces is not None:
+            pieces.append(body)
+        self.counted += len(body)
+        self.left = 0
+        self.place = Place.NEXT_CHUNK
+        return end
 
     def _trailers(self, data: bytes, at: int) -> tuple[int, bool]:
         if data.startswith(b"\r\n", at):
             self.trailers = b""
             return at + 2, True
         stop = data.find(_HEAD_END, at)
-        if (len(data) if stop < 0 else stop) - at > MAX_TRAILERS:
-            raise self.wrong(f"trailers of more than {MAX_TRAILERS} bytes")
+        limits = self._limits
+        size = (len(data) if stop < 0 else stop) - at
+        if size > limits.header_bytes or data.count(b"\r\n", at, at + size) >= limits.header_fields:
+            what = f"trailers of more than {limits.header_bytes} bytes or {limits.header_fields} fields"
+            raise OverLimit(self.who, "trailers", what)
         if stop < 0:
             self.held = bytearray(data[at:])
             return len(data), False
@@ -231,6 +267,17 @@ class Direction:
             raise self.wrong("malformed trailers")
         self.trailers = data[at : stop + 2]
         return stop + 4, True
+
+
+def field_of(who: str, low: bytes, name: bytes) -> bytes | None:
+    """See :meth:`Direction.field`."""
+    at = low.find(name)
+    if at < 0:
+        return None
+    start = at + len(name)
+    if low.find(name, start) >= 0:
+        raise Unparsed(f"{who}: two fields of the name {name[2:-1].decode()}")
+    return low[start : low.find(b"\r\n", start)].strip(b" \t")
 
 
 def closes(low: bytes, minor: bytes) -> bool:

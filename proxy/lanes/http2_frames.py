@@ -7,11 +7,16 @@ something to the tap are put together.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from itertools import chain
 from typing import Final, Protocol
 
 from hpack import Decoder, HPACKError
+from hpack.exceptions import OversizedHeaderListError
 
-from proxy.lanes.exchange import Misdirected, Unparsed
+from config.settings import Limits
+from proxy.lanes.exchange import OverLimit, TooLarge, TurnedAway, Unparsed
+from proxy.lanes.http2_rates import CONTROL, EMPTY, PINGS, PONGS, RESETS, SETTINGS_ACKS, SETTINGS_CHANGES, Rates
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -37,15 +42,21 @@ DEFAULT_FRAME: Final = 2**14
 DEFAULT_WINDOW: Final = 2**16 - 1
 LARGEST_FRAME: Final = 2**24 - 1
 MAX_TABLE: Final = 64 * 1024
-MAX_HEADER_LIST: Final = 64 * 1024
-MAX_BLOCK: Final = 64 * 1024
+MAX_GATHERED: Final = 64 * 1024
+"""Bytes of a SETTINGS, RST_STREAM or GOAWAY frame."""
 MAX_CONTINUATIONS: Final = 64
+BEYOND: Final = 2
+"""A header block is gathered up to so many times the limit, so that whoever is a little beyond it gets a whole answer
+(without a decoded method nobody knows whether it may have a body). What it stands for may be twice that."""
+OVERHEAD: Final = 32
+"""Bytes that a field counts beside its name and value (RFC 9113 section 6.5.2)."""
 
 _HEADER = struct.Struct(">BHBBL").unpack_from
 _FIXED: Final = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _OF_CONNECTION: Final = frozenset({SETTINGS, PING, GOAWAY})
 _OF_STREAM: Final = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION})
-_GATHERED: Final = frozenset({HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, GOAWAY, CONTINUATION})
+_OF_BLOCKS: Final = frozenset({HEADERS, PUSH_PROMISE, CONTINUATION})
+_GATHERED: Final = _OF_BLOCKS | {RST_STREAM, SETTINGS, GOAWAY}
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -75,14 +86,17 @@ class Walk:
     ``max_frame`` and ``table_limit`` are what the side that these bytes go to has announced. ``passing`` is the
     stream of the DATA frame that is passing, of which ``missing`` bytes have not come yet. ``held`` is the beginning of
     a frame, ``block`` that of a header block; ``block_size`` counts the bytes of the last one, its frames' heads too.
+    ``rates`` counts, for both directions, what moves nothing.
     """
 
-    __slots__ = ("_block_flags", "_block_kind", "_block_stream", "_continuations", "_decoder", "_ends", "_need",
-                 "_padding", "_preface", "_promised", "_skip", "_started", "block", "block_size", "held", "max_frame",
-                 "passing", "table_limit", "who")  # fmt: skip
+    __slots__ = ("_block_flags", "_block_kind", "_block_stream", "_continuations", "_decoder", "_ends", "_limits",
+                 "_need", "_padding", "_preface", "_promised", "_rates", "_skip", "_started", "block", "block_size",
+                 "held", "max_frame", "passing", "table_limit", "who")  # fmt: skip
 
-    def __init__(self, who: str) -> None:
+    def __init__(self, who: str, limits: Limits, rates: Rates) -> None:
         self.who = who
+        self._limits = limits
+        self._rates = rates
         self.max_frame = DEFAULT_FRAME
         self.table_limit = DEFAULT_TABLE
         self.passing = 0
@@ -107,6 +121,11 @@ class Walk:
     def unfinished(self) -> int:
         """How many of the last bytes belong to a frame or header block that is not whole; of DATA, to its head."""
         return (self.block_size if self.block is not None else 0) + (len(self.held) if self.held is not None else 0)
+
+    @property
+    def in_frame(self) -> bool:
+        """The middle of a frame has passed: no other may follow what has passed so far."""
+        return bool(self._skip)
 
     @property
     def rest(self) -> int:
@@ -134,7 +153,10 @@ class Walk:
             self._decoder.max_allowed_table_size = size
 
     def read(self, data: bytes, listener: Listener) -> None:
-        """Walk on. Raises Unparsed, and Misdirected where the listener does: with a frame's end, not in one."""
+        """Walk on. Raises Unparsed, and TurnedAway for a head that is too large or where the listener does.
+
+        After TurnedAway it stands where the frame behind those that were turned away begins.
+        """
         end = len(data)
         if end < self._skip:
             self._skip -= end
@@ -158,19 +180,31 @@ class Walk:
                 high, low, kind, flags, stream = _HEADER(data, at)
                 length = high << 16 | low
                 if kind != DATA or flags & PADDED or self.block is not None or not self._started:
-                    need = self._check(kind, flags, stream, length)
+                    try:
+                        need = self._check(kind, flags, stream, length)
+                    except TooLarge as head:
+                        head.rest = data[at:]
+                        raise
                     if at + need > end:
                         self._hold(data, at, need)
                         return
                     try:
                         self._take(data, at, need, listener)
-                    except Misdirected as request:
-                        request.rest = data[at + need :]
+                    except TurnedAway as head:
+                        head.rest = data[at + need :]
+                        raise
+                    except OverLimit as error:
+                        error.rest = data[at:]
+                        error.size = self.block_size - need if kind == CONTINUATION else 0
                         raise
                     at += need
                 else:
+                    try:
+                        self._data(listener, flags, stream, length, 0)
+                    except OverLimit as error:
+                        error.rest = data[at:]
+                        raise
                     at += 9
-                    self._data(listener, flags, stream, length, 0)
 
     # --- frames ---
 
@@ -199,13 +233,21 @@ class Walk:
                 return at
         if self._need == 9:
             high, low, kind, flags, stream = _HEADER(held, 0)
-            self._need = self._check(kind, flags, stream, high << 16 | low)
+            try:
+                self._need = self._check(kind, flags, stream, high << 16 | low)
+            except TooLarge as head:
+                head.rest = bytes(held) + data[at:]
+                raise
         if len(held) >= self._need:
             self.held = None
             try:
                 self._take(bytes(held), 0, self._need, listener)
-            except Misdirected as request:
-                request.rest = data[at:]
+            except TurnedAway as head:
+                head.rest = data[at:]
+                raise
+            except OverLimit as error:
+                error.rest = bytes(held) + data[at:]
+                error.size = self.block_size - self._need if held[3] == CONTINUATION else 0
                 raise
         return at
 
@@ -228,8 +270,14 @@ class Walk:
         if _FIXED.get(kind, length) != length or (kind == GOAWAY and length < 8) or (kind == SETTINGS and length % 6):
             raise self.wrong(f"a frame of type {kind} with {length} bytes")
         if kind in _GATHERED:
-            if length > MAX_BLOCK:
-                raise self.wrong(f"a frame of type {kind} with more than {MAX_BLOCK} bytes")
+            if kind in _OF_BLOCKS:
+                if length > self._limits.header_bytes * BEYOND:
+                    if kind != CONTINUATION:
+                        self.block_size = 0
+                        self._block_kind, self._block_flags, self._block_stream = kind, flags, stream
+                    raise self._too_large("header_bytes")
+            elif length > MAX_GATHERED:
+                raise self.wrong(f"a frame of type {kind} with more than {MAX_GATHERED} bytes")
             return 9 + length
         if kind == DATA and flags & PADDED:
             if not length:
@@ -246,9 +294,11 @@ class Walk:
             self._data(listener, flags, stream, length, data[at + 9] + 1 if flags & PADDED else 0)
         elif kind not in _GATHERED:
             self._skip = length
-        elif kind in (HEADERS, PUSH_PROMISE, CONTINUATION):
+            self._rates.count(self.who, moves_nothing(kind, flags))
+        elif kind in _OF_BLOCKS:
             self._fragment(listener, kind, flags, stream, data[at + 9 : at + need])
         else:
+            self._rates.count(self.who, moves_nothing(kind, flags))
             listener.frame(self, kind, flags, stream, data[at + 9 : at + need])
 
     def _data(self, listener: Listener, flags: int, stream: int, length: int, padding: int) -> None:
@@ -260,6 +310,10 @@ class Walk:
             raise self.wrong("a frame of type 0 on stream 0")
         if padding > length:
             raise self.wrong("DATA with more padding than bytes")
+        if length > padding:
+            self._rates.useful += 1
+        elif not flags & END_STREAM:
+            self._rates.count(self.who, EMPTY)
         listener.data(self, stream, length - padding)
         self.passing = stream
         self._ends = bool(flags & END_STREAM)
@@ -281,10 +335,13 @@ class Walk:
             self.block_size += 9 + len(payload)
             self._continuations += 1
             if self.block is None or self._continuations > MAX_CONTINUATIONS:
-                raise self.wrong(f"more than {MAX_CONTINUATIONS} CONTINUATION frames")
+                what = f"more than {MAX_CONTINUATIONS} CONTINUATION frames"
+                raise OverLimit(self.who, "continuation", what, calm=True)
+            if not payload and not flags & END_HEADERS:
+                self._rates.count(self.who, EMPTY)
             self.block += payload
-            if len(self.block) > MAX_BLOCK:
-                raise self.wrong(f"a header block of more than {MAX_BLOCK} bytes")
+            if len(self.block) > self._limits.header_bytes * BEYOND:
+                raise self._too_large("header_bytes")
             if not flags & END_HEADERS:
                 return
             payload, self.block = bytes(self.block), None
@@ -295,6 +352,7 @@ class Walk:
                 self.block = bytearray(payload)
                 self._continuations = 0
                 return
+        self._rates.useful += 1
         fields = self._decode(payload)
         if self._block_kind == HEADERS:
             listener.headers(self, stream, fields, ended=bool(self._block_flags & END_STREAM))
@@ -318,11 +376,56 @@ class Walk:
         return payload[start:stop]
 
     def _decode(self, block: bytes) -> Fields:
-        decoder = self._decoder
+        limits, decoder = self._limits, self._decoder
         if decoder is None:
-            self._decoder = decoder = Decoder(MAX_HEADER_LIST)
+            self._decoder = decoder = Decoder(limits.header_bytes * BEYOND * 2)
             decoder.max_allowed_table_size = self.table_limit
         try:
-            return [(name, value) for name, value in decoder.decode(block, raw=True)]
+            fields = [(name, value) for name, value in decoder.decode(block, raw=True)]
+        except OversizedHeaderListError:
+            raise self._too_large("header_bytes") from None
         except HPACKError as error:
             raise self.wrong(f"a header block that cannot be decoded: {error}") from None
+        if detail := beyond(fields, limits):
+            raise self._too_large(detail, fields)
+        return fields
+
+    def _too_large(self, detail: str, fields: Fields | None = None) -> TooLarge:
+        """The error to raise for the header block that is coming, decoded or not."""
+        accept = (value for name, value in fields or () if name == b"accept")
+        error = TooLarge(self.who, detail, getattr(self._limits, detail), accept)
+        error.head_only = fields is not None and (b":method", b"HEAD") in fields
+        error.decoded = fields is not None
+        error.stream = self._block_stream if self._block_kind == HEADERS else 0
+        error.ended = bool(self._block_flags & END_STREAM)
+        error.size = self.block_size
+        self.block = self.held = None
+        return error
+
+
+def moves_nothing(kind: int, flags: int) -> str:
+    """The kind, for :class:`Rates`, of a frame that carries nothing of a message (of an unknown type, too)."""
+    if kind == RST_STREAM:
+        return RESETS
+    if kind == PING:
+        return PONGS if flags & ACK else PINGS
+    if kind == SETTINGS:
+        return SETTINGS_ACKS if flags & ACK else SETTINGS_CHANGES
+    return CONTROL
+
+
+def beyond(fields: Sequence[tuple[bytes, bytes]], limits: Limits) -> str:
+    """The setting whose limit these fields are beyond; "": none."""
+    number = len(fields)
+    if sum(map(len, chain.from_iterable(fields))) + OVERHEAD * number > limits.header_bytes:
+        return "header_bytes"
+    if number > limits.header_fields and _counted(fields) > limits.header_fields:
+        return "header_fields"
+    return ""
+
+
+def _counted(fields: Sequence[tuple[bytes, bytes]]) -> int:
+    """How many fields these are for the limit: Cookie, which HTTP/2 may cut (RFC 9113 section 8.2.3), is one."""
+    names = [name for name, _ in fields if not name.startswith(b":")]
+    cookies = names.count(b"cookie")
+    return len(names) - max(0, cookies - 1)

@@ -26,6 +26,7 @@ NO_ERROR: Final = 0x0
 INTERNAL_ERROR: Final = 0x2
 REFUSED_STREAM: Final = 0x7
 CANCEL: Final = 0x8
+ENHANCE_YOUR_CALM: Final = 0xB
 
 _HEAD = struct.Struct(">BHBBL")
 _HEAD_SIZE: Final = 9
@@ -100,9 +101,9 @@ def rst_stream(stream: int, code: int) -> bytes:
     return frame(RST_STREAM, 0, stream, code.to_bytes(4))
 
 
-def goaway(last: int) -> bytes:
-    """A GOAWAY without an error (RFC 9113 section 6.8)."""
-    return frame(GOAWAY, 0, 0, last.to_bytes(4) + NO_ERROR.to_bytes(4))
+def goaway(last: int, code: int = NO_ERROR) -> bytes:
+    """RFC 9113 section 6.8."""
+    return frame(GOAWAY, 0, 0, last.to_bytes(4) + code.to_bytes(4))
 
 
 def window_update(increment: int) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from proxy.lanes.answer import LINGER_SECONDS
 from proxy.session import Session, State
-from proxy.tls_leg import LegError, TlsLeg
+from proxy.tls_leg import LegError, TlsLeg, half_close
 
 __all__ = ["Linger"]
 
@@ -17,7 +17,7 @@ class Linger:
 
     __slots__ = ("busy", "half", "leg", "reason", "session")
 
-    def __init__(self, session: Session, leg: TlsLeg, reason: str) -> None:
+    def __init__(self, session: Session, leg: TlsLeg | None, reason: str) -> None:
         self.session = session
         self.leg = leg
         self.reason = reason
@@ -29,6 +29,9 @@ class Linger:
         leg, session = self.leg, self.session
         session.to(State.ANSWER, LINGER_SECONDS, self)
         session.resume()
+        if leg is None:
+            half_close(session.client)
+            return
         leg.end()
         leg.half_close()
         if leg.ended:
@@ -36,6 +39,8 @@ class Linger:
 
     def data(self, data: bytes) -> None:
         """Nothing that the client says counts any more, but for its own goodbye."""
+        if self.leg is None:
+            return None
         try:
             self.leg.receive(data)
         except LegError as error:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from certs.names import Host
+from config.settings import Limits
 from proxy.disclosure import DEFAULT, Disclosure
 from proxy.lanes import plain_commands as commands
 from proxy.lanes.exchange import Exchange
@@ -55,14 +56,16 @@ class PlainLane:
         refused: Callable[[Refusal], None] = lambda _: None,
         pseudonym: str = PSEUDONYM,
         disclosure: Disclosure = DEFAULT,
+        limits: Limits | None = None,
     ) -> None:
         self._client = client
         self._dial = dial
-        self._core = PlainCore(done, refused, clock, id, pseudonym, disclosure)
+        self._core = PlainCore(done, refused, clock, id, pseudonym, limits or Limits(), disclosure)
         self._server: _ServerSide | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._client_paused = False
         self._client_full = False
+        self._turning = False
 
     @property
     def busy(self) -> bool:
@@ -97,7 +100,7 @@ class PlainLane:
     def resume_writing(self) -> None:
         """The client keeps up again."""
         self._client_full = self._core.client_full = False
-        if self._server is not None:
+        if self._server is not None and not self._core.more:
             self._server.resume_reading()
         self._run(self._core.go_on())
 
@@ -164,7 +167,15 @@ class PlainLane:
                     self._client.close()
                 case commands.Abort():
                     self._client.abort()
+        if self._core.more and not self._turning:
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._turn)
         self._balance()
+
+    def _turn(self) -> None:
+        """Go on with what a turn of the loop had no time for."""
+        self._turning = False
+        self._run(self._core.go_on())
 
     def _drop_server(self) -> None:
         server, self._server = self._server, None
@@ -185,6 +196,11 @@ class PlainLane:
                 self._client.pause_reading()
             else:
                 self._client.resume_reading()
+        if self._server is not None:
+            if self._core.more:
+                self._server.pause_reading()
+            elif not self._client_full:
+                self._server.resume_reading()
 
 
 class _ServerSide(asyncio.Protocol):

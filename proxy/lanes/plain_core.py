@@ -7,10 +7,11 @@ h11 understands both sides, so that nothing is passed on that was not understood
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import h11
 
+from config.settings import Limits
 from proxy import refusals
 from proxy.disclosure import DEFAULT, Disclosure
 from proxy.lanes import plain_answer
@@ -20,7 +21,8 @@ from proxy.lanes.exchange import MAX_METHOD, Exchange
 from proxy.lanes.plain_commands import Abort, Close, Command, Connect, DropServer, EndServer, Phase, ToClient, ToServer
 from proxy.refusals import Refusal, RefusedError
 
-MAX_HEAD = 32 * 1024
+MOST_EVENTS = 400
+"""How much of what came is worked on in one go: h11 takes over 10 microseconds for a chunk of one byte, others wait."""
 MAX_HELD = 64 * 1024
 """How many bytes of the client wait here while they cannot be used; above it the client is not read."""
 MAX_DROPPED = 1024 * 1024
@@ -35,10 +37,14 @@ class _Server:
     """The connection to a server, kept for the next request to the same host and port."""
 
     place: tuple[str, int]
-    http: h11.Connection = field(default_factory=lambda: h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD))
+    http: h11.Connection
     reused: bool = False
     heard: bool = False
     """It has sent something since the current request."""
+    ended: bool = False
+    """It will send no more."""
+    broken: bool = False
+    """The connection broke; what came before counts all the same."""
 
 
 class PlainCore:
@@ -51,9 +57,14 @@ class PlainCore:
         clock: Callable[[], float],
         id: str,
         pseudonym: str,
+        limits: Limits,
         disclosure: Disclosure = DEFAULT,
     ) -> None:
         self.phase = Phase.IDLE
+        self.more = False
+        """What came is not worked through: :meth:`go_on` is to be called in another turn of the loop."""
+        self._limits = limits
+        self._budget = MOST_EVENTS
         self.client_full = False
         """The client does not keep up; no further request of it begins before :meth:`go_on`."""
         self._done = done
@@ -62,7 +73,7 @@ class PlainCore:
         self._id = id
         self._pseudonym = pseudonym
         self._disclosure = disclosure
-        self._client = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._client = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.connect_head_bytes)
         self._server: _Server | None = None
         self._held = bytearray()
         self._ended = False
@@ -84,7 +95,7 @@ class PlainCore:
     @property
     def full(self) -> bool:
         """More than enough of the client's bytes wait."""
-        return len(self._held) > MAX_HELD
+        return self.more or len(self._held) > MAX_HELD
 
     @property
     def reading_head(self) -> bool:
@@ -103,7 +114,9 @@ class PlainCore:
         return self._take()
 
     def go_on(self) -> list[Command]:
-        """The client keeps up again (``client_full`` is no longer set): what waits of it is read."""
+        """The client keeps up again (``client_full`` is no longer set), or there was more: what waits is read."""
+        self.more = False
+        self._read_server()
         self._read_client()
         return self._take()
 
@@ -125,7 +138,8 @@ class PlainCore:
     def connected(self) -> list[Command]:
         """The connection that :class:`Connect` asked for stands."""
         if self.phase is Phase.CONNECTING and self._target is not None:
-            self._server = _Server((self._target.host.text, self._target.port))
+            http = h11.Connection(h11.CLIENT, max_incomplete_event_size=self._limits.header_bytes)
+            self._server = _Server((self._target.host.text, self._target.port), http)
             self._forward()
         return self._take()
 
@@ -159,16 +173,19 @@ class PlainCore:
             if self.phase is not Phase.FORWARDING:
                 self._drop_server()
             elif not orderly:
-                self._server_failed(broken=True)
+                server.broken = True
+                if not self.more:
+                    self._server_failed(broken=True)
             else:
                 server.http.receive_data(b"")
-                self._read_server(ended=True)
+                server.ended = True
+                self._read_server()
         return self._take()
 
     # --- the client's side ---
 
     def _read_client(self) -> None:
-        while self._taking():
+        while self._taking() and self._turn():
             if self._held:
                 data, self._held = bytes(self._held), bytearray()
                 self._client.receive_data(data)
@@ -183,6 +200,14 @@ class PlainCore:
                 return None
             self._client_event(event)
         return None
+
+    def _turn(self) -> bool:
+        """Whether another event is still to be worked on now."""
+        if self._budget <= 0:
+            self.more = True
+            return False
+        self._budget -= 1
+        return True
 
     def _taking(self) -> bool:
         if self.phase is Phase.IDLE:
@@ -203,7 +228,9 @@ class PlainCore:
                     self._close(Close())
         elif isinstance(event, h11.EndOfMessage):
             self._asked = True
-            if self.phase is Phase.FORWARDING:
+            if heads.beyond(event.headers, self._limits.header_bytes, self._limits.header_fields):
+                self._close(Abort())
+            elif self.phase is Phase.FORWARDING:
                 chunked = self._request is not None and heads.tokens(self._request.headers, b"transfer-encoding")
                 self._to_server(h11.EndOfMessage(headers=heads.trailers(event) if chunked else []))
             else:
@@ -225,6 +252,8 @@ class PlainCore:
             self._exchange.path = self._disclosure.path(target.path.encode())
             if self._disclosure.more_of_request:
                 self._disclosure.tell_request(self._exchange, target.path.encode(), request.headers.raw_items())
+            if detail := heads.beyond(request.headers, self._limits.connect_head_bytes, self._limits.header_fields):
+                return self._request_too_large(detail, target)
             heads.check(request, target, self._id, self._pseudonym)
         except RefusedError as error:
             # Where the request ends is not to be believed after these, so nothing after it is read.
@@ -232,6 +261,13 @@ class PlainCore:
         if heads.max_forwards(request) == 0:
             return self._answer(plain_answer.at_last_stop(request))
         return self._reach(target)
+
+    def _request_too_large(self, detail: str, target: heads.Target | None) -> None:
+        """The head of the request is beyond a limit."""
+        limits = self._limits
+        limit = limits.header_fields if detail == "header_fields" else limits.connect_head_bytes
+        host = target.host.text if target is not None else ""
+        self._refuse(refusals.request_head_too_large(detail, limit, host, self._id), close=True)
 
     def _reach(self, target: heads.Target) -> None:
         server = self._server
@@ -260,8 +296,11 @@ class PlainCore:
             self._close(Close() if self.phase is Phase.DROPPING else Abort())
         else:
             host = self._target.host.text if self._exchange is not None and self._target is not None else ""
+            if error.error_status_hint == 431:
+                return self._request_too_large("header_bytes", None)
             why = heads.why_malformed(error)
             self._refuse(refusals.bad_request(error.error_status_hint, why, self._id, host), close=True)
+        return None
 
     # --- answers of our own ---
 
@@ -299,14 +338,16 @@ class PlainCore:
 
     # --- the server's side ---
 
-    def _read_server(self, ended: bool = False) -> None:
-        while self.phase is Phase.FORWARDING and self._server is not None:
+    def _read_server(self) -> None:
+        while self.phase is Phase.FORWARDING and self._server is not None and self._turn():
             try:
                 event = self._server.http.next_event()
-            except h11.RemoteProtocolError:
-                return self._server_failed(broken=ended)
+            except h11.RemoteProtocolError as error:
+                if not self._server.ended and str(error).startswith("Receive buffer too long"):
+                    return self._response_too_large("header_bytes")
+                return self._server_failed(broken=self._server.ended)
             if event is h11.NEED_DATA or event is h11.PAUSED:
-                return None
+                return self._server_failed(broken=True) if self._server.broken else None
             if isinstance(event, h11.InformationalResponse):
                 self._informational(event)
             elif isinstance(event, h11.Response):
@@ -323,6 +364,8 @@ class PlainCore:
 
     def _respond(self, response: h11.Response) -> None:
         assert self._exchange is not None  # noqa: S101 - there is one from request to answer
+        if detail := heads.beyond(response.headers, self._limits.header_bytes, self._limits.header_fields):
+            return self._response_too_large(detail)
         self._exchange.status, self._exchange.first_byte = response.status_code, self._clock()
         if self._disclosure.more_of_response:
             self._disclosure.tell_response(self._exchange, response.headers.raw_items())
@@ -333,7 +376,7 @@ class PlainCore:
             self._modern and response.status_code not in (204, 304) and self._exchange.method != "HEAD"
             and not heads.field(response.headers, b"content-length")
         )  # fmt: skip
-        self._to_client(response)
+        return self._to_client(response)
 
     @property
     def _modern(self) -> bool:
@@ -351,6 +394,8 @@ class PlainCore:
 
     def _answered(self, end: h11.EndOfMessage) -> None:
         """The response is complete; the request need not be."""
+        if heads.beyond(end.headers, self._limits.header_bytes, self._limits.header_fields):
+            return self._close(Abort())
         assert self._server is not None  # noqa: S101 - it has just answered
         self._to_client(h11.EndOfMessage(headers=heads.trailers(end) if self._chunked else []))
         self._finish("complete")
@@ -365,7 +410,7 @@ class PlainCore:
             self._close(Close())
         else:
             self.phase = Phase.DROPPING
-        self._read_client()
+        return self._read_client()
 
     def _switch(self, response: h11.InformationalResponse) -> None:
         assert self._server is not None  # noqa: S101 - it has just answered
@@ -383,6 +428,16 @@ class PlainCore:
             self._raw_to_client(rest)
         if self._ended:
             self._out.append(EndServer())
+
+    def _response_too_large(self, detail: str) -> None:
+        """The head of the response is beyond a limit."""
+        assert self._target is not None  # noqa: S101 - only called while a request is forwarded
+        self._drop_server()
+        if self._client.our_state is not h11.SEND_RESPONSE:
+            return self._close(Abort())
+        limit: int = getattr(self._limits, detail)
+        self._refuse(refusals.response_head_too_large(detail, limit, self._target.host.text, self._id))
+        return self._read_client()
 
     def _server_failed(self, broken: bool) -> None:
         """The response cannot be had: the connection ended (``broken``), or it is no HTTP."""
@@ -451,4 +506,5 @@ class PlainCore:
 
     def _take(self) -> list[Command]:
         out, self._out = self._out, []
+        self._budget = MOST_EVENTS
         return commands.joined(out)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import h11
+from h11._headers import Headers
 
 from certs.names import Host, InvalidHost, parse_authority
 from proxy import refusals
@@ -32,7 +33,7 @@ HOP_BY_HOP = frozenset(
 )
 NEVER_NOMINATED = frozenset({b"host", b"content-length", b"via"})
 """A Connection field that lists these would take away framing, routing or the detection of loops."""
-_NO_TRAILERS = HOP_BY_HOP | {
+NO_TRAILERS = HOP_BY_HOP | {
     b"host", b"content-length", b"content-type", b"content-encoding", b"content-range", b"authorization", b"set-cookie",
     b"cookie", b"cache-control", b"expect", b"max-forwards", b"via", b"location", b"range",
 }  # fmt: skip
@@ -103,6 +104,13 @@ def why_malformed(error: h11.RemoteProtocolError) -> str:
 def field(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
     """All values of a field joined with commas; empty where there is none."""
     return b", ".join(value for key, value in headers if key == name)
+
+
+def beyond(headers: Headers, most_bytes: int, most_fields: int) -> str:
+    """The setting whose limit these fields are beyond; "": none. Counted are names and values, and four bytes each."""
+    if len(headers) > most_fields:
+        return "header_fields"
+    return "header_bytes" if sum(len(name) + len(value) + 4 for name, value in headers) > most_bytes else ""
 
 
 def tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
@@ -193,7 +201,7 @@ def informational_to_client(response: h11.InformationalResponse) -> h11.Informat
 def trailers(end: h11.EndOfMessage) -> Fields:
     """The trailer fields that may be passed on."""
     nominated = set(tokens(end.headers, b"connection"))
-    return [(name, value) for name, value in end.headers.raw_items() if name.lower() not in _NO_TRAILERS | nominated]
+    return [(name, value) for name, value in end.headers.raw_items() if name.lower() not in NO_TRAILERS | nominated]
 
 
 def _end_to_end(message: h11.Request | h11.Response | h11.InformationalResponse, dropped: set[bytes]) -> Fields:

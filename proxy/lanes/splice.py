@@ -62,6 +62,7 @@ class SpliceLane:
                 self.session.pause()
             return None
         self.tap.from_client(data)
+        self.session.to_server(len(data))
         self.server.transport.write(data)
         return None
 
@@ -91,6 +92,7 @@ class SpliceLane:
         """Bytes of the server."""
         self.session.active = self.session.loop.time()
         self.tap.from_server(data)
+        self.session.to_client(len(data))
         self.session.client.write(data)
 
     def server_ended(self, orderly: bool) -> None:

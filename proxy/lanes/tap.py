@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from config.settings import Limits
 from proxy.disclosure import DEFAULT, Disclosure
-from proxy.lanes.exchange import Detour, Exchange, Misdirected, Tap, Unparsed
+from proxy.lanes.exchange import Detour, Exchange, Misdirected, OverLimit, Tap, TooLarge, TurnedAway, Unparsed
 from proxy.lanes.misdirected import Addressee
 from proxy.lanes.tap_bytes import BytesTap
 from proxy.lanes.tap_http1 import Http1Tap
@@ -18,7 +19,10 @@ __all__ = [
     "Http1Tap",
     "Http2Tap",
     "Misdirected",
+    "OverLimit",
     "Tap",
+    "TooLarge",
+    "TurnedAway",
     "Unparsed",
     "make_tap",
 ]
@@ -29,16 +33,18 @@ def make_tap(
     host: str,
     done: Callable[[Exchange], None],
     clock: Callable[[], float],
+    limits: Limits,
     addressee: Addressee | None = None,
     disclosure: Disclosure = DEFAULT,
 ) -> Tap:
     """The tap for a connection whose legs agreed on ``alpn`` (b"": on nothing, which is HTTP/1).
 
-    ``host`` is named where a request names none; ``done`` gets each exchange when it has ended. With an ``addressee``
-    the tap turns requests away that are not for it. ``disclosure`` says what an exchange tells.
+    ``host`` is named where a request names none; ``done`` gets each exchange when it has ended. What is beyond the
+    ``limits`` the tap turns away; with an ``addressee``, requests that are not for it too. ``disclosure`` says what an
+    exchange tells.
     """
     if alpn == b"h2":
-        return Http2Tap(host, done, clock, addressee, disclosure)
+        return Http2Tap(host, done, clock, limits, addressee, disclosure)
     if alpn in (b"http/1.1", b"http/1.0", b""):
-        return Http1Tap(host, done, clock, addressee, disclosure)
+        return Http1Tap(host, done, clock, limits, addressee, disclosure)
     return BytesTap(host, done, clock)

@@ -9,8 +9,19 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from config.settings import Limits
 from proxy.disclosure import DEFAULT, Disclosure, fields_of
-from proxy.lanes.exchange import MAX_HOST, Detour, Exchange, Misdirected, Tap, Unparsed, readable
+from proxy.lanes.exchange import (
+    MAX_HOST,
+    Detour,
+    Exchange,
+    Misdirected,
+    Tap,
+    TooLarge,
+    TurnedAway,
+    Unparsed,
+    readable,
+)
 from proxy.lanes.http1_framing import ENDLESS, Direction, Place, closes
 from proxy.lanes.misdirected import Addressee
 
@@ -30,31 +41,33 @@ class Http1Tap(Tap):
     """Follows requests and responses, pipelined ones too; after a 101 it counts bytes.
 
     A response may come before its request has ended; the exchange then ends with the request. Client bytes behind a
-    request that asks for an upgrade are held back until the response says what they are: from the parser, and with an
-    addressee from the server.
+    request that asks for an upgrade are held back until the response says what they are, from the parser and from the
+    server.
     """
 
-    __slots__ = ("_answered", "_broken", "_client", "_disclosure", "_first_byte", "_open", "_raw", "_refused",
-                 "_server", "_started", "_upgrade", "_upload")  # fmt: skip
+    __slots__ = ("_answered", "_broken", "_client", "_disclosure", "_first_byte", "_limits", "_open", "_raw",
+                 "_refused", "_server", "_started", "_upgrade", "_upload")  # fmt: skip
 
     def __init__(
         self,
         host: str,
         done: Callable[[Exchange], None],
         clock: Callable[[], float],
+        limits: Limits,
         addressee: Addressee | None = None,
         disclosure: Disclosure = DEFAULT,
     ) -> None:
         super().__init__(host, done, clock, "HTTP/1.1", addressee)
         self._disclosure = disclosure
-        self._client = Direction("client")
-        self._server = Direction("server")
+        self._limits = limits
+        self._client = Direction("client", limits)
+        self._server = Direction("server", limits)
         self._open: list[Exchange] = []  # the first is the one that is, or will next be, answered
         self._upload: Exchange | None = None  # the last of them, while its request has not ended
         self._answered = False  # the first one's response has ended; just its request has not
         self._upgrade = False  # the last one asks for an upgrade, and has no answer yet
         self._raw: Exchange | None = None  # the upgraded one
-        self._refused: Misdirected | None = None  # found among bytes that had to wait for an answer
+        self._refused: TurnedAway | None = None  # found among bytes that had to wait for an answer
         self._started = 0.0
         self._first_byte = 0.0
         self._broken = ""  # why it cannot be followed any more
@@ -82,10 +95,10 @@ class Http1Tap(Tap):
             return None
         try:
             self._guarded(self._read_client, data)
-        except Misdirected as request:
+        except TurnedAway as request:
             self.kept += data
             return self._turned_away(request)
-        if self.addressee is None or (client.held is None and not self.kept):
+        if client.held is None and not self.kept:
             return None
         self.kept += data
         return Detour(to_server=self._keep(len(client.held or b"")))
@@ -97,15 +110,23 @@ class Http1Tap(Tap):
             server.left -= size
             server.counted += size
             return None
-        self._guarded(self._read_server, data)
-        if not self.kept:
+        try:
+            self._guarded(self._read_server, data)
+        except TooLarge as response:
+            response.head_only = bool(self._open) and self._open[0].method == "HEAD"
+            return self._taken_back(data, response)
+        if server.held is None and not self.kept and not self.kept_back:
             return None
-        # The answer may have told what these bytes of the client are.
-        request, self._refused = self._refused, None
-        if request is None:
-            return Detour(self._keep(len(self._client.held or b"")), data)
-        detour = self._turned_away(request)
-        detour.to_client = data
+        unfinished = len(server.held) if server.held is not None and server.place is Place.HEAD else 0
+        detour = self._keep_back(data, unfinished)
+        if self.kept:
+            # The answer may have told what these bytes of the client are.
+            request, self._refused = self._refused, None
+            if request is None:
+                detour.to_server = self._keep(len(self._client.held or b""))
+            else:
+                away = self._turned_away(request)
+                detour.to_server, detour.refused = away.to_server, request
         return detour
 
     def client_ended(self) -> None:
@@ -136,8 +157,8 @@ class Http1Tap(Tap):
             raw.ended = self._clock()
             self._done(raw)
         self._cut()
-        self._client = Direction("client")
-        self._server = Direction("server")
+        self._client = Direction("client", self._limits)
+        self._server = Direction("server", self._limits)
 
     def _guarded(self, read: Callable[[bytes], None], data: bytes) -> None:
         if self._broken:
@@ -165,15 +186,17 @@ class Http1Tap(Tap):
                     if data[at] < 14 and (at := client.blank(data, at)) == end:
                         return
                     self._started = self._clock()
-                at, head = client.head(data, at)
-                if head:
-                    try:
+                head = b""
+                try:
+                    at, head = client.head(data, at)
+                    if head:
                         self._request(head)
-                    except Misdirected as request:
-                        client.expect(Place.CLOSED)
+                except TurnedAway as request:
+                    client.expect(Place.CLOSED)
+                    if head:
                         request.size = len(head)
                         request.rest = data[at:]
-                        raise
+                    raise
             elif place is Place.HELD:
                 client.held = (client.held or bytearray()) + data[at:]
                 if len(client.held) > MAX_HELD:
@@ -347,7 +370,7 @@ class Http1Tap(Tap):
             if held:
                 try:
                     self._read_client(bytes(held))
-                except Misdirected as request:
+                except TurnedAway as request:
                     self._refused = request
 
     # --- ends ---

@@ -5,11 +5,24 @@ Streams are followed as far as their beginnings, ends and sizes go. Flow control
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Final
 
+from config.settings import Limits
 from proxy.disclosure import DEFAULT, Disclosure
-from proxy.lanes.exchange import MAX_HOST, MAX_METHOD, Detour, Exchange, Misdirected, Tap, Unparsed, readable
+from proxy.lanes.exchange import (
+    MAX_HOST,
+    MAX_METHOD,
+    Detour,
+    Exchange,
+    Misdirected,
+    OverLimit,
+    Tap,
+    TooLarge,
+    Unparsed,
+    readable,
+)
 from proxy.lanes.http2_frames import (
     ACK,
     DEFAULT_FRAME,
@@ -21,12 +34,15 @@ from proxy.lanes.http2_frames import (
     Fields,
     Walk,
 )
+from proxy.lanes.http2_rates import EMPTY, Rates
 from proxy.lanes.misdirected import Addressee
 
 MAX_STREAMS: Final = 1000
-MAX_UNACKNOWLEDGED: Final = 100
+"""Open streams, whatever the server has announced; as many where it has announced nothing."""
+MAX_UNACKNOWLEDGED: Final = 50
 
 _HEADER_TABLE_SIZE: Final = 1
+_MAX_CONCURRENT_STREAMS: Final = 3
 _INITIAL_WINDOW_SIZE: Final = 4
 _MAX_FRAME_SIZE: Final = 5
 _ENABLE_CONNECT_PROTOCOL: Final = 8
@@ -55,29 +71,35 @@ class Http2Tap(Tap):
     reset is on its way) is skipped, its header blocks decoded all the same, since they change the table.
     """
 
-    __slots__ = ("_announced", "_broken", "_disclosure", "_extended_connect", "client", "goaway", "last_opened",
-                 "last_promised", "server", "streams", "window")  # fmt: skip
+    __slots__ = ("_announced", "_broken", "_disclosure", "_extended_connect", "_limits", "client", "goaway",
+                 "last_opened", "last_promised", "most_streams", "rates", "server", "streams", "window")  # fmt: skip
 
     def __init__(
         self,
         host: str,
         done: Callable[[Exchange], None],
         clock: Callable[[], float],
+        limits: Limits,
         addressee: Addressee | None = None,
         disclosure: Disclosure = DEFAULT,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(host, done, clock, "HTTP/2", addressee)
         self._disclosure = disclosure
-        self.client = Walk("client")
-        self.server = Walk("server")
+        self._limits = limits
+        self.rates = Rates(limits, ticks)
+        self.client = Walk("client", limits, self.rates)
+        self.server = Walk("server", limits, self.rates)
+        self.most_streams = MAX_STREAMS
         self.streams: dict[int, _Stream] = {}
         self.last_opened = 0
         self.last_promised = 0
         self.goaway = 2**31  # streams of the client above it are not answered
         self.window = DEFAULT_WINDOW  # the least that the client has announced for the beginning of a stream
         self._extended_connect = False
-        # Of each side, what its SETTINGS that wait for an ACK said: (header table size, frame size), None: nothing
-        self._announced: dict[str, list[tuple[int | None, int | None]]] = {"client": [], "server": []}
+        # Of each side, what its SETTINGS that wait for an ACK said: (header table size, frame size, streams); None: no
+        # word of it
+        self._announced: dict[str, list[tuple[int | None, int | None, int | None]]] = {"client": [], "server": []}
         self._broken = ""  # why it cannot be followed any more
 
     @property
@@ -88,18 +110,51 @@ class Http2Tap(Tap):
         walk = self.client
         try:
             self._read(walk, data)
+        except OverLimit as error:
+            self.kept += data
+            error.passes = self._keep(error.size + len(error.rest))
+            self.kept.clear()
+            raise
+        except TooLarge as request:
+            self.kept += data
+            if request.stream <= self.last_opened:
+                raise self._trailers(walk, self._turned_away(request).to_server) from None
+            return self._turned_away(request)
         except Misdirected as request:
             request.size = walk.block_size
             self.kept += data
             return self._turned_away(request)
-        if self.addressee is None or (walk.held is None and walk.block is None and not self.kept):
+        if walk.held is None and walk.block is None and not self.kept:
             return None
         self.kept += data
         return Detour(to_server=self._keep(walk.unfinished))
 
     def from_server(self, data: bytes) -> Detour | None:
-        self._read(self.server, data)
-        return None
+        walk = self.server
+        try:
+            self._read(walk, data)
+        except OverLimit as error:
+            error.passes = self._keep_back(data, error.size + len(error.rest)).to_client
+            self.kept_back = b""
+            raise
+        except TooLarge as response:
+            detour = self._taken_back(data, response)
+            found = self.streams.get(response.stream)
+            if found is None or found.exchange.status:
+                raise self._trailers(walk, detour.to_client) from None
+            response.head_only = found.exchange.method == "HEAD"
+            return detour
+        if walk.held is None and walk.block is None and not self.kept_back:
+            return None
+        return self._keep_back(data, walk.unfinished)
+
+    def _trailers(self, walk: Walk, passes: bytes) -> OverLimit:
+        """The error to raise for a header block beyond the limits that is no head (a promise is none either)."""
+        limits = self._limits
+        what = f"trailers of more than {limits.header_bytes} bytes or {limits.header_fields} fields"
+        error = OverLimit(walk.who, "trailers", what, calm=True)
+        error.passes = passes
+        return error
 
     def server_ended(self) -> None:
         self.closed()
@@ -124,6 +179,8 @@ class Http2Tap(Tap):
         found = self.streams.get(stream)
         if found is None:
             self._must_be_closed(walk, stream)
+            if not size:
+                self.rates.count(walk.who, EMPTY)
         elif walk is self.client:
             if found.request_ended:
                 raise walk.wrong(f"DATA after the end of stream {stream}")
@@ -201,8 +258,8 @@ class Http2Tap(Tap):
 
     def _add(self, walk: Walk, stream: int, fields: Fields, *, ended: bool) -> None:
         """A request begins, the client's or a promised one (RFC 9113 section 8.3.1, RFC 8441 section 4)."""
-        if len(self.streams) >= MAX_STREAMS:
-            raise walk.wrong(f"more than {MAX_STREAMS} open streams")
+        if len(self.streams) >= self.most_streams:
+            raise OverLimit(walk.who, "streams", f"more than {self.most_streams} open streams", calm=True)
         pseudo = _pseudo(walk, fields, _REQUEST_PSEUDO)
         method, target, tunnel = pseudo.get(b":method"), pseudo.get(b":path"), pseudo.get(b":protocol")
         if method == b"CONNECT":
@@ -309,6 +366,7 @@ class Http2Tap(Tap):
         """
         table: int | None = None
         frame: int | None = None
+        streams: int | None = None
         for at in range(0, len(payload), 6):
             value = int.from_bytes(payload[at + 2 : at + 6], "big")
             setting = int.from_bytes(payload[at : at + 2], "big")
@@ -318,29 +376,36 @@ class Http2Tap(Tap):
                 if not DEFAULT_FRAME <= value <= LARGEST_FRAME:
                     raise walk.wrong(f"SETTINGS_MAX_FRAME_SIZE of {value}")
                 frame = value
+            elif setting == _MAX_CONCURRENT_STREAMS and walk is self.server:
+                streams = min(max(value, self._limits.http2_streams), MAX_STREAMS)
             elif setting == _INITIAL_WINDOW_SIZE and walk is self.client:
                 self.window = min(self.window, value)
             elif setting == _ENABLE_CONNECT_PROTOCOL and walk is self.server:
                 self._extended_connect = value == 1
         waiting = self._announced[walk.who]
         if len(waiting) >= MAX_UNACKNOWLEDGED:
-            raise walk.wrong(f"more than {MAX_UNACKNOWLEDGED} SETTINGS without an acknowledgement")
-        waiting.append((table, frame))
+            what = f"more than {MAX_UNACKNOWLEDGED} SETTINGS without an acknowledgement"
+            raise OverLimit(walk.who, "settings", what, calm=True)
+        waiting.append((table, frame, streams))
         other = self.client if walk is self.server else self.server
         if table is not None and table > other.table_limit:
             other.limit_table(table)
         if frame is not None and frame > other.max_frame:
             other.max_frame = frame
+        if streams is not None and streams > self.most_streams:
+            self.most_streams = streams
 
     def _acknowledged(self, walk: Walk, payload: bytes) -> None:
         waiting = self._announced["server" if walk is self.client else "client"]
         if payload or not waiting:
             raise walk.wrong("an acknowledgement of no SETTINGS")
-        table, frame = waiting.pop(0)
+        table, frame, streams = waiting.pop(0)
         if table is not None:
             walk.limit_table(table)
         if frame is not None:
             walk.max_frame = frame
+        if streams is not None:
+            self.most_streams = streams
 
 
 def _pseudo(walk: Walk, fields: Fields, allowed: frozenset[bytes]) -> dict[bytes, bytes]:

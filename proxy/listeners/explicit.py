@@ -44,6 +44,8 @@ class Explicit:
             return session.say(refusals.bad_request(error.status, str(error), session.id))
         if head is None:
             return
+        if (refusal := session.outdated("")) is not None:
+            return session.say(refusal)
         if head.method != "CONNECT":
             return self._plain()
         try:
@@ -66,6 +68,7 @@ class Explicit:
             from proxy.lanes.inspection.lane import InspectionLane
 
             inspection = InspectionLane(session, inspectors, "", 0, None)
+            session.enters("inspection")
             session.to(State.PLAIN, 0, inspection)
             session.has_taken("inspection")
             inspection.begin()

@@ -17,7 +17,10 @@ Run = Callable[..., click.testing.Result]
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "sallyport.yaml"
-    path.write_text("state_dir: state\nlisteners: [{name: explicit, mode: explicit, bind: '127.0.0.1:0'}]\n")
+    path.write_text(
+        "state_dir: state\nlisteners: [{name: explicit, mode: explicit, bind: '127.0.0.1:0'}]\n"
+        "metrics: {enabled: false}\n"
+    )
     return path
 
 

@@ -360,7 +360,6 @@ egress: {allow: [10.0.0.1/8]}
                 for kms in ("aws", "vault", "pkcs11")
             ),
             ("console: {enabled: true}", "console.enabled", "the console is not in this version; expected false"),
-            ("metrics: {enabled: true}", "metrics.enabled", "metrics are not in this version; expected false"),
             (
                 "database: postgresql+psycopg://u:hunter2@h/n",
                 "database",
@@ -407,8 +406,17 @@ egress: {allow: [10.0.0.1/8]}
         assert message in problem.message
 
     def test_what_comes_later_is_taken_in_its_switched_off_form(self, file: Path) -> None:
-        text = "console: {enabled: false}\nmetrics: {enabled: false}\ninspection: {addons: []}\ndatabase: null\n"
+        text = "console: {enabled: false}\ninspection: {addons: []}\ndatabase: null\n"
         assert loaded(file, text).settings == Settings(state_dir=file.parent / "var")
+
+    def test_metrics_on_the_port_of_a_listener_are_refused_unless_they_are_off(self, file: Path) -> None:
+        text = "listeners: [{name: a, bind: '127.0.0.1:9090'}]\n"
+        for more in ("", "metrics: {bind: '0.0.0.0:9090'}\n"):
+            problem = only(file, text + more)
+            assert problem.path == "metrics.bind"
+            assert "is taken by listeners[0]; expected an address and port of its own" in problem.message
+        for more in ("metrics: {enabled: false}\n", "metrics: {bind: '127.0.0.1:9091'}\n"):
+            assert loaded(file, text + more).settings.listeners[0].bind == "127.0.0.1:9090"
 
     def test_a_database_address_is_never_repeated(self, file: Path) -> None:
         for address in ("mysql://u:hunter2@h/n", "postgresql://u:hunter2@h/n"):

@@ -29,6 +29,7 @@ from tests.harness.processes import children, pss_kib, runs_module, tree, wait_f
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "cli.main")
 LISTENS = "Sallyport listens on http://"
+MONITORS = "Metrics and health: http://"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 START_SECONDS = 90  # of a machine that is busy
 STOP_SECONDS = 45
@@ -65,6 +66,9 @@ class Daemon:
     configuration takes it. ``extra`` is laid over the configuration, section by section.
     """
 
+    start_seconds = START_SECONDS
+    """How long it may take to listen."""
+
     def __init__(
         self,
         folder: Path,
@@ -76,6 +80,7 @@ class Daemon:
         listeners: Sequence[tuple[str, str]] = (("explicit", "default"),),
         address: str = "127.0.0.1",
         workers: int = 1,
+        metrics: bool = False,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
@@ -101,6 +106,8 @@ class Daemon:
             "trust": {"common_store": self._common_store(common)},
             "egress": {"allow": list(allow), "deny": list(deny)},
             "resolver": {"hosts": dict(hosts or {})},
+            # On a port of its own, where a test wants it: tests run beside each other.
+            "metrics": {"enabled": metrics, "bind": "127.0.0.1:0"},
         }
         self.settings = merged(base, extra or {})
         self.write_config()
@@ -190,7 +197,7 @@ class Daemon:
         ready = threading.Event()
         self._reader = threading.Thread(target=self._read, args=(self._process, ready), daemon=True)
         self._reader.start()
-        if not ready.wait(START_SECONDS) or len(self.addresses) < len(self.listeners):
+        if not ready.wait(self.start_seconds) or len(self.addresses) < len(self.listeners):
             self.kill()
             raise AssertionError(f"the daemon did not start: {self.said}\n{self.stderr_text()[-4000:]}")
 
@@ -220,6 +227,12 @@ class Daemon:
     def root(self) -> Path:
         """The root certificate of the first listener's tenant."""
         return self.root_of(self.listeners[0][1])
+
+    @property
+    def monitor(self) -> str:
+        """ADDRESS:PORT of metrics and health."""
+        line = wait_for("the daemon to say where its metrics are", lambda: [s for s in self.said if MONITORS in s])[0]
+        return line.removeprefix(MONITORS).partition("/")[0]
 
     def listener(self, name: str) -> Entrance:
         """One of several listeners, for ``curl``."""

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from certs.authority import make_built_in
-from config.settings import Settings
+from config.settings import Metrics, Settings
 from control.installation import Installation
 from issuer.client import IssuedLeaf, IssuerClient
 from issuer.service import Service
@@ -52,7 +52,7 @@ class Clock:
 def settings_for(tmp_path: Path, **sections: Any) -> Settings:
     """The settings of an installation below ``tmp_path``, with no limit on the rate unless a test sets one."""
     sections["limits"] = {"leaves_per_second": 100_000} | sections.get("limits", {})
-    return Settings(state_dir=tmp_path / "state", **sections)
+    return Settings(state_dir=tmp_path / "state", **({"metrics": Metrics(enabled=False)} | sections))
 
 
 def socket_path(settings: Settings) -> Path:

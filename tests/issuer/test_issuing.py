@@ -407,6 +407,22 @@ def test_an_expired_ca_signs_nothing(inst: Installation, clock: Clock) -> None:
     assert count_leaves(inst.settings) == 0
 
 
+def test_whether_leaves_can_be_made_is_answered_without_making_any(inst: Installation, clock: Clock) -> None:
+    async def run() -> None:
+        async with issuer_here(inst, clock) as (_, client):
+            assert await client.check("default") == 1
+            with pytest.raises(IssuerUnavailable, match="there is no tenant 'nobody'"):
+                await client.check("nobody")
+            clock.later(6 * 365 * DAY)
+            with pytest.raises(IssuerUnavailable, match="activate another signing CA") as expired:
+                await client.check("default")
+            assert expired.value.code == "ca_expired"
+
+    asyncio.run(run())
+    assert count_leaves(inst.settings) == 0
+    assert count_leaf_keys(inst.settings) == 0
+
+
 @pytest.mark.parametrize("column", ["sealed_key", "chain"])
 def test_a_ca_key_that_was_tampered_with_is_not_used(inst: Installation, clock: Clock, column: str) -> None:
     tenants.create(inst, "other", clock())

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from issuer.protocol import (
     MAX_FRAME,
     Answer,
+    CheckAnswer,
+    CheckRequest,
     Code,
     Failure,
     FrameReader,
@@ -34,11 +36,13 @@ REQUESTS: list[Request] = [
     LeafRequest(3, "default", "www.example", "ecdsa", None, "00ff00ff00ff00ff"),
     LeafKeyRequest((1 << 53) - 1, "default", 7),
     LeafKeyRequest(4, "default", 7, "0" * 32),
+    CheckRequest(8, "default"),
 ]
 ANSWERS: list[Answer] = [
     LeafAnswer(3, b"\x30leaf", (b"\x30one", b"\x30two"), 7, 8, 9, 1_900_000_000.0, 1_890_000_000.25),
     LeafAnswer(4, b"\x30leaf", (), 7, 8, 9, 1_900_000_000.0, 1_890_000_000.25),
     LeafKeyAnswer(5, "rsa", b"\x30key"),
+    CheckAnswer(7, 12),
     Failure(6, Code.STORE_UNAVAILABLE, "the disk is full"),
 ]
 

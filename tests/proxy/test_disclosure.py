@@ -8,7 +8,7 @@ import h2.config
 import h2.connection
 import pytest
 
-from config.settings import Log, Privacy
+from config.settings import Limits, Log, Privacy
 from proxy.disclosure import DEFAULT, MAX_FIELD, Disclosure, disclosure_for
 from proxy.lanes.exchange import Exchange
 from proxy.lanes.plain_core import PlainCore
@@ -123,7 +123,7 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nSet-Cookie: sid=s3cret\r\nConte
 @pytest.mark.parametrize("target", [b"/a?token=s3cret", b"https://a.example/a?token=s3cret"])
 def test_the_http1_tap_tells_so_much(rules: Disclosure, target: bytes) -> None:
     out: list[Exchange] = []
-    tap = make_tap(b"http/1.1", "a.example", out.append, lambda: 1.0, disclosure=rules)
+    tap = make_tap(b"http/1.1", "a.example", out.append, lambda: 1.0, Limits(), disclosure=rules)
     tap.from_client(REQUEST % target)
     tap.from_server(RESPONSE)
     assert [(x.path, x.more) for x in out] == [("/a", EXPECTED if rules is ALL else None)]
@@ -132,7 +132,7 @@ def test_the_http1_tap_tells_so_much(rules: Disclosure, target: bytes) -> None:
 @pytest.mark.parametrize("rules", [ALL, DEFAULT], ids=["all", "default"])
 def test_the_http2_tap_tells_so_much(rules: Disclosure) -> None:
     out: list[Exchange] = []
-    tap = make_tap(b"h2", "a.example", out.append, lambda: 1.0, disclosure=rules)
+    tap = make_tap(b"h2", "a.example", out.append, lambda: 1.0, Limits(), disclosure=rules)
     client = h2.connection.H2Connection()
     server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
     client.initiate_connection()
@@ -153,7 +153,7 @@ def test_the_http2_tap_tells_so_much(rules: Disclosure) -> None:
 @pytest.mark.parametrize("rules", [ALL, DEFAULT], ids=["all", "default"])
 def test_the_plain_lane_tells_so_much(rules: Disclosure) -> None:
     out: list[Exchange] = []
-    core = PlainCore(out.append, lambda refusal: None, lambda: 1.0, "id1", "me", rules)
+    core = PlainCore(out.append, lambda refusal: None, lambda: 1.0, "id1", "me", Limits(), rules)
     core.client_data(REQUEST % b"http://a.example/a?token=s3cret")
     core.connected()
     core.server_data(RESPONSE)

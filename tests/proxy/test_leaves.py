@@ -109,7 +109,7 @@ def test_however_many_wait_the_issuer_is_asked_once() -> None:
         # What the issuer logs has the id of the first who asked.
         assert set(issuer.connections) == {"c0", "c5"}
         assert leaves.kept(*question) is got[0]
-        assert leaves.hits == 1
+        assert leaves.metrics.leaf_hits == 1
 
     asyncio.run(scenario())
 

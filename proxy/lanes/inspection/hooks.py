@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -62,10 +61,11 @@ class Hook:
 class Caller:
     """Calls hooks. ``running`` is the one that has the event loop just now."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, failed: Callable[[str, str], None]) -> None:
         self.log = log
-        self.failures: Counter[tuple[str, str]] = Counter()
-        """By inspector and kind: ``error``, ``timeout``, ``blocks``."""
+        self.failed = failed
+        """Counts a failure, by inspector and kind: ``error``, ``timeout``, ``blocks``."""
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.running: Hook | None = None
         self.since = 0.0
         self.given: Sequence[Any] = ()
@@ -79,6 +79,7 @@ class Caller:
 
     def start(self) -> None:
         """Watch from now on. On the main thread."""
+        self._loop = asyncio.get_running_loop()
         signal.signal(OVERDUE_SIGNAL, self._overdue)
         self._watchdog.start()
 
@@ -189,7 +190,7 @@ class Caller:
     def report(self, hook: Hook, error: BaseException, action: str | None = None, given: Sequence[Any] = ()) -> str:
         """Count a failure and log it; ``given`` is what the hook was about. Returns the reason."""
         late = isinstance(error, Overdue)
-        self.failures[hook.inspector, "timeout" if late else "error"] += 1
+        self.failed(hook.inspector, "timeout" if late else "error")
         reason = f"no end within {hook.settings.timeout:g} s" if late else self.said(hook, error)
         self.log.event(
             ERROR, "inspector failed", id=_connection_of(given or self.given), inspector=hook.inspector,
@@ -215,7 +216,9 @@ class Caller:
             for_seconds = time.monotonic() - since
             if for_seconds > BLOCKS_SECONDS and self._told != (id(hook), since):
                 self._told = (id(hook), since)  # not the hook: that would keep a script that was replaced
-                self.failures[hook.inspector, "blocks"] += 1
+                if self._loop is not None:
+                    with contextlib.suppress(RuntimeError):  # the loop is closed: the process is about to end
+                        self._loop.call_soon_threadsafe(self.failed, hook.inspector, "blocks")
                 self.log.event(
                     WARNING, "inspector blocks", id=_connection_of(given), inspector=hook.inspector,
                     hook=hook.name, seconds=round(for_seconds, 1), where=self._at(),

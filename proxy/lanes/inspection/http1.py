@@ -1,13 +1,13 @@
-"""HTTP/1.0 and HTTP/1.1 on both sides of mitmproxy's HTTP layer, in place of its own.
+"""HTTP/1.0 and HTTP/1.1 towards the client, in the inspection lane; towards the server: ``http1_server_end.py``.
 
-Its own layers have no trailers, take a 1xx for the answer, read ambiguous heads generously and lose half-closed
+mitmproxy's own layers have no trailers, take a 1xx for the answer, read ambiguous heads generously and lose half-closed
 connections. These frame by the same strict rules as the tap of the fast lane, and carry whatever HTTP/1 has through.
 One request is under way at a time; what is pipelined behind it waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from mitmproxy import http
@@ -17,7 +17,6 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
     ErrorCode,
-    HttpConnection,
     HttpEvent,
     ReceiveHttp,
     RequestData,
@@ -32,71 +31,42 @@ from mitmproxy.proxy.layers.http import (
     ResponseTrailers,
 )
 
-from proxy.lanes.exchange import Unparsed
-from proxy.lanes.http1_framing import ENDLESS, Direction, Place, closes
+from proxy.lanes.abuse import Bounds
+from proxy.lanes.exchange import OverLimit, TooLarge, Unparsed
+from proxy.lanes.http1_framing import Place, closes
+from proxy.lanes.inspection.http1_side import NO_BODY, Framing, Side, low
 from proxy.lanes.inspection.messages import (
-    NEVER_PAUSED,
     BadHead,
     Cut,
-    Ended,
-    Fields,
-    Informational,
     Out,
+    Oversize,
     Spoiled,
-    fields_bytes,
     head_bytes,
     refused,
     request_of,
-    response_of,
     trailers_of,
 )
 from proxy.refusals import Refusal
 
 MOST_WAITING: Final = 64 * 1024
 """Bytes of pipelined requests that wait; beyond them the client is not read."""
-_NO_BODY: Final = frozenset({204, 304})
 _HOST: Final = b"\r\nhost:"
 
 Refuse = Callable[[ErrorCode, str], Refusal]
 """What a client is told for one of mitmproxy's errors."""
 
 
-class _Side(HttpConnection):
-    """What both sides share: where the peer's bytes are taken from."""
-
-    def __init__(self, context: Context, who: str) -> None:
-        super().__init__(context, context.client if who == "client" else context.server)
-        self._paused_event_queue = NEVER_PAUSED
-        self.direction = Direction(who)
-        self.pipe = False
-        """Another protocol: bytes both ways."""
-        self.gone = False
-
-    def _body(self, data: bytes, at: int) -> tuple[int, bool, bytes]:
-        pieces: list[bytes] = []
-        at, ended = self.direction.body(data, at, pieces)
-        return at, ended, pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _held(self, data: bytes) -> bytes:
-        """The bytes with what was held back of a chunk's line or of trailers before them."""
-        direction = self.direction
-        if direction.held is not None and direction.place is not Place.HEAD:
-            data = bytes(direction.held) + data
-            direction.held = None
-        return data
-
-
-class Http1Server(_Side):
+class Http1Server(Side):
     """The client's side. ``refuse`` words errors, ``secure``: the client came through TLS."""
 
-    def __init__(self, context: Context, refuse: Refuse, secure: bool) -> None:
-        super().__init__(context, "client")
+    def __init__(self, context: Context, refuse: Refuse, bounds: Bounds, secure: bool) -> None:
+        super().__init__(context, "client", bounds)
         self.refuse = refuse
         self.secure = secure
         self.stream_id = 1
         self.request: http.Request | None = None
         self.request_ended = False
-        self.framing: _Framing | None = None
+        self.framing: Framing | None = None
         """How the final response under way is framed; None before it."""
         self.closing = False
         """The connection ends with the response under way."""
@@ -106,6 +76,10 @@ class Http1Server(_Side):
         """The connection was closed before all of the request was read."""
         self.waiting = b""
         self.reading = False
+        self.ended = False
+        """The client sends no more; it still wants its answers."""
+        self.method = b""
+        """Of the request under way, as the client said it."""
 
     def _handle_event(self, event: events.Event) -> Out[None]:
         if isinstance(event, HttpEvent):
@@ -133,10 +107,17 @@ class Http1Server(_Side):
         self.reading = True
         try:
             yield from self._requests(self._held(data))
+        except TooLarge as head:
+            refusal = self.refuse(ErrorCode.GENERIC_CLIENT_ERROR, Oversize.of(head))
+            yield from self._answer(refusal, head.accept, head.head_only)
         except Unparsed as error:
+            if isinstance(error, OverLimit):
+                self.bounds.told(error)
             yield from self._malformed(str(error))
         finally:
             self.reading = False
+        if self.ended:
+            yield from self._all_read()
 
     def _requests(self, data: bytes) -> Out[None]:
         direction, at = self.direction, 0
@@ -167,18 +148,20 @@ class Http1Server(_Side):
     def _begin(self, head: bytes) -> Out[None]:
         direction = self.direction
         request = request_of(head, self.secure)
-        low = head.lower()
+        head_low = head.lower()
         minor = request.data.http_version[-1:]
-        host = direction.field(low, _HOST)
+        host = direction.field(head_low, _HOST)
         if host is None and minor == b"1":
             raise direction.wrong("no Host field (RFC 9112 section 3.2)")
         if request.data.authority and host is not None:
             request.headers["Host"] = request.data.authority  # RFC 9112 section 3.2.2: it wins
-        direction.expect_body(low, minor, default=0)
+        direction.expect_body(head_low, minor, default=0)
         bodiless = direction.place is Place.HEAD
         self.request, self.request_ended, self.framing = request, False, None
-        self.closing = closes(low, minor)
-        self.expecting = not bodiless and request.headers.get("expect", "").lower() == "100-continue"
+        self.method = request.data.method
+        self.closing = closes(head_low, minor)
+        # RFC 9110 section 10.1.1: HTTP/1.0 has no 100.
+        self.expecting = not bodiless and minor == b"1" and request.headers.get("expect", "").lower() == "100-continue"
         yield ReceiveHttp(RequestHeaders(self.stream_id, request, bodiless))
         if bodiless and self.request is request:
             yield from self._end_request(b"")
@@ -197,6 +180,7 @@ class Http1Server(_Side):
         """The client's bytes cannot be followed any further."""
         if self.request is not None:
             yield ReceiveHttp(RequestProtocolError(self.stream_id, why, ErrorCode.GENERIC_CLIENT_ERROR))
+        self.unread = True
         if not self.gone and self.framing is None:
             yield from self._answer(self.refuse(ErrorCode.GENERIC_CLIENT_ERROR, why))
         elif not self.gone:
@@ -217,7 +201,24 @@ class Http1Server(_Side):
             )
             yield Cut(self.conn)
         else:
-            self.closing = True  # it still wants its answer
+            self.ended = True
+            # What it has sent before is answered first.
+            self.closing |= not self.waiting
+
+    def _all_read(self) -> Out[None]:
+        """The client has ended, and what it had sent before was looked at."""
+        if self.gone or self.pipe:
+            return
+        if self.request is None:
+            yield from self._close()
+        elif not self.request_ended:
+            self.gone = True
+            yield ReceiveHttp(
+                RequestProtocolError(self.stream_id, "the client went away", ErrorCode.CLIENT_DISCONNECTED)
+            )
+            yield Cut(self.conn)
+        else:
+            self.closing |= not self.waiting
 
     # --- responses ---
 
@@ -227,20 +228,16 @@ class Http1Server(_Side):
         try:
             if isinstance(event, ResponseHeaders):
                 yield from self._send_head(event)
-            elif isinstance(event, ResponseData):
-                if self.pipe:
-                    yield commands.SendData(self.conn, event.data)
-                elif self.framing is not None and (data := self.framing.data(event.data)):
-                    yield commands.SendData(self.conn, data)
-            elif isinstance(event, ResponseTrailers):
-                if self.framing is not None:
-                    self.framing.trailers = event.trailers.fields
+            elif isinstance(event, (ResponseData, ResponseTrailers)):
+                yield from self._content(event, self.framing)
             elif isinstance(event, ResponseEndOfMessage):
                 yield from self._end_response()
             elif isinstance(event, ResponseProtocolError):
                 yield from self._failed(event)
         except BadHead as error:
             why = Spoiled(str(error))
+            if self.framing is not None:
+                self.refuse(ErrorCode.GENERIC_SERVER_ERROR, why)  # too late to be told, but it is in the log
             yield from self._failed(ResponseProtocolError(self.stream_id, why, ErrorCode.GENERIC_SERVER_ERROR))
 
     def _send_head(self, event: ResponseHeaders) -> Out[None]:
@@ -259,16 +256,16 @@ class Http1Server(_Side):
         converted = not response.data.http_version.startswith(b"HTTP/1.")
         version = b"HTTP/1.1" if converted else response.data.http_version
         phrase = phrase if converted else response.data.reason
-        bodiless = status in _NO_BODY or status == 101 or request.data.method == b"HEAD"
-        framing = _Framing(fields, bodiless)
+        bodiless = status in NO_BODY or status == 101 or self.method == b"HEAD"
+        framing = Framing(fields, bodiless)
         if framing.endless and request.data.http_version == b"HTTP/1.1" and converted:
             fields = (*fields, (b"Transfer-Encoding", b"chunked"))
-            framing = _Framing(fields, bodiless)
+            framing = Framing(fields, bodiless)
         first = b"%s %d %s" % (version, status, phrase) if phrase else b"%s %d " % (version, status)
         head = head_bytes(first, fields)
         self.framing = framing
         self.pipe = status == 101
-        self.closing |= framing.endless or (closes(_low(fields), version[-1:]) and status != 101)
+        self.closing |= framing.endless or (closes(low(fields), version[-1:]) and status != 101)
         yield commands.SendData(self.conn, head)
 
     def _end_response(self) -> Out[None]:
@@ -280,7 +277,7 @@ class Http1Server(_Side):
         if framing.ended:
             return  # it was told before its request had ended
         framing.ended = True
-        if not self.pipe and (data := framing.end()):
+        if data := framing.end():
             yield commands.SendData(self.conn, data)
         if self.request_ended:
             yield from self._next()
@@ -294,6 +291,8 @@ class Http1Server(_Side):
             data, self.waiting = self.waiting, b""
             if data:
                 yield from self._read(data)
+            if self.ended:
+                yield ReceiveHttp(RequestEndOfMessage(self.stream_id))
             return
         if self.closing:
             yield from self._close()
@@ -306,7 +305,7 @@ class Http1Server(_Side):
 
     def _close(self) -> Out[None]:
         self.gone = True
-        self.unread = bool(self.waiting) or (self.request is not None and not self.request_ended)
+        self.unread |= bool(self.waiting) or (self.request is not None and not self.request_ended)
         self.waiting = b""
         yield commands.CloseConnection(self.conn)
 
@@ -323,243 +322,14 @@ class Http1Server(_Side):
         self.gone = True
         yield Cut(self.conn)
 
-    def _answer(self, refusal: Refusal) -> Out[None]:
-        """An answer of our own, and the end."""
-        accept = self.request.headers.get("accept") if self.request is not None else None
+    def _answer(self, refusal: Refusal, accept: str | None = None, head_only: bool = False) -> Out[None]:
+        """An answer of our own, and the end. ``accept``, ``head_only``: of a request that is not there as such."""
+        if self.request is not None:
+            accept, head_only = self.request.headers.get("accept"), self.request.data.method == b"HEAD"
         response = refused(refusal, accept)
         head = head_bytes(
             b"HTTP/1.1 %d %s" % (refusal.status, response.data.reason),
             (*response.headers.fields, (b"Connection", b"close")),
         )
-        body = b"" if self.request is not None and self.request.data.method == b"HEAD" else response.raw_content or b""
-        yield commands.SendData(self.conn, head + body)
+        yield commands.SendData(self.conn, head if head_only else head + (response.raw_content or b""))
         yield from self._close()
-
-
-class Http1Client(_Side):
-    """The server's side."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context, "server")
-        self.stream_id: int | None = None
-        self.request: http.Request | None = None
-        self.request_framing: _Framing | None = None
-        self.response: http.Response | None = None
-        self.response_ended = False
-        self.request_ended = False
-        self.closing = False
-
-    def _handle_event(self, event: events.Event) -> Out[None]:
-        if isinstance(event, HttpEvent):
-            yield from self._send(event)
-        elif self.gone:
-            return
-        elif isinstance(event, events.DataReceived):
-            try:
-                yield from self._responses(self._held(event.data))
-            except Unparsed as error:
-                yield from self._failed(f"a malformed response: {error}")
-        elif isinstance(event, events.ConnectionClosed):
-            yield from self._server_ended(cut=isinstance(event, Ended) and event.cut)
-
-    # --- requests ---
-
-    def _send(self, event: HttpEvent) -> Out[None]:
-        if self.gone:
-            return
-        if isinstance(event, RequestHeaders):
-            yield from self._send_head(event)
-            return
-        if event.stream_id != self.stream_id:
-            return
-        if isinstance(event, RequestData):
-            if self.pipe:
-                yield commands.SendData(self.conn, event.data)
-            elif self.request_framing is not None and (data := self.request_framing.data(event.data)):
-                yield commands.SendData(self.conn, data)
-        elif isinstance(event, RequestTrailers):
-            if self.request_framing is not None:
-                self.request_framing.trailers = event.trailers.fields
-        elif isinstance(event, RequestEndOfMessage):
-            yield from self._end_request()
-        elif isinstance(event, RequestProtocolError) and event.code is ErrorCode.PASSTHROUGH_CLOSE:
-            yield commands.CloseTcpConnection(self.conn, half_close=True)
-        elif isinstance(event, RequestProtocolError):
-            self.gone = True
-            yield Cut(self.conn)
-
-    def _send_head(self, event: RequestHeaders) -> Out[None]:
-        request = event.request
-        self.stream_id, self.request = event.stream_id, request
-        self.response, self.response_ended, self.request_ended = None, False, False
-        fields = request.headers.fields
-        version = request.data.http_version
-        if not version.startswith(b"HTTP/1."):
-            version = b"HTTP/1.1"
-            fields = _from_http2(request, event.end_stream)
-        authority = request.data.authority if version == request.data.http_version else b""
-        target = request.data.scheme + b"://" + authority + request.data.path if authority else request.data.path
-        try:
-            self.request_framing = _Framing(fields, bodiless=False)
-            self.closing = closes(_low(fields), version[-1:])
-            first = b"%s %s %s" % (request.data.method, target, version)
-            if first.count(b" ") != 2:
-                raise BadHead("a blank in a request's method or target")  # noqa: TRY301 - as from what else is called here
-            yield commands.SendData(self.conn, head_bytes(first, fields))
-        except BadHead as error:
-            yield from self._failed(Spoiled(str(error)))
-
-    def _end_request(self) -> Out[None]:
-        self.request_ended = True
-        if self.pipe:
-            yield commands.CloseTcpConnection(self.conn, half_close=True)
-            return
-        if self.request_framing is not None and (data := self.request_framing.end()):
-            yield commands.SendData(self.conn, data)
-        if self.response_ended:
-            yield from self._next()
-
-    # --- responses ---
-
-    def _responses(self, data: bytes) -> Out[None]:
-        direction, at = self.direction, 0
-        while at < len(data) and not self.gone:
-            if self.pipe and self.stream_id is not None:
-                yield ReceiveHttp(ResponseData(self.stream_id, data[at:]))
-                return
-            if self.request is None or self.stream_id is None or self.response_ended:
-                if direction.blank(data, at) != len(data):
-                    yield from self._failed("a response that no request asked for")
-                return
-            if self.response is None:
-                if direction.held is None and (at := direction.blank(data, at)) == len(data):
-                    return
-                at, head = direction.head(data, at)
-                if head:
-                    yield from self._begin(self.request, head)
-            else:
-                at, ended, piece = self._body(data, at)
-                if piece:
-                    yield ReceiveHttp(ResponseData(self.stream_id, piece))
-                if ended and not self.gone:
-                    yield from self._end_response(direction.trailers)
-
-    def _begin(self, request: http.Request, head: bytes) -> Out[None]:
-        response, low = response_of(head), head.lower()
-        stream_id = self.stream_id or 0
-        status = response.status_code
-        if 100 <= status < 200 and status != 101:
-            yield ReceiveHttp(Informational(stream_id, response))
-            return
-        minor = response.data.http_version[-1:]
-        direction = self.direction
-        if request.data.method == b"HEAD" or status in _NO_BODY or status == 101:
-            direction.expect(Place.HEAD)
-        else:
-            direction.expect_body(low, minor, default=ENDLESS)
-        bodiless = direction.place is Place.HEAD
-        self.response = response
-        self.closing |= closes(low, minor) or direction.left > ENDLESS // 2
-        if status == 101:
-            self.pipe = True
-        yield ReceiveHttp(ResponseHeaders(stream_id, response, bodiless))
-        if bodiless and self.response is response and not self.gone:
-            yield from self._end_response(b"")
-
-    def _end_response(self, trailers: bytes) -> Out[None]:
-        stream_id = self.stream_id or 0
-        self.response_ended = True
-        self.direction.expect(Place.HEAD)
-        if (fields := trailers_of(trailers)) is not None:
-            yield ReceiveHttp(ResponseTrailers(stream_id, fields))
-        yield ReceiveHttp(ResponseEndOfMessage(stream_id))
-        if self.request_ended and self.response_ended and self.stream_id == stream_id:
-            yield from self._next()
-
-    def _next(self) -> Out[None]:
-        if self.pipe:
-            return
-        if self.closing:
-            self.gone = True
-            yield commands.CloseConnection(self.conn)
-        self.request = self.response = self.request_framing = None
-        self.response_ended = self.request_ended = False
-        self.stream_id = None
-
-    def _server_ended(self, cut: bool) -> Out[None]:
-        stream_id, direction = self.stream_id, self.direction
-        if self.pipe and stream_id is not None:
-            if cut:
-                self.gone = True
-                yield ReceiveHttp(
-                    ResponseProtocolError(stream_id, "the server went away", ErrorCode.GENERIC_SERVER_ERROR)
-                )
-            else:
-                yield ReceiveHttp(ResponseEndOfMessage(stream_id))
-            return
-        if stream_id is None or self.response_ended:
-            self.gone = True
-            yield commands.CloseConnection(self.conn)
-            return
-        if self.response is not None and direction.place is Place.BODY and direction.left > ENDLESS // 2 and not cut:
-            yield from self._end_response(b"")
-            self.gone = True
-            yield commands.CloseConnection(self.conn)
-            return
-        yield from self._failed("the server closed the connection before its answer was whole")
-
-    def _failed(self, why: str) -> Out[None]:
-        self.gone = True
-        yield Cut(self.conn)
-        if self.stream_id is not None and not self.response_ended:
-            yield ReceiveHttp(ResponseProtocolError(self.stream_id, why, ErrorCode.GENERIC_SERVER_ERROR))
-
-
-class _Framing:
-    """How a message that goes out is framed, by its own fields (RFC 9112 section 6.3). Raises BadHead."""
-
-    __slots__ = ("bodiless", "chunked", "ended", "endless", "trailers")
-
-    def __init__(self, fields: Fields, bodiless: bool) -> None:
-        coding = length = None
-        for name, value in fields:
-            size = len(name)
-            if size == 17 and name.lower() == b"transfer-encoding":
-                coding = value.lower()
-            elif size == 14 and name.lower() == b"content-length":
-                length = value
-        if coding is not None and length is not None:
-            raise BadHead("Content-Length beside Transfer-Encoding")
-        self.bodiless = bodiless
-        self.chunked = coding is not None and coding.endswith(b"chunked")
-        self.endless = not bodiless and not self.chunked and length is None
-        self.trailers: Fields = ()
-        self.ended = False
-
-    def data(self, data: bytes) -> bytes:
-        if self.bodiless or not data:
-            return b""
-        return b"%x\r\n%s\r\n" % (len(data), data) if self.chunked else data
-
-    def end(self) -> bytes:
-        if self.bodiless or not self.chunked:
-            return b""
-        return b"0\r\n" + fields_bytes(self.trailers) + b"\r\n"
-
-
-def _from_http2(request: http.Request, bodiless: bool) -> Fields:
-    """The fields of an HTTP/2 request for an HTTP/1.1 server (RFC 9113 sections 8.2.3 and 8.3.1)."""
-    headers = request.headers
-    fields = [(b"Host", headers.get("host", "").encode() or request.data.authority)]
-    fields += [field for field in headers.fields if field[0] not in (b"cookie", b"host")]
-    if cookies := headers.get_all("cookie"):
-        fields.append((b"Cookie", "; ".join(cookies).encode("latin-1", "replace")))
-    if not bodiless and "content-length" not in headers:
-        fields.append((b"Transfer-Encoding", b"chunked"))
-    return tuple(fields)
-
-
-def _low(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Fields as :func:`proxy.lanes.http1_framing.closes` wants them."""
-    said = [value for name, value in fields if len(name) == 10 and name.lower() == b"connection"]
-    return b"".join(b"\r\nconnection: " + value.lower() for value in said) + b"\r\n"

@@ -10,14 +10,11 @@ from __future__ import annotations
 import collections
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
-import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
-import h2.stream
 from hpack import NeverIndexedHeaderTuple
 from mitmproxy import http
 from mitmproxy.proxy import commands, events
@@ -36,155 +33,22 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.proxy.layers.http import Http2Client as MitmproxyClient
 from mitmproxy.proxy.layers.http import Http2Server as MitmproxyServer
 from mitmproxy.proxy.layers.http._http2 import StreamState, parse_h2_response_headers
-from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection, SendH2Data
 
-from proxy.lanes.inspection.messages import BadHead, Informational, Out, Spoiled, fields_bytes, refused
+from proxy.lanes.abuse import Bounds
+from proxy.lanes.exchange import OverLimit, TooLarge
+from proxy.lanes.inspection.http2_connection import UNMARKED, Connection, GoAway
+from proxy.lanes.inspection.messages import BadHead, Informational, Out, Oversize, Spoiled, fields_bytes, refused
 from proxy.refusals import Refusal
 
-STREAM_WINDOW: Final = 1 << 20
-CONNECTION_WINDOW: Final = 16 << 20
-LARGEST_FRAME: Final = 64 * 1024
-_NONE: Final[frozenset[bytes]] = frozenset()
 BACKLOG: Final = 256 * 1024
 """Bytes that wait for one stream's window on the other side, at which no more is taken for it."""
 MOST_HELD: Final = 4 << 20
 """Bytes that wait for windows of one connection, at which no more is taken for any of its streams."""
-MOST_TABLE: Final = 4096
-"""Bytes of the table that heads are compressed with (RFC 7541 section 4.2): the protocol's default."""
-_WRITABLE: Final = frozenset({h2.stream.StreamState.OPEN, h2.stream.StreamState.HALF_CLOSED_REMOTE})
 _STATUS: Final = re.compile(rb"[1-9][0-9]{2}").fullmatch
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _VISIBLE: Final = re.compile(rb"[!-~\x80-\xff]+").fullmatch
 
 Refuse = Callable[[ErrorCode, str], Refusal]
-
-
-@dataclass
-class _GoAway(h2.events.Event):
-    """The peer takes no more streams (RFC 9113 section 6.8). hyper-h2's own event would end those that go on."""
-
-    last_stream_id: int
-
-
-class _Connection(BufferedH2Connection):
-    """hyper-h2's connection with bounded windows, and a GOAWAY that ends nothing by itself."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self.local_settings.initial_window_size = STREAM_WINDOW
-        self.local_settings.max_frame_size = LARGEST_FRAME
-        self.max_inbound_frame_size = LARGEST_FRAME
-        self.local_settings.acknowledge()
-        self.resets: set[int] = set()
-        """Streams to be reset, without an error, once all that waits was sent."""
-        self.marked = _NONE
-        """Names of fields in the next head that may never be indexed."""
-        self.waiting: dict[int, int] = {}
-        """Bytes that wait for a window, by stream."""
-        self.held = 0
-        """The same, of all streams."""
-
-    def send_headers(self, stream_id: int, headers: Any, *arguments: Any, **more: Any) -> None:
-        if self.marked:
-            names, self.marked = self.marked, _NONE
-            headers = [NeverIndexedHeaderTuple(*field) if field[0] in names else field for field in headers]
-        super().send_headers(stream_id, headers, *arguments, **more)
-
-    def initiate_connection(self) -> None:
-        h2.connection.H2Connection.initiate_connection(self)
-        self.increment_flow_control_window(CONNECTION_WINDOW - self.inbound_flow_control_window)
-
-    def _receive_goaway_frame(self, frame: Any) -> Any:
-        # RFC 9113 section 6.8: streams up to the last one named go on. hyper-h2 would take no more frames.
-        return [], [_GoAway(frame.last_stream_id)]
-
-    def _begin_new_stream(self, stream_id: int, allowed_ids: Any) -> h2.stream.H2Stream:
-        stream = super()._begin_new_stream(stream_id, allowed_ids)
-        initialize = stream._initialize_content_length
-
-        def unless_there_is_none(headers: Any) -> None:
-            # A 304 says how long the body would be (RFC 9110 section 8.6); hyper-h2 knows this of HEAD alone.
-            if (b":status", b"304") not in headers:
-                initialize(headers)
-
-        stream._initialize_content_length = unless_there_is_none  # type: ignore[method-assign]
-        return stream
-
-    def _acknowledge_settings(self) -> Any:
-        frames = super()._acknowledge_settings()
-        # What the peer allows is the most (RFC 7541 section 4.2): a table of 4 GiB need not be filled for it.
-        if self.encoder.header_table_size > MOST_TABLE:
-            self.encoder.table_size_changes.pop()
-            self.encoder.header_table_size = MOST_TABLE
-        return frames
-
-    # --- what waits for a window: counted, since a peer that opens none must not cost more and more ---
-
-    def backlog(self, stream_id: int) -> int:
-        """Bytes that wait for the stream's window."""
-        return self.waiting.get(stream_id, 0)
-
-    @property
-    def unsent(self) -> bool:
-        """Whether something waits for a window, if only the end of a stream."""
-        return bool(self.stream_buffers)
-
-    def send_data(self, stream_id: int, data: Any, end_stream: bool = False, pad_length: Any = None) -> None:
-        """Send what the windows allow; the rest waits."""
-        queue, frame, size = self.stream_buffers[stream_id], self.max_outbound_frame_size, len(data)
-        for at in range(0, size or 1, frame):
-            queue.append(SendH2Data(data[at : at + frame], end_stream and at + frame >= size))
-        self.waiting[stream_id] = self.waiting.get(stream_id, 0) + size
-        self.held += size
-        self.stream_window_updated(stream_id)
-
-    def stream_window_updated(self, stream_id: int) -> bool:
-        """Send what the windows allow now; whether that was anything."""
-        stream = self.streams.get(stream_id)
-        if stream is None or stream.state_machine.state not in _WRITABLE:
-            self._drop(stream_id)
-            return False
-        queue = self.stream_buffers.get(stream_id)
-        window, sent = self.local_flow_control_window(stream_id), False
-        # An end without bytes needs no window.
-        while queue and (window > 0 or not queue[0].data):
-            chunk = queue.popleft()
-            size = min(len(chunk.data), window, self.max_outbound_frame_size) if chunk.data else 0
-            if size < len(chunk.data):
-                queue.appendleft(SendH2Data(chunk.data[size:], chunk.end_stream))
-                chunk = SendH2Data(chunk.data[:size], False)
-            h2.connection.H2Connection.send_data(self, stream_id, chunk.data, chunk.end_stream)
-            window -= size
-            self.waiting[stream_id] -= size
-            self.held -= size
-            sent = True
-        if queue is not None and not queue:
-            trailers, reset = self.stream_trailers.pop(stream_id, None), stream_id in self.resets
-            self._drop(stream_id)
-            if trailers is not None:
-                self.send_headers(stream_id, trailers, end_stream=True)
-            if reset and not stream.closed:
-                self.reset_stream(stream_id, 0)
-        return sent
-
-    def reset_stream(self, stream_id: int, error_code: int = 0) -> None:
-        """Reset the stream; what waits for it is not sent any more."""
-        self._drop(stream_id)
-        h2.connection.H2Connection.reset_stream(self, stream_id, error_code)
-
-    def receive_data(self, data: Any) -> Any:
-        """See hyper-h2; what waited for streams that the peer has reset is dropped."""
-        found: list[Any] = super().receive_data(data)
-        for event in found:
-            if isinstance(event, h2.events.StreamReset):
-                self._drop(event.stream_id or 0)
-        return found
-
-    def _drop(self, stream_id: int) -> None:
-        self.stream_buffers.pop(stream_id, None)
-        self.stream_trailers.pop(stream_id, None)
-        self.held -= self.waiting.pop(stream_id, 0)
-        self.resets.discard(stream_id)
 
 
 def _marked(fields: Any) -> frozenset[bytes]:
@@ -214,16 +78,25 @@ class _Flow:
     """What both sides do differently."""
 
     h2_conn: Any
-    """A :class:`_Connection`, to which mitmproxy's own declaration cannot be narrowed."""
+    """A :class:`Connection`, to which mitmproxy's own declaration cannot be narrowed."""
     streams: dict[int, StreamState]
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.h2_conn = _Connection(self.h2_conf)  # type: ignore[attr-defined]
+    def __init__(self, context: Context, bounds: Bounds) -> None:
+        super().__init__(context)  # type: ignore[call-arg]
+        self.bounds = bounds
+        self.h2_conn = Connection(self.h2_conf, bounds)  # type: ignore[attr-defined]
         self.owed: dict[int, int] = {}
         """Bytes that came and whose window is not given back yet, by stream."""
         self.leaving = False
         """The peer takes no new streams (GOAWAY)."""
+
+    def _within_limits(self, wanted: Out[None]) -> Out[None]:
+        """The same commands; a peer that goes beyond a limit is told to calm down, and its connection ends."""
+        try:
+            yield from wanted
+        except OverLimit as error:
+            self.bounds.told(error)
+            yield from self.protocol_error(str(error), int(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM))  # type: ignore[attr-defined]
 
     def settle(self, taken: Callable[[int], bool]) -> bytes:
         """Give back the windows of streams for which what came was ``taken``. Returns what to send."""
@@ -252,7 +125,7 @@ class _Flow:
         told.reset_code = code
         yield ReceiveHttp(told)
 
-    def _goes_away(self, event: _GoAway) -> Out[None]:
+    def _goes_away(self, event: GoAway) -> Out[None]:
         """No new streams; those that the peer has not looked at are over."""
         self.leaving = True
         kind = self.ReceiveProtocolError  # type: ignore[attr-defined]
@@ -262,7 +135,7 @@ class _Flow:
             told.reset_code = int(h2.errors.ErrorCodes.REFUSED_STREAM)
             yield ReceiveHttp(told)
 
-    def _is_over(self, stream_id: int, event: _GoAway) -> bool:
+    def _is_over(self, stream_id: int, event: GoAway) -> bool:
         return False
 
     def close_connection(self, msg: str) -> Out[None]:
@@ -295,8 +168,8 @@ _CANCELS = frozenset({ErrorCode.CANCEL, ErrorCode.CLIENT_DISCONNECTED, ErrorCode
 class Http2Server(_Flow, MitmproxyServer):
     """The client's side. ``refuse`` words errors."""
 
-    def __init__(self, context: Context, refuse: Refuse) -> None:
-        super().__init__(context)
+    def __init__(self, context: Context, refuse: Refuse, bounds: Bounds) -> None:
+        super().__init__(context, bounds)
         self.refuse = refuse
 
     def _handle_event(self, event: events.Event) -> Out[None]:
@@ -308,8 +181,8 @@ class Http2Server(_Flow, MitmproxyServer):
             )
         else:
             if isinstance(event, ResponseHeaders):
-                self.h2_conn.marked = getattr(event.response, "never_indexed", _NONE)
-            yield from super()._handle_event(event)
+                self.h2_conn.marked = getattr(event.response, "never_indexed", UNMARKED)
+            yield from self._within_limits(super()._handle_event(event))
 
     def handle_h2_event(self, event: h2.events.Event) -> Out[bool]:
         """One of hyper-h2's events. True: the connection is over."""
@@ -317,8 +190,10 @@ class Http2Server(_Flow, MitmproxyServer):
             yield from self._data(event)
         elif isinstance(event, h2.events.StreamReset):
             yield from self._reset(event)
-        elif isinstance(event, _GoAway):
+        elif isinstance(event, GoAway):
             self.leaving = True
+        elif isinstance(event, h2.events.RequestReceived) and hasattr(event, "beyond"):
+            self._too_large(event.stream_id or 0, event.headers or [], event.beyond)
         elif isinstance(event, h2.events.RequestReceived) and (names := _marked(event.headers)):
             return (yield from _with_marks(super().handle_h2_event(event), names))
         else:
@@ -335,20 +210,35 @@ class Http2Server(_Flow, MitmproxyServer):
             yield from self._give_up(event)
             return
         refusal = refusal or self.refuse(event.code, event.message)
-        response = refused(refusal, getattr(event.message, "accept", None))
-        body = b"" if getattr(event.message, "head_only", False) else response.raw_content or b""
+        message = event.message
+        self._answer(stream_id, refusal, getattr(message, "accept", None), getattr(message, "head_only", False))
+        yield commands.SendData(self.conn, self.h2_conn.data_to_send())
+
+    def _too_large(self, stream_id: int, fields: Any, detail: str) -> None:
+        """The head of a request is beyond a limit: it is answered here, and nothing else learns of it."""
+        head = TooLarge("client", detail, getattr(self.bounds.limits, detail))
+        refusal = self.refuse(ErrorCode.GENERIC_CLIENT_ERROR, Oversize.of(head))
+        accept = b", ".join(value for name, value in fields if name == b"accept").decode("latin-1")
+        self._answer(stream_id, refusal, accept, (b":method", b"HEAD") in fields)
+        # RFC 9113 section 8.1: no more of it is wanted.
+        if self.h2_conn.backlog(stream_id):
+            self.h2_conn.resets.add(stream_id)
+        elif not self.is_closed(stream_id):
+            self.h2_conn.reset_stream(stream_id, 0)
+
+    def _answer(self, stream_id: int, refusal: Refusal, accept: str | None, head_only: bool) -> None:
+        response = refused(refusal, accept)
         fields = [(b":status", b"%d" % refusal.status)]
         fields += [(name.lower(), value) for name, value in response.headers.fields]
         self.h2_conn.send_headers(stream_id, fields)
-        self.h2_conn.send_data(stream_id, body, end_stream=True)
-        yield commands.SendData(self.conn, self.h2_conn.data_to_send())
+        self.h2_conn.send_data(stream_id, b"" if head_only else response.raw_content or b"", end_stream=True)
 
 
 class Http2Client(_Flow, MitmproxyClient):
     """The server's side."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
+    def __init__(self, context: Context, bounds: Bounds) -> None:
+        super().__init__(context, bounds)
         self.h2_conn.local_settings.enable_push = 0
         self.h2_conn.local_settings.acknowledge()
         self.answered: set[int] = set()
@@ -362,7 +252,7 @@ class Http2Client(_Flow, MitmproxyClient):
         if isinstance(event, HttpEvent):
             yield from self._asked(event)
         else:
-            yield from self._translated(self._handle_event2(event))
+            yield from self._translated(self._within_limits(self._handle_event2(event)))
             if self.some_over:
                 self.some_over = False
                 for ours in [each for each in self.their_stream_id if self.is_closed(each)]:
@@ -415,7 +305,7 @@ class Http2Client(_Flow, MitmproxyClient):
             yield ReceiveHttp(ResponseProtocolError(number, problem, ErrorCode.GENERIC_SERVER_ERROR))
         else:
             if isinstance(event, RequestHeaders):
-                self.h2_conn.marked = getattr(event.request, "never_indexed", _NONE)
+                self.h2_conn.marked = getattr(event.request, "never_indexed", UNMARKED)
             yield from self._translated(self._handle_event2(event))
         self._forget(ours)
 
@@ -461,6 +351,8 @@ class Http2Client(_Flow, MitmproxyClient):
                 yield from self.protocol_error("DATA before HEADERS")
                 return True
             yield from self._data(event)
+        elif (detail := getattr(event, "beyond", "")) and (stream_id := getattr(event, "stream_id", 0)):
+            yield from self._too_large(stream_id, detail)
         elif isinstance(event, _HEADS) and not _has_status(event.headers):
             yield from self.protocol_error("a response without a valid :status (RFC 9113 section 8.3.2)")
             return True
@@ -481,17 +373,26 @@ class Http2Client(_Flow, MitmproxyClient):
                 yield from self._tell_reset(event.stream_id or 0, 0)
             else:
                 yield from self._reset(event)
-        elif isinstance(event, _GoAway):
+        elif isinstance(event, GoAway):
             yield from self._goes_away(event)
         else:
             return (yield from super().handle_h2_event(event))
         return False
 
-    def _is_over(self, stream_id: int, event: _GoAway) -> bool:
+    def _too_large(self, stream_id: int, detail: str) -> Out[None]:
+        """The head of a response is beyond a limit: the client gets an answer of ours, the stream ends."""
+        self.some_over = True
+        why = Oversize.of(TooLarge("server", detail, getattr(self.bounds.limits, detail)))
+        if self.streams.pop(stream_id, None) is not None:
+            yield ReceiveHttp(ResponseProtocolError(stream_id, why, ErrorCode.GENERIC_SERVER_ERROR))
+        if not self.is_closed(stream_id):
+            self.h2_conn.reset_stream(stream_id, int(h2.errors.ErrorCodes.CANCEL))
+
+    def _is_over(self, stream_id: int, event: GoAway) -> bool:
         return stream_id > event.last_stream_id
 
 
-_ENDS: Final = (h2.events.StreamEnded, h2.events.StreamReset, _GoAway)
+_ENDS: Final = (h2.events.StreamEnded, h2.events.StreamReset, GoAway)
 _HEADS: Final = (h2.events.ResponseReceived, h2.events.InformationalResponseReceived)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,12 +90,14 @@ def planned(scripts: Sequence[Script]) -> Plan:
 
 
 class Inspectors:
-    """To be made and used on the event loop. ``log`` takes what they say and what they do wrong."""
+    """To be made and used on the event loop. ``log`` takes what they say and do wrong, ``failed`` counts the latter."""
 
-    def __init__(self, settings: Inspection, log: Log) -> None:
+    def __init__(
+        self, settings: Inspection, log: Log, failed: Callable[[str, str], None] = lambda inspector, kind: None
+    ) -> None:
         self.settings = settings
         self.log = log
-        self.caller = Caller(log)
+        self.caller = Caller(log, failed)
         self.body_memory = settings.body_memory
         """Bytes of bodies that may still be buffered, over all flows."""
         self._hosts = _patterns("inspection.hosts", settings.hosts)

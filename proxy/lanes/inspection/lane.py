@@ -11,14 +11,17 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 import wsproto.utilities
 from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.flow import Error, Flow
 from mitmproxy.proxy import commands, events, server_hooks
 from mitmproxy.proxy.layers.tls import TlsData, TlsEstablishedServerHook, TlsFailedServerHook
-from mitmproxy.proxy.layers.websocket import WebsocketLayer
+from mitmproxy.proxy.layers.websocket import WebsocketEndHook, WebsocketLayer
 
+from proxy.lanes.abuse import Bounds, over_limit
 from proxy.lanes.inspection.connections import BEGINNING, beginning, client_of, established, server_named
 from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.http1 import MOST_WAITING, Http1Server
@@ -31,15 +34,19 @@ from proxy.lanes.inspection.servers import ServerConnection
 from proxy.lanes.inspection.stream import Stream
 from proxy.lanes.linger import Linger
 from proxy.log import DEBUG
-from proxy.refusals import RefusedError
+from proxy.refusals import Refusal, RefusedError
 from proxy.session import Session
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import ServerLeg
+from proxy.upstream import WRITE_LOW, ServerLeg
 
 KEPT_MESSAGES: Final = 32
 """Messages of a WebSocket that an inspector finds in ``flow.websocket.messages``: the last ones."""
 MOST_UNTAKEN: Final = 1 << 20
 """Bytes that a peer of HTTP/2 may leave untaken before it is read no more."""
+LOOK_SECONDS: Final = 0.2
+"""How often it is looked whether a flow that an inspector holds was killed: that wakes nobody up."""
+OVER: Final = frozenset({"error", "websocket_end"})
+"""Hooks that tell of what is over: nothing depends on what comes of them."""
 NEW_SECONDS: Final = 2.0
 """For so long after the lane has begun, a first request is taken to be on its way."""
 
@@ -48,7 +55,7 @@ class InspectionLane:
     """Phase of a session whose requests inspectors see."""
 
     __slots__ = (
-        "begun", "client_done", "client_full", "conn", "context", "early", "half",
+        "begun", "client_done", "client_full", "conn", "context", "cut", "early", "finished", "half",
         "host", "inspectors", "late", "layer", "leaving", "leg", "opened", "out", "pending_hooks", "port", "pumping",
         "queue", "reading_client", "rules", "served", "servers", "session", "tasks", "upgraded",
     )  # fmt: skip
@@ -77,6 +84,10 @@ class InspectionLane:
         self.pending_hooks = 0
         self.client_full = False
         self.client_done = False
+        self.cut = False
+        """The client has ended with FIN, not (only) with close_notify."""
+        self.finished = False
+        """The servers know that the client has ended."""
         self.reading_client = True
         self.late: asyncio.TimerHandle | None = None
         """Runs while a head has begun and is not whole."""
@@ -136,7 +147,8 @@ class InspectionLane:
             await rest
 
     def _go(self, server: ServerConnection | None, early: bytes, ends: Sequence[bool]) -> None:
-        self.layer = Layer(self.context, self.rules, self.rules.refuse)
+        bounds = Bounds(self.session.worker.limits, partial(over_limit, self.session, self.host))
+        self.layer = Layer(self.context, self.rules, self.rules.refuse, bounds)
         self.begun = True
         self.session.resume()
         if server is not None:
@@ -166,8 +178,8 @@ class InspectionLane:
             except LegError as error:
                 return self.session.abort(f"TLS: {error}")
         if data:
+            self.session.to_server(len(data))
             self.pump(events.DataReceived(self.conn, data))
-            self._time_head()
         if leg is not None and leg.ended:
             self._client_ended(cut=False)
         return None
@@ -197,12 +209,21 @@ class InspectionLane:
             self.session.close("client closed")
         elif not self.client_done and self.begun:
             self.client_done = self.half = True
+            self.cut = cut
             self.conn.state &= ~ConnectionState.CAN_READ
             self.pump(Ended(self.conn, cut))
-            if self.busy and self.session.phase is self:
-                # The answer is still wanted, and the server may be waiting for this.
-                for server in self.servers.values():
-                    server.finish(fin=cut)
+
+    def _finish(self, layer: Layer) -> None:
+        """The client has ended: so do we towards its servers, once they have all that it said.
+
+        Its answers are still wanted, and a server may be waiting for this.
+        """
+        side = layer.side_of(self.conn)
+        waits = isinstance(side, Http1Server) and side.waiting
+        if layer.streams and not waits and all(getattr(each, "sent", False) for each in layer.streams.values()):
+            self.finished = True
+            for server in self.servers.values():
+                server.finish(fin=self.cut)
 
     def from_server(self, server: ServerConnection, data: bytes) -> None:
         """Plain text of a server."""
@@ -238,6 +259,8 @@ class InspectionLane:
             return self.session.abort(f"WebSocket: {error}")
         except LegError as error:
             return self.session.abort(f"TLS: {error}")
+        except Exception as error:  # noqa: BLE001 - a fault of ours, whoever's bytes it was: nobody waits in vain
+            return self.session.broken(error)
         finally:
             self.pumping = False
         self._after()
@@ -282,6 +305,10 @@ class InspectionLane:
                 self._commands(self.layer.let_idle_go(KEPT_IDLE))
             finally:
                 self.pumping = False
+        self._time_head()
+        self._settle_memory()
+        if self.client_done and not self.finished:
+            self._finish(self.layer)
         if self.client_done and self.servers and all(server.over for server in self.servers.values()):
             self._leave()
         elif self.served and not self.servers and not (self.busy or self.tasks or self.leaving):
@@ -307,6 +334,7 @@ class InspectionLane:
 
     def _send(self, conn: Connection, data: bytes) -> None:
         if conn is self.conn:
+            self.session.to_client(len(data))
             if self.leg is not None:
                 self.leg.send(data)
             else:
@@ -321,6 +349,15 @@ class InspectionLane:
         for side in list(layer.http2()):
             if side.owed and (data := side.settle(self._taker(layer, side))):
                 self._send(side.conn, data)
+
+    def _settle_memory(self) -> None:
+        """Give back what was reserved for bodies that have been taken, not those that wait in a buffer of ours."""
+        rules, layer = self.rules, self.layer
+        if not rules.left or layer is None or self.client_full or any(each.full for each in self.servers.values()):
+            return
+        side = layer.side_of(self.conn)
+        backlog = side.h2_conn.backlog if isinstance(side, Http2Server) else None
+        rules.settle(lambda stream_id: backlog is None or not backlog(stream_id))
 
     def _taker(self, layer: Layer, side: Http2Server | Http2Client) -> Callable[[int], bool]:
         """Tells of a stream whether what came of it has been taken on the other side."""
@@ -351,16 +388,27 @@ class InspectionLane:
 
         return taken
 
+    def _forget_memory(self) -> None:
+        """The connection has ended; what it still has to send takes memory until it is sent, or given up."""
+        session, rules = self.session, self.rules
+        transport = session.transport
+        if rules.left and transport is not None and transport.get_write_buffer_size() > WRITE_LOW:
+            session.loop.call_later(LOOK_SECONDS, self._forget_memory)
+        else:
+            rules.settle(lambda _: True)
+
     # --- back-pressure ---
 
     def writable(self, writable: bool) -> None:
         """Whether the client takes more."""
         self.client_full = not writable
         self._balance()
+        self._settle_memory()
 
     def server_full(self, server: ServerConnection, full: bool) -> None:
         """Whether a server takes more."""
         self._balance()
+        self._settle_memory()
 
     def _balance(self) -> None:
         """Read each side only as long as what it sends has somewhere to go."""
@@ -388,37 +436,51 @@ class InspectionLane:
     def _hook(self, command: commands.StartHook) -> None:
         stream = self._stream_of(command)
         plan = stream.called if stream is not None else self.around
-        rest = None
         try:
             rest = self.inspectors.call(plan, command)
         except InspectorFailed as error:
             self._failed(command, stream, error)
-        if rest is None:
-            self._hook_ended(command)
+            return self._hook_ended(command, stream)
+        if rest is None and not _held(command):
+            self._hook_ended(command, stream)
         else:
             self.pending_hooks += 1
             self._task(self._await(rest, command, stream))
+        return None
 
-    def _hook_ended(self, command: commands.StartHook) -> None:
+    def _hook_ended(self, command: commands.StartHook, stream: Stream | None) -> None:
+        if stream is not None and stream.child_layer is not None and stream.failed is not None:
+            return  # a WebSocket that waits for this goes no further: its connection ends
         if command.name == "websocket_message":
-            messages = command.args()[0].websocket.messages
+            flow = command.args()[0]
+            if flow.error is not None and flow.error.msg == Error.KILLED_MESSAGE and stream is not None:
+                return self._end_socket(stream, "an inspector has killed it", inspector_failed("", self.host, ""))
+            messages = flow.websocket.messages
             del messages[:-KEPT_MESSAGES]
             while len(messages) > 1 and sum(len(message.content) for message in messages) > self.rules.limit():
                 del messages[0]
         if command.blocking:
             self.queue.append(events.HookCompleted(command))
+        return None
 
-    async def _await(self, rest: Awaitable[None], command: commands.StartHook, stream: Stream | None) -> None:
+    async def _await(self, rest: Awaitable[None] | None, command: commands.StartHook, stream: Stream | None) -> None:
         try:
-            await rest
+            if rest is not None:
+                await rest
+            while _held(command):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await command.args()[0].wait_for_resume()
         except InspectorFailed as error:
             self._failed(command, stream, error)
         finally:
             self.pending_hooks -= 1
         if self.session.phase is self:
-            self._hook_ended(command)
+            self._hook_ended(command, stream)
             if self.queue:
                 self.pump(self.queue.popleft())
+            elif not self.pumping:
+                self._after()
 
     def _stream_of(self, command: commands.StartHook) -> Stream | None:
         waiting: object = command.blocking  # the layer that waits, once it does
@@ -431,15 +493,21 @@ class InspectionLane:
         return None
 
     def _failed(self, command: commands.StartHook, stream: Stream | None, error: InspectorFailed) -> None:
-        if command.name in ("error", "websocket_end"):
-            return  # what they are told of is over
-        refusal = inspector_failed(error.inspector, self.host, self.session.id)
-        if stream is None or stream.child_layer is not None:
-            self.session.loop.call_soon(self.session.abort, str(error))
-            if command.name == "websocket_message":
-                command.args()[0].websocket.messages[-1].drop()
+        if command.name in OVER:
             return
+        refusal = inspector_failed(error.inspector, self.host, self.session.id)
+        if stream is None:
+            self.session.loop.call_soon(self.session.abort, str(error))
+        elif stream.child_layer is not None:
+            self._end_socket(stream, str(error), refusal)
+        else:
+            stream.failed = refusal
+
+    def _end_socket(self, stream: Stream, why: str, refusal: Refusal) -> None:
+        """A WebSocket, which has its connection alone, goes no further: not even with what waits to be sent."""
         stream.failed = refusal
+        self.out.clear()
+        self.session.loop.call_soon(self.session.abort, why)
 
     # --- connections ---
 
@@ -475,7 +543,9 @@ class InspectionLane:
             return
         side = layer.side_of(self.conn) if layer is not None else None
         unread = isinstance(side, Http1Server) and side.unread
-        if leg is None or leg.ended or not (unread or isinstance(side, Http2Server)):
+        if (leg is None and self.client_done) or (leg is not None and leg.ended):
+            return session.close("done")
+        if not (unread or isinstance(side, Http2Server)):
             return session.close("done")
         self.closing(orderly=True)
         return Linger(session, leg, "done").begin()
@@ -613,12 +683,15 @@ class InspectionLane:
         self.conn.timestamp_end = time.time()
         if layer is not None:
             for command in layer.handle_event(Ended(self.conn, cut=not orderly)):
-                if isinstance(command, commands.StartHook) and command.name == "error":
+                if isinstance(command, commands.StartHook) and command.name in OVER:
                     self._say(command)
             for stream in list(layer.streams.values()):
                 if isinstance(stream, Stream):
                     self.upgraded |= stream.is_upgraded()
+                    if stream.child_layer is not None and stream.end_socket():
+                        self._say(WebsocketEndHook(stream.flow), stream.called)
                     stream.closed()
+            self._forget_memory()
         for server in list(self.servers.values()):
             self._server_closed(server, orderly)
         if self.late is not None:
@@ -639,6 +712,12 @@ def _flooded(conn: Connection, transport: asyncio.WriteTransport | None) -> bool
     Bodies have windows and stop long before. One that is read no more cannot open them either, so the mark is high.
     """
     return conn.alpn == b"h2" and transport is not None and transport.get_write_buffer_size() > MOST_UNTAKEN
+
+
+def _held(command: commands.StartHook) -> bool:
+    """Whether an inspector holds the flow back (``flow.intercept()``) until it, or somebody, resumes it."""
+    flow = command.args()[0]
+    return isinstance(flow, Flow) and flow.intercepted and command.name not in OVER
 
 
 async def _quietly(rest: Awaitable[None]) -> None:

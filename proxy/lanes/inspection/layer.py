@@ -20,10 +20,13 @@ from mitmproxy.proxy.layers.http import (
     ResponseProtocolError,
 )
 
-from proxy.lanes.inspection.http1 import Http1Client, Http1Server
+from proxy.lanes.abuse import Bounds
+from proxy.lanes.inspection.asking import Lane
+from proxy.lanes.inspection.http1 import Http1Server
+from proxy.lanes.inspection.http1_server_end import Http1Client
 from proxy.lanes.inspection.http2 import Http2Client, Http2Server
 from proxy.lanes.inspection.messages import NEVER_PAUSED, Out
-from proxy.lanes.inspection.stream import Lane, Stream
+from proxy.lanes.inspection.stream import Stream
 from proxy.refusals import Refusal
 
 H2 = b"h2"
@@ -49,15 +52,18 @@ class LaneContext(Context):
 class Layer(HttpLayer):
     """Both legs of ``context`` are up (or the client's alone, where it speaks plain HTTP)."""
 
-    def __init__(self, context: Context, lane: Lane, refuse: Callable[[ErrorCode, str], Refusal]) -> None:
+    def __init__(
+        self, context: Context, lane: Lane, refuse: Callable[[ErrorCode, str], Refusal], bounds: Bounds
+    ) -> None:
         super().__init__(context, HTTPMode.transparent)
         self._paused_event_queue = NEVER_PAUSED
         self.lane = lane
+        self.bounds = bounds
         client = context.client
         self.connections[client] = (
-            Http2Server(context.fork(), refuse)
+            Http2Server(context.fork(), refuse, bounds)
             if client.alpn == H2
-            else Http1Server(context.fork(), refuse, secure=client.tls)
+            else Http1Server(context.fork(), refuse, bounds, secure=client.tls)
         )
         self._begun = False
 
@@ -65,7 +71,7 @@ class Layer(HttpLayer):
         """Both sides say what they say first."""
         yield from self.handle_event(events.Start())
         if self.context.server.connected:
-            child = self.connections[self.context.server] = server_side(self.context.fork())
+            child = self.connections[self.context.server] = server_side(self.context.fork(), self.bounds)
             yield from self.event_to_child(child, events.Start())
 
     def make_stream(self, stream_id: int) -> Out[None]:
@@ -103,7 +109,7 @@ class Layer(HttpLayer):
             return
         context = self.context.fork()
         context.server = Server(address=event.address, tls=event.tls)
-        child = _Opening(context)
+        child = _Opening(context, self.bounds)
         self.connections[context.server] = child
         self.waiting_for_establishment[context.server].append(event)
         yield from self.event_to_child(child, events.Start())
@@ -132,8 +138,9 @@ class Layer(HttpLayer):
 class _Opening(layer.Layer):
     """A server's connection that is not up yet."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, bounds: Bounds) -> None:
         super().__init__(context)
+        self.bounds = bounds
         self.side: HttpConnection | None = None
 
     def _handle_event(self, event: events.Event) -> Out[None]:
@@ -142,14 +149,14 @@ class _Opening(layer.Layer):
             return
         error = yield commands.OpenConnection(self.context.server)
         if error is None:
-            self.side = server_side(self.context)
+            self.side = server_side(self.context, self.bounds)
             yield from self.side.handle_event(events.Start())
         yield RegisterHttpConnection(self.context.server, error)
 
 
-def server_side(context: Context) -> HttpConnection:
+def server_side(context: Context, bounds: Bounds) -> HttpConnection:
     """HTTP as the server speaks it."""
-    return Http2Client(context) if context.server.alpn == H2 else Http1Client(context)
+    return Http2Client(context, bounds) if context.server.alpn == H2 else Http1Client(context, bounds)
 
 
 def _rests(handler: layer.Layer) -> bool:

@@ -20,8 +20,8 @@ from mitmproxy.proxy.layers.http import HttpEvent
 
 from proxy import refusals
 from proxy.block_page import headers, reason, render
-from proxy.lanes.exchange import Unparsed
-from proxy.lanes.http1_framing import Direction
+from proxy.lanes.exchange import TooLarge, Unparsed
+from proxy.lanes.http1_framing import field_of
 from proxy.refusals import Refusal
 
 _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([!-~]+) (HTTP/1\.[01])").fullmatch
@@ -75,6 +75,27 @@ class Spoiled(str):
     """Why a head that an inspector has changed cannot be sent."""
 
     __slots__ = ()
+
+
+class Oversize(str):
+    """Why a head that came is not passed on: it is beyond ``limit``, that of the setting ``detail``."""
+
+    __slots__ = ("detail", "limit", "request")
+    detail: str
+    limit: int
+    request: bool
+
+    @staticmethod
+    def of(head: TooLarge) -> Oversize:
+        """The same in a form that mitmproxy's errors carry."""
+        made = Oversize(f"a head beyond limits.{head.detail} ({head.limit})")
+        made.detail, made.limit, made.request = head.detail, head.limit, head.request
+        return made
+
+    def worded(self, host: str, id: str) -> Refusal:
+        """What the client is told."""
+        make = refusals.request_head_too_large if self.request else refusals.response_head_too_large
+        return make(self.detail, self.limit, host, id)
 
 
 NEVER_PAUSED: deque[events.Event] = deque()
@@ -155,7 +176,7 @@ def _fields(lines: list[bytes]) -> Fields:
 
 def single(head: bytes, name: bytes) -> bytes | None:
     """The one field of that name (lower case) in a head. Raises Unparsed for two."""
-    return Direction("client").field(head.lower(), b"\r\n" + name + b":")
+    return field_of("client", head.lower(), b"\r\n" + name + b":")
 
 
 def head_bytes(first: bytes, fields: Fields) -> bytes:
@@ -226,6 +247,36 @@ def too_large(request: bool, limit: int, host: str, id: str) -> Refusal:
         "inspection_limit",
         f"Blocked: the {what} is too large to be inspected",
         f"What passes to and from {host} is inspected here as a whole, up to {limit} bytes. This {what} is larger.",
+        refusals.NEEDED,
+        host,
+        id,
+    )
+
+
+def no_room(request: bool, host: str, id: str) -> Refusal:
+    """A body would have to be kept to be inspected, and what all of them may use is in use."""
+    what, status = ("request", 503) if request else ("response", 502)
+    return Refusal(
+        status,
+        "proxy_internal_error",
+        "inspection_limit",
+        f"Blocked: there is no room to inspect the {what}",
+        f"What passes to and from {host} is inspected here as a whole. Just now so much is inspected that there is "
+        "no memory left for more.",
+        refusals.LATER,
+        host,
+        id,
+    )
+
+
+def not_switched(why: str, host: str, id: str) -> Refusal:
+    """A server has changed to a protocol that cannot be inspected (RFC 9209 section 2.3.24)."""
+    return Refusal(
+        502,
+        "http_upgrade_failed",
+        "not_inspected",
+        "Blocked: the server changed to a protocol that cannot be inspected",
+        f"What passes to and from {host} is inspected here. {why[:1].upper()}{why[1:]}.",
         refusals.NEEDED,
         host,
         id,

@@ -5,7 +5,16 @@ from __future__ import annotations
 from mitmproxy import http
 
 from proxy import refusals
-from proxy.lanes.plain_heads import HOP_BY_HOP, NEVER_NOMINATED, PSEUDONYM, Fields, read_target, tokens, via
+from proxy.lanes.plain_heads import (
+    HOP_BY_HOP,
+    NEVER_NOMINATED,
+    NO_TRAILERS,
+    PSEUDONYM,
+    Fields,
+    read_target,
+    tokens,
+    via,
+)
 from proxy.refusals import Refusal, RefusedError
 
 
@@ -42,6 +51,11 @@ def answer(response: http.Response) -> None:
         response.headers.fields = tuple(kept)
         return
     response.headers.fields = (*kept, via(_version(response.data.http_version), PSEUDONYM))
+
+
+def trailers(fields: http.Headers) -> http.Headers:
+    """The trailer fields that may be passed on."""
+    return http.Headers([field for field in fields.fields if field[0].lower() not in NO_TRAILERS])
 
 
 def _passed_on(fields: tuple[tuple[bytes, bytes], ...]) -> Fields:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mitmproxy import http
 from mitmproxy.connection import Client
 from mitmproxy.proxy.layers.http import ErrorCode
@@ -12,7 +14,15 @@ from proxy.lanes.exchange import Exchange
 from proxy.lanes.inspection import plain
 from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.inspectors import Inspectors, Plan
-from proxy.lanes.inspection.messages import Spoiled, inspector_failed, too_large, uninspected
+from proxy.lanes.inspection.messages import (
+    Oversize,
+    Spoiled,
+    inspector_failed,
+    no_room,
+    not_switched,
+    too_large,
+    uninspected,
+)
 from proxy.lanes.misdirected import Addressee
 from proxy.log import ERROR
 from proxy.refusals import Refusal
@@ -20,9 +30,9 @@ from proxy.session import Session
 
 
 class Rules:
-    """What the streams of one connection ask; see :class:`proxy.lanes.inspection.stream.Lane`."""
+    """What the streams of one connection ask; see :class:`proxy.lanes.inspection.asking.Lane`."""
 
-    __slots__ = ("addressee", "asked", "host", "inspectors", "port", "secure", "session")
+    __slots__ = ("addressee", "asked", "host", "inspectors", "left", "port", "secure", "session")
 
     def __init__(self, session: Session, inspectors: Inspectors, host: str, port: int, secure: bool) -> None:
         self.session = session
@@ -34,6 +44,8 @@ class Rules:
         self.addressee = Addressee(host)
         self.asked = False
         """A request has come."""
+        self.left: list[tuple[int, int]] = []
+        """By stream: bytes that are still reserved, though what was kept in them is on its way to the client."""
 
     def admit(self, flow: http.HTTPFlow) -> Refusal | None:
         """Say where the request goes, and whether it may be asked for on this connection."""
@@ -103,6 +115,10 @@ class Rules:
         if isinstance(why, Spoiled):
             self.session.log(ERROR, "inspector failed", inspector=None, host=self.host, reason=str(why), action="block")
             return inspector_failed("that has changed it", self.host, self.session.id)
+        if isinstance(why, Oversize):
+            refusal = why.worded(self.host, self.session.id)
+            self.session.refused(refusal)
+            return refusal
         if code in (ErrorCode.GENERIC_CLIENT_ERROR, ErrorCode.REQUEST_VALIDATION_FAILED, ErrorCode.DESTINATION_UNKNOWN):
             return self.malformed(why)
         if code is ErrorCode.CONNECT_FAILED:
@@ -114,11 +130,27 @@ class Rules:
         self.session.refused(refusal)
         return refusal
 
+    def spoiled(self, why: str) -> Refusal:
+        """What is said of a message that an inspector has changed, and that cannot be sent so."""
+        return self.refuse(ErrorCode.GENERIC_SERVER_ERROR, Spoiled(why))
+
+    def not_switched(self, why: str) -> Refusal:
+        """What is said where a server changes to a protocol that cannot be inspected."""
+        refusal = not_switched(why, self.host, self.session.id)
+        self.session.refused(refusal)
+        return refusal
+
     def too_large(self, request: bool) -> Refusal | None:
         """What is said of a body beyond the limit; None: it is streamed."""
         if self.inspectors.settings.on_large == "stream":
             return None
         refusal = too_large(request, self.limit(), self.host, self.session.id)
+        self.session.refused(refusal)
+        return refusal
+
+    def no_room(self, request: bool) -> Refusal:
+        """What is said of a body for which there is no memory left."""
+        refusal = no_room(request, self.host, self.session.id)
         self.session.refused(refusal)
         return refusal
 
@@ -140,6 +172,23 @@ class Rules:
     def inspector_failed(self, error: InspectorFailed) -> Refusal:
         """What is said where an inspector has failed."""
         return inspector_failed(error.inspector, self.host, self.session.id)
+
+    def hand_over(self, stream_id: int, size: int) -> None:
+        """Give so many of them back, once the client has taken what was kept in them."""
+        self.left.append((stream_id, size))
+
+    def settle(self, taken: Callable[[int], bool]) -> None:
+        """Give back what was kept for streams of which all was ``taken``."""
+        left, self.left = self.left, []
+        for stream_id, size in left:
+            if taken(stream_id):
+                self.inspectors.body_memory += size
+            else:
+                self.left.append((stream_id, size))
+
+    def trailers(self, fields: http.Headers) -> http.Headers:
+        """Trailers, as they may be passed on."""
+        return fields if self.secure else plain.trailers(fields)
 
     def now(self) -> float:
         """Seconds since 1970."""

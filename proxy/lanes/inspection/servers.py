@@ -116,13 +116,17 @@ class ServerConnection:
             raise RefusedError(refusals.connection_timeout(host.text, port, session.id)) from None
         leg = self.side.leg
         if leg is None or not leg.established:
-            findings = Verdict.of([defect_of_failure(self._reasons)]).findings
-            raise RefusedError(refusals.certificate(findings, host.text, session.id))
+            failed = Verdict.of([defect_of_failure(self._reasons)])
+            session.judged(failed, Action.BLOCK)
+            raise RefusedError(refusals.certificate(failed.findings, host.text, session.id))
+        session.worker.metrics.handshake("server", session.loop.time() - leg.started)
         handshake, judge = handshake_of(leg.tls, self.errors), session.worker.judge
         verdict = judge.at_once(handshake, host, snapshot)
         if verdict is None:
             verdict = await judge.elsewhere(handshake, host, snapshot)
-        if snapshot.errors.action_for(verdict.defects) is not Action.ALLOW or not verdict.chain:
+        action = snapshot.errors.action_for(verdict.defects)
+        session.judged(verdict, action)
+        if action is not Action.ALLOW or not verdict.chain:
             raise RefusedError(refusals.certificate(verdict.findings, host.text, session.id))
         self.conn.sni = None if host.is_ip else host.text
         describe(self.conn, leg)

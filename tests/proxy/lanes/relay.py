@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from config.settings import Limits
 from proxy import refusals
-from proxy.lanes.exchange import Detour, Exchange, Misdirected, Tap
+from proxy.lanes.exchange import Detour, Exchange, Misdirected, Tap, TooLarge, TurnedAway
 from proxy.lanes.farewell_http1 import Http1Farewell
 from proxy.lanes.farewell_http2 import Http2Farewell
 from proxy.lanes.misdirected import Addressee
@@ -15,12 +16,12 @@ HOST = "good.example"
 class Relay:
     """``to_server`` and ``to_client`` have all that was passed on or said."""
 
-    def __init__(self, alpn: bytes, host: str = HOST) -> None:
+    def __init__(self, alpn: bytes, host: str = HOST, limits: Limits | None = None) -> None:
         self.told: list[Exchange] = []
-        self.tap: Tap = make_tap(alpn, host, self.told.append, lambda: 1.0, Addressee(host))
+        self.tap: Tap = make_tap(alpn, host, self.told.append, lambda: 1.0, limits or Limits(), Addressee(host))
         self.to_server = bytearray()
         self.to_client = bytearray()
-        self.refused: list[Misdirected] = []
+        self.refused: list[TurnedAway] = []
         self.done = False
 
     def client(self, data: bytes, size: int = 0) -> None:
@@ -47,7 +48,12 @@ class Relay:
         self.done = self.done or detour.done
         if detour.refused is not None:
             self.refused.append(detour.refused)
-            refusal = refusals.misdirected(HOST, detour.refused.host, "0123")
+            refused = detour.refused
+            if isinstance(refused, TooLarge):
+                refusal = refusals.request_head_too_large(refused.detail, refused.limit, HOST, "0123")
+            else:
+                assert isinstance(refused, Misdirected)
+                refusal = refusals.misdirected(HOST, refused.host, "0123")
             if isinstance(self.tap, Http2Tap):
                 farewell: Http1Farewell | Http2Farewell = Http2Farewell(self.tap, detour.refused, refusal)
             else:

@@ -11,14 +11,18 @@ from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 from hyperframe import frame as frames
 
-from proxy.lanes.inspection.http2 import MOST_TABLE, _Connection
+from config.settings import Limits
+from proxy.lanes.abuse import Bounds
+from proxy.lanes.inspection.http2_connection import MOST_TABLE, Connection
 
 REQUEST = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a.example"), (b":path", b"/")]
 
 
-def pair(**settings: int) -> tuple[_Connection, h2.connection.H2Connection]:
+def pair(**settings: int) -> tuple[Connection, h2.connection.H2Connection]:
     """A server of ours, and a client that has asked on stream 1, with these SETTINGS by number."""
-    ours = _Connection(h2.config.H2Configuration(client_side=False, header_encoding=False))
+    ours = Connection(
+        h2.config.H2Configuration(client_side=False, header_encoding=False), Bounds(Limits(), lambda _: None)
+    )
     theirs = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding=False))
     theirs.initiate_connection()
     theirs.update_settings({SettingCodes(int(number[1:])): value for number, value in settings.items()})

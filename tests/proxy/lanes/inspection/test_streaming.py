@@ -78,7 +78,7 @@ def test_one_that_puts_another_in_its_place_is_followed(tmp_path: Path) -> None:
 
     message.stream = first
     with (tmp_path / "log").open("wb") as log:
-        watch(Caller(Log(log.fileno(), "info", "test", lambda: 0.0)), {}, message, 100)
+        watch(Caller(Log(log.fileno(), "info", "test", lambda: 0.0), lambda inspector, kind: None), {}, message, 100)
         assert message.stream(b"a") == [b"A"]
         assert message.stream is not second
         with pytest.raises(InspectorFailed):

@@ -1,0 +1,77 @@
+"""Whether leaves can be had: the issuer asked from time to time, and how it answered when leaves were wanted.
+
+An issuer that nobody asks anything could be dead for hours unnoticed, and a CA expire, before the first client hears
+of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from issuer.client import IssuerUnavailable
+from issuer.protocol import Code
+
+CHECK_SECONDS = 2.0
+UNREACHABLE = frozenset({"timeout", "refused_peer", "protocol"})
+"""Codes of the client's own: there was no answer of the issuer's."""
+NO_FAULT = frozenset({Code.INVALID_HOST.value, Code.RATE_LIMITED.value, "closed"})
+"""Codes that say nothing about whether the next leaf can be had."""
+REMEMBERED_SECONDS = 60.0
+"""A leaf that could not be had counts for so long, unless another could meanwhile."""
+
+
+class Issuer(Protocol):
+    """What is asked; issuer.client.IssuerClient is one."""
+
+    async def check(self, tenant: str) -> int: ...
+
+
+class IssuerWatch:
+    """``monotonic`` tells seconds."""
+
+    def __init__(self, issuer: Issuer, tenants: Callable[[], Iterable[str]], monotonic: Callable[[], float]) -> None:
+        self._issuer = issuer
+        self._tenants = tenants
+        self._monotonic = monotonic
+        self.unreachable: str | None = None
+        """Why the issuer gave no answer, while it gives none."""
+        self.tenants: dict[str, str] = {}
+        """Why no leaf can be made for a tenant, while that is so."""
+        self._failed: tuple[float, str] | None = None
+
+    async def follow(self) -> None:
+        """Ask again and again, until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(CHECK_SECONDS)
+
+    async def look(self) -> None:
+        """Ask once for each tenant."""
+        found: dict[str, str] = {}
+        for tenant in tuple(self._tenants()):
+            try:
+                await self._issuer.check(tenant)
+            except IssuerUnavailable as error:
+                if error.code in UNREACHABLE:
+                    self.unreachable = str(error)
+                    return
+                if error.code not in NO_FAULT:
+                    found[tenant] = str(error)
+        self.unreachable = None
+        self.tenants = found
+
+    def heard(self, error: IssuerUnavailable | None) -> None:
+        """A leaf was had, or not."""
+        if error is None:
+            self._failed = None
+        elif error.code not in NO_FAULT:
+            self._failed = (self._monotonic(), str(error))
+
+    @property
+    def failed(self) -> str | None:
+        """Why the last leaf that was wanted could not be had, where that is not long ago."""
+        if self._failed is None or self._monotonic() - self._failed[0] > REMEMBERED_SECONDS:
+            return None
+        return self._failed[1]

@@ -1,0 +1,58 @@
+"""Asking workers how they are: the other side of :mod:`proxy.status`, for the monitor and for ``sallyport top``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from issuer.sockets import connect_unix, is_ours, peer_uid
+from proxy.control import STATUS_SOCKETS
+
+LARGEST_ANSWER = 8 << 20
+ANSWER_SECONDS = 2.0
+
+type Answer = dict[str, Any]
+
+
+class StatusError(Exception):
+    """A worker gave no answer; one line that says why."""
+
+
+async def ask(path: Path, question: Answer) -> Answer:
+    """Ask one worker. Raises StatusError."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            with connect_unix(path) as connection:
+                if not is_ours(peer_uid(connection)):
+                    raise StatusError(f"{path} belongs to another user")
+                await loop.sock_sendall(connection, json.dumps(question).encode() + b"\n")
+                said = bytearray()
+                while piece := await loop.sock_recv(connection, 1 << 16):
+                    said += piece
+                    if len(said) > LARGEST_ANSWER:
+                        raise StatusError(f"{path}: the answer has more than {LARGEST_ANSWER} bytes")
+    except TimeoutError:
+        raise StatusError(f"{path}: no answer within {ANSWER_SECONDS:g} s") from None
+    except OSError as error:
+        raise StatusError(f"{path}: {error.strerror or error}") from None
+    try:
+        answer = json.loads(said)
+    except (ValueError, RecursionError):
+        raise StatusError(f"{path}: the answer is no JSON") from None
+    if not isinstance(answer, dict) or "error" in answer:
+        raise StatusError(f"{path}: the question was not understood; is the daemon of another version?")
+    return answer
+
+
+async def ask_all(state_dir: Path, question: Answer) -> list[Answer]:
+    """The answers of all workers of an installation that answer, in the order of their numbers."""
+    paths = sorted((state_dir / "run").glob(STATUS_SOCKETS))
+    answers = await asyncio.gather(*(ask(path, question) for path in paths), return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, StatusError):
+            raise answer
+    found = [answer for answer in answers if isinstance(answer, dict)]
+    return sorted(found, key=lambda answer: (answer.get("number", 0), answer.get("pid", 0)))

@@ -1,0 +1,53 @@
+"""What is remembered of how the issuer answered."""
+
+from __future__ import annotations
+
+import asyncio
+
+from issuer.client import IssuerUnavailable
+from proxy.issuer_watch import REMEMBERED_SECONDS, IssuerWatch
+
+
+class Issuer:
+    """Answers with what it is told to."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, IssuerUnavailable] = {}
+
+    async def check(self, tenant: str) -> int:
+        if tenant in self.answers:
+            raise self.answers[tenant]
+        return 1
+
+
+def test_an_issuer_that_answers_again_is_reachable_again() -> None:
+    issuer = Issuer()
+    watch = IssuerWatch(issuer, lambda: ("a", "b"), lambda: 0.0)
+    issuer.answers = {"a": IssuerUnavailable("timeout", "no answer within 5 s")}
+    asyncio.run(watch.look())
+    assert watch.unreachable == "no answer within 5 s"
+    issuer.answers = {"b": IssuerUnavailable("ca_expired", "the signing CA expired")}
+    asyncio.run(watch.look())
+    assert (watch.unreachable, watch.tenants) == (None, {"b": "the signing CA expired"})
+    issuer.answers = {}
+    asyncio.run(watch.look())
+    assert (watch.unreachable, watch.tenants) == (None, {})
+
+
+def test_a_leaf_that_could_not_be_had_counts_until_another_could_or_a_minute_is_over() -> None:
+    now = 0.0
+    watch = IssuerWatch(Issuer(), tuple, lambda: now)
+    watch.heard(IssuerUnavailable("store_unavailable", "the disk is full"))
+    assert watch.failed == "the disk is full"
+    watch.heard(None)
+    assert watch.failed is None
+    watch.heard(IssuerUnavailable("store_unavailable", "the disk is full"))
+    now = REMEMBERED_SECONDS + 1
+    assert watch.failed is None
+
+
+def test_what_a_client_asked_wrongly_says_nothing_of_the_issuer() -> None:
+    watch = IssuerWatch(Issuer(), tuple, lambda: 0.0)
+    for code in ("invalid_host", "rate_limited", "closed"):
+        watch.heard(IssuerUnavailable(code, "no"))
+    assert watch.failed is None

@@ -1,0 +1,129 @@
+"""What becomes of the working sets while the store cannot be read, on a clock that the test sets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings
+from control import error_settings
+from control.installation import Installation
+from proxy.log import Log
+from proxy.snapshot import Snapshots
+from store.engine import DATABASE_FILE, Store
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+PATIENCE = 3600.0
+
+
+class Clocks:
+    """A wall clock that is set, and one that only goes on."""
+
+    def __init__(self) -> None:
+        self.wall = NOW + timedelta(minutes=1)
+        self.since_boot = 500.0
+
+
+@pytest.fixture
+def clocks() -> Clocks:
+    return Clocks()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / DATABASE_FILE
+
+
+@pytest.fixture
+def settings(tmp_path: Path, path: Path) -> Settings:
+    made = Settings(state_dir=tmp_path / "state")
+    Installation.open(made, NOW).close()
+    return made
+
+
+@pytest.fixture
+def snapshots(settings: Settings, path: Path, clocks: Clocks, tmp_path: Path) -> Iterator[Snapshots]:
+    with (tmp_path / "log").open("wb") as log, Store.open(path, create=False) as store:
+        made = Snapshots(
+            store, (), ["default"], Log(log.fileno(), "info", "test", lambda: 0.0), lambda: clocks.wall, PATIENCE,
+            lambda: clocks.since_boot,
+        )  # fmt: skip
+        made.load()
+        yield made
+
+
+def look(snapshots: Snapshots) -> None:
+    asyncio.run(snapshots.look())
+
+
+def test_a_file_that_is_gone_is_noticed_although_it_could_still_be_read_and_so_is_its_coming_back(
+    snapshots: Snapshots, path: Path, tmp_path: Path
+) -> None:
+    before = snapshots.current
+    path.rename(tmp_path / "elsewhere")
+    look(snapshots)
+    assert snapshots.problem == f"{path}: No such file or directory; put the file back, or restore a backup"
+    assert snapshots.current is before
+    (tmp_path / "elsewhere").rename(path)
+    look(snapshots)
+    assert snapshots.problem is None
+    log = (tmp_path / "log").read_text()
+    assert log.count("store cannot be read") == 1
+    assert log.count("store can be read again") == 1
+
+
+def test_another_file_in_its_place_is_not_taken_for_it(snapshots: Snapshots, path: Path, tmp_path: Path) -> None:
+    shutil.copy(path, tmp_path / "copy")
+    os.replace(tmp_path / "copy", path)  # what a careless restore does
+    look(snapshots)
+    assert snapshots.problem == f"{path}: another file has taken its place; restart the daemon to use it"
+
+
+def test_working_sets_are_used_for_the_set_time_and_no_longer(
+    snapshots: Snapshots, path: Path, clocks: Clocks, tmp_path: Path
+) -> None:
+    path.rename(tmp_path / "elsewhere")
+    clocks.since_boot += PATIENCE - 1
+    look(snapshots)
+    assert not snapshots.outdated
+    clocks.since_boot += 2
+    look(snapshots)
+    assert snapshots.outdated
+    (tmp_path / "elsewhere").rename(path)
+    look(snapshots)
+    assert not snapshots.outdated
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=-3650), timedelta(days=3650)])
+def test_a_wall_clock_that_jumps_neither_ends_that_time_nor_makes_it_longer(
+    snapshots: Snapshots, path: Path, clocks: Clocks, tmp_path: Path, jump: timedelta
+) -> None:
+    path.rename(tmp_path / "elsewhere")
+    clocks.wall += jump
+    clocks.since_boot += PATIENCE / 2
+    look(snapshots)
+    assert snapshots.age == PATIENCE / 2
+    assert not snapshots.outdated
+    clocks.since_boot += PATIENCE
+    assert snapshots.outdated
+
+
+def test_the_time_from_a_change_to_its_taking_effect_is_told_and_is_never_negative(
+    snapshots: Snapshots, settings: Settings, clocks: Clocks
+) -> None:
+    told: list[float] = []
+    snapshots.replaced = told.append
+    for defect, made, acted in (("expired", 10, 12), ("self_signed", 30, 20)):
+        with Installation.open(settings, NOW) as installation:
+            error_settings.set_action(installation, "default", defect, "allow", NOW + timedelta(seconds=made))
+        clocks.wall = NOW + timedelta(seconds=acted)
+        look(snapshots)
+    assert told == [2.0, 0.0]
+    look(snapshots)
+    assert len(told) == 2
