@@ -23,13 +23,17 @@ from config.settings import Listener, Settings, parse_bind
 from issuer.sockets import bind_unix
 from proxy.admission import check_resolver_hosts
 from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY, RELOAD
+from proxy.ledger import Ledger
 from proxy.log import ERROR, INFO, WARNING, Log, open_log_file
+from proxy.seats import columns, worker_count
 
 START_SECONDS = 30.0
 STEADY_SECONDS = 1.0
 """A child that was ready for longer is restarted at once. One that was not may be so once; then it waits, longer each
 time: whatever ends it would end it again."""
 FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0
+ROWS_PER_WORKER = 4
+"""In the ledger of connections: a worker that drains keeps its row while its successor has another."""
 
 
 class StartError(Exception):
@@ -47,6 +51,8 @@ class Child:
     control: socket.socket | None = None
     started: float = 0.0
     wait: float = 0.0
+    row: int | None = None
+    """A worker's, in the ledger of connections, while it lives."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -87,23 +93,33 @@ class Supervisor:
             Child("issuer", [*python, "issuer", "--listen-fd", str(issuing.fileno())], [issuing.fileno()])
         )
         listen = [f"--listen={index}:{s.fileno()}" for index, (_, s) in enumerate(self.sockets)]
-        fds = [s.fileno() for _, s in self.sockets]
-        for number in range(self.settings.workers or os.cpu_count() or 1):
-            command = [*python, "proxy.worker", f"--number={number + 1}", *listen]
+        count = worker_count(self.settings.workers)
+        self.ledger = Ledger.create(count * ROWS_PER_WORKER, columns(self.settings.listeners))
+        fds = [self.ledger.fd, *(s.fileno() for _, s in self.sockets)]
+        for number in range(count):
+            command = [*python, "proxy.worker", f"--number={number + 1}", f"--ledger={self.ledger.fd}", *listen]
             self.children.append(Child(f"worker {number + 1}", command, fds))
 
     def spawn(self, child: Child) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        """Start a child; it executes Python afresh in a session of its own, so that signals to our group are ours."""
+        """Start a child; it executes Python afresh in a session of its own, so that signals to our group are ours.
+
+        Raises OSError.
+        """
+        row = []
+        if child.name != "issuer":
+            child.row = self.ledger.take()
+            row = [f"--row={child.row}"]
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         option = "--control-fd" if child.name == "issuer" else "--control"
         try:
             process = subprocess.Popen(
-                [*child.command, option, str(theirs.fileno())],
+                [*child.command, *row, option, str(theirs.fileno())],
                 stdin=subprocess.PIPE, pass_fds=[*child.fds, theirs.fileno()], start_new_session=True,
             )  # fmt: skip
         except OSError:
             ours.close()
+            self.gone(child)
             raise
         finally:
             theirs.close()
@@ -117,6 +133,12 @@ class Supervisor:
         with contextlib.suppress(BrokenPipeError):
             pipe.close()
         return process, ours
+
+    def gone(self, child: Child) -> None:
+        """A child has ended: what it counted as open is closed."""
+        if child.row is not None:
+            self.ledger.free(child.row)
+            child.row = None
 
     async def keep(self, child: Child) -> None:
         """Keep a child alive until stopping."""
@@ -152,7 +174,9 @@ class Supervisor:
             self.log.event(ERROR, "process killed", process=child.name, reason=f"not ready within {START_SECONDS:g} s")
             process.kill()
         try:
-            return await exited(process)
+            status = await exited(process)
+            self.gone(child)
+            return status
         finally:
             control.close()
 

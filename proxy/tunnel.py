@@ -24,7 +24,7 @@ from proxy.lanes.fast import FastLane
 from proxy.lanes.splice import TLS_HANDSHAKE, SpliceLane
 from proxy.leaves import DAY, Shown
 from proxy.log import WARNING
-from proxy.session import Session, State
+from proxy.session import Session, State, Unhurried
 from proxy.tls_leg import LegError, TlsLeg
 from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, dial
 
@@ -36,7 +36,7 @@ HTTP_OR_NONE = (b"", *HTTP_PROTOCOLS)
 BAD_DATES = frozenset({Defect.EXPIRED, Defect.NOT_YET_VALID, Defect.MALFORMED})
 
 
-class Tunnel:
+class Tunnel(Unhurried):
     """The phase between the CONNECT and the lane; owner of the server leg until the lane takes it over."""
 
     __slots__ = (

@@ -21,6 +21,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,19 +32,23 @@ from config.common_store import StoreFileError, read_common_store
 from config.settings import Listener, Settings
 from issuer.client import IssuerClient
 from proxy.admission import Egress, Resolver
-from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, READY, RELOAD
+from proxy.control import DRAIN, ISSUER_SOCKET, READY, RELOAD
+from proxy.entrance import Entrance
 from proxy.leaves import Leaves
-from proxy.listeners.explicit import Explicit
+from proxy.ledger import Ledger
 from proxy.log import ERROR, INFO, WARNING, Log, open_log_file
-from proxy.session import Session
+from proxy.overload import Overload, available, share_of
+from proxy.rounds import Rounds
+from proxy.seats import Seats, columns, own_descriptors, worker_count
 from proxy.snapshot import Snapshot, Snapshots
+from proxy.stalls import Stalls
 from proxy.upstream import Judge
 from store.engine import DATABASE_FILE, Store, StoreError
 
 if TYPE_CHECKING:
     from proxy.lanes.inspection.inspectors import Inspectors
+    from proxy.session import Session
 
-SWEEP_SECONDS = 1.0
 DRAIN_SECONDS = 0.1
 """How often, while draining, sessions are asked whether they rest by now."""
 GONE = frozenset({errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EBADF})
@@ -54,7 +59,9 @@ EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 class Worker:
     """What the sessions of one process share."""
 
-    def __init__(self, settings: Settings, sockets: list[tuple[Listener, socket.socket]], log: Log) -> None:
+    def __init__(
+        self, settings: Settings, sockets: list[tuple[Listener, socket.socket]], log: Log, seats: Seats
+    ) -> None:
         self.settings = settings
         self.limits = settings.limits
         self.sockets = sockets
@@ -62,6 +69,12 @@ class Worker:
         self.loop = asyncio.get_running_loop()
         self.wall = time.time
         self.sessions: set[Session] = set()
+        self.refused_counts: Counter[str] = Counter()
+        """Connections and leaves that were refused because of a limit, by the limit's name."""
+        memory = self.limits.memory or share_of(available(), worker_count(settings.workers))
+        self.overload = Overload(memory, self.limits.loop_lag)
+        self.stalls = Stalls(self.limits.write_timeout, self.limits.write_rate)
+        self.entrance = Entrance(self, seats)
         self.judging = ThreadPoolExecutor(1, thread_name_prefix="judge")
         """One at a time: costly chains must not keep anything else from a thread, the change feed least of all."""
         self.judge = Judge(self.clock, self.judging)
@@ -76,7 +89,6 @@ class Worker:
         self.snapshots.changed = self._changed
         self.inspectors = _inspectors(settings, log)
         self.leaf_owner: dict[str, int | None] = {}
-        self.servers: list[asyncio.Server] = []
         self.draining = asyncio.Event()
         self.faults = 0
         self.complained = 0.0
@@ -90,12 +102,7 @@ class Worker:
         self.snapshots.load()
         if self.inspectors is not None:
             self.inspectors.start()
-        for listener, listening in self.sockets:
-
-            def session(name: str = listener.name, tenant: str = listener.tenant) -> Session:
-                return Session(self, name, tenant, Explicit)
-
-            self.servers.append(await self.loop.create_server(session, sock=listening, backlog=BACKLOG))
+        self.entrance.open(self.sockets)
 
     async def run(self, control: socket.socket) -> None:
         """Serve until told to drain, then until the last session has ended or the drain time is over."""
@@ -103,11 +110,10 @@ class Worker:
         following = self.loop.create_task(self.snapshots.follow())
         following.add_done_callback(self._follower_ended)
         commands = self.loop.create_task(self._commands(control))
-        self.loop.call_later(SWEEP_SECONDS, self._sweep)
+        Rounds(self).start()
         await self.loop.sock_sendall(control, READY)
         await self.draining.wait()
-        for server in self.servers:
-            server.close()
+        self.entrance.close()
         end = self.loop.time() + self.limits.drain_timeout
         while self.sessions and self.loop.time() < end:
             for session in tuple(self.sessions):
@@ -115,6 +121,7 @@ class Worker:
             await asyncio.sleep(DRAIN_SECONDS)
         for session in tuple(self.sessions):
             session.close("the proxy is stopping")
+        self.entrance.end()
         await asyncio.sleep(0)
         if self.inspectors is not None:
             await self.inspectors.stop()
@@ -163,11 +170,9 @@ class Worker:
                 if session.snapshot is not None and session.snapshot.tenant == tenant:
                     session.abort("the tenant is gone")
 
-    def _sweep(self) -> None:
-        self.loop.call_later(SWEEP_SECONDS, self._sweep)
-        now = self.loop.time()
-        for session in [session for session in self.sessions if session.expired(now)]:
-            session.time_out()
+    def refuse_counted(self, reason: str) -> None:
+        """Count what a limit has refused."""
+        self.refused_counts[reason] += 1
 
     def exhausted(self, error: OSError) -> None:
         """The machine gives no more of something; said once a second at most."""
@@ -213,10 +218,16 @@ def _loop_fault(worker: Worker, context: dict[str, object]) -> None:
 
 
 async def serve(
-    settings: Settings, sockets: list[tuple[Listener, socket.socket]], control: socket.socket, log: Log
+    settings: Settings,
+    sockets: list[tuple[Listener, socket.socket]],
+    control: socket.socket,
+    log: Log,
+    ledger: Ledger,
+    row: int,
 ) -> None:
-    """Run a worker to its end."""
-    worker = Worker(settings, sockets, log)
+    """Run a worker to its end; its connections count in a row of the ledger."""
+    seats = Seats(ledger, row, settings.limits, worker_count(settings.workers), own_descriptors())
+    worker = Worker(settings, sockets, log, seats)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: _loop_fault(worker, context))
     loop.add_signal_handler(signal.SIGTERM, worker.draining.set)
@@ -237,6 +248,8 @@ def main() -> int:
     parser.add_argument("--listen", action="append", default=[], metavar="INDEX:FD")
     parser.add_argument("--control", type=int, required=True, metavar="FD")
     parser.add_argument("--number", type=int, default=0)
+    parser.add_argument("--ledger", type=int, required=True, metavar="FD")
+    parser.add_argument("--row", type=int, required=True)
     arguments = parser.parse_args()
     # Odd certificates of strangers make cryptography warn on standard error, which is the log; certs looks at what
     # the warnings are about by itself.
@@ -255,7 +268,8 @@ def main() -> int:
     log = Log(open_log_file(settings.log.file), settings.log.level, f"worker {arguments.number}", time.time)
     with socket.socket(fileno=arguments.control) as control:
         try:
-            asyncio.run(serve(settings, sockets, control, log))
+            ledger = Ledger(arguments.ledger, columns(settings.listeners))
+            asyncio.run(serve(settings, sockets, control, log, ledger, arguments.row))
         except (StoreError, StoreFileError, OSError, ValueError) as error:
             log.event(ERROR, "worker cannot start", reason=str(error))
             return 2
