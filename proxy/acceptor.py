@@ -11,6 +11,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from typing import Any
 
 AT_ONCE = 16
 """Connections that are accepted in one turn of the loop. Fewer cost a call of epoll_wait more for each; with so many, a
@@ -23,8 +24,8 @@ LOST = frozenset({
 })  # fmt: skip
 """What is wrong with the one connection that was to be accepted (accept(2)); the next may be well."""
 
-Arrived = Callable[[socket.socket, str], None]
-"""Takes a connection and the address of its client."""
+Arrived = Callable[[socket.socket, tuple[Any, ...]], None]
+"""Takes a connection and the address of its client, as sockets have it: host, port, and for IPv6 two more."""
 
 
 class Acceptor:
@@ -88,5 +89,5 @@ class Acceptor:
                 # The machine or its limits give no more: connections wait in the queue meanwhile.
                 self._exhausted(error)
                 return self._pause()
-            arrived(connection, address[0])
+            arrived(connection, address)
         return None

@@ -6,20 +6,17 @@ the connection is one too many. Each refusal is counted, and the log has one lin
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import socket
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from config.settings import Listener
 from proxy import refusals
 from proxy.acceptor import Acceptor
 from proxy.block import answer_bytes
 from proxy.listeners.explicit import Explicit
-from proxy.log import WARNING
 from proxy.seats import Seat, Seats
-from proxy.seldom import Seldom
 from proxy.session import Session
 from proxy.turned_away import TurnedAway
 
@@ -36,10 +33,8 @@ class Entrance:
     def __init__(self, worker: Worker, seats: Seats) -> None:
         self.worker = worker
         self.seats = seats
-        self.seldom = Seldom(self._say)
         self.turned_away = TurnedAway(worker.loop)
         self._acceptors: list[Acceptor] = []
-        self._arriving: set[asyncio.Task[object]] = set()
         self._answers: dict[str, bytes] = {}
 
     def open(self, sockets: list[tuple[Listener, socket.socket]]) -> None:
@@ -56,43 +51,34 @@ class Entrance:
             acceptor.close()
 
     def end(self) -> None:
-        """The worker ends: let go of those who linger, and say what was not said yet."""
+        """The worker ends: let go of those who linger."""
         self.close()
         self.turned_away.close()
-        self.seldom.flush(float("inf"))
 
     def _full(self) -> bool:
         return self.seats.full
 
-    def _arrived(self, listener: Listener, connection: socket.socket, address: str) -> None:
-        worker = self.worker
+    def _arrived(self, listener: Listener, connection: socket.socket, peer: tuple[Any, ...]) -> None:
+        worker, address = self.worker, str(peer[0])
         if (why := worker.overload.shedding) is not None:
-            return self._refuse(listener, connection, address, why)
+            self._refuse(listener, connection, address, why)
+            return
         seat = self.seats.take(listener, address)
         if isinstance(seat, str):
-            return self._refuse(listener, connection, address, seat)
+            self._refuse(listener, connection, address, seat)
+            return
         try:
             session = Session(worker, listener.name, listener.tenant, Explicit, seat)
-        except BaseException:
+            connection.setblocking(False)
+            # What asyncio's own server calls. connect_accepted_socket would cost a task and three coroutines for each
+            # connection, a quarter more in all, to wait for what needs no waiting.
+            make = worker.loop._make_socket_transport  # type: ignore[attr-defined] # of every selector loop
+            make(connection, session, extra={"peername": peer})
+        except BaseException as error:
             self.left(seat)
             connection.close()
-            raise
-        # Eager: the transport is made in this turn of the loop.
-        accepted = worker.loop.connect_accepted_socket(lambda: session, connection)
-        task: asyncio.Task[object] = asyncio.Task(accepted, loop=worker.loop, eager_start=True)
-        self._arriving.add(task)
-        task.add_done_callback(partial(self._made, session, connection))
-        return None
-
-    def _made(self, session: Session, connection: socket.socket, task: asyncio.Task[object]) -> None:
-        self._arriving.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        # The client is gone again, or a fault of ours: then the transport was never made, and nobody else tells.
-        self.left(session.seat)
-        connection.close()
-        if not isinstance(error, OSError):
-            self.worker.fault(session.id, error)
+            if not isinstance(error, OSError):  # the client is gone again
+                raise
 
     def left(self, seat: Seat) -> None:
         """A connection is closed: there is room for another."""
@@ -110,12 +96,7 @@ class Entrance:
         if answer is None:
             answer = self._answers[which] = answer_bytes(refusals.too_many(which, _NO_ID), None)
         self.turned_away.tell(connection, answer.replace(_NO_ID.encode(), id.encode()))
-        worker.refuse_counted(which)
-        self.seldom.happened(
-            which, worker.loop.time(), id=id, tenant=listener.tenant, listener=listener.name, client=address
-        )
-
-    def _say(self, which: str, count: int, fields: dict[str, object]) -> None:
-        self.worker.log.event(
-            WARNING, "refused", **fields, status=503, error="connection_limit_reached", details=which, count=count
-        )
+        worker.refuse_counted(
+            which, id=id, tenant=listener.tenant, client=address, listener=listener.name, status=503,
+            error="connection_limit_reached",
+        )  # fmt: skip

@@ -73,7 +73,7 @@ class Rounds:
         overload = worker.overload
         overload.uses(self._measure())
         worker.stalls.check(now)
-        worker.entrance.seldom.flush(now)
+        worker.seldom.flush(now)
         if overload.tight:
             self._make_room(now)
         if overload.shedding != self._shed:

@@ -264,7 +264,13 @@ class Tunnel(Unhurried):
                 self._show(outcome)
             elif isinstance(outcome, IssuerUnavailable):
                 # Without a leaf there is no TLS to tell the client in.
-                session.log(WARNING, "no leaf", host=self.host.text, reason=str(outcome))
+                if outcome.code == "rate_limited":
+                    session.worker.refuse_counted(
+                        "leaves_per_second", id=session.id, tenant=session.tenant.tenant, client=session.peer,
+                        host=self.host.text, explanation=str(outcome),
+                    )  # fmt: skip
+                else:
+                    session.log(WARNING, "no leaf", host=self.host.text, reason=str(outcome))
                 self._alert(ALERT_INTERNAL_ERROR, f"no leaf: {outcome}")
             else:
                 session.broken(outcome)

@@ -40,6 +40,7 @@ from proxy.log import ERROR, INFO, WARNING, Log, open_log_file
 from proxy.overload import Overload, available, share_of
 from proxy.rounds import Rounds
 from proxy.seats import Seats, columns, own_descriptors, worker_count
+from proxy.seldom import Seldom
 from proxy.snapshot import Snapshot, Snapshots
 from proxy.stalls import Stalls
 from proxy.upstream import Judge
@@ -71,6 +72,9 @@ class Worker:
         self.sessions: set[Session] = set()
         self.refused_counts: Counter[str] = Counter()
         """Connections and leaves that were refused because of a limit, by the limit's name."""
+        self.seldom = Seldom(
+            lambda what, count, fields: log.event(WARNING, "refused", **fields, details=what, count=count)
+        )
         memory = self.limits.memory or share_of(available(), worker_count(settings.workers))
         self.overload = Overload(memory, self.limits.loop_lag)
         self.stalls = Stalls(self.limits.write_timeout, self.limits.write_rate)
@@ -122,6 +126,7 @@ class Worker:
         for session in tuple(self.sessions):
             session.close("the proxy is stopping")
         self.entrance.end()
+        self.seldom.flush(float("inf"))
         await asyncio.sleep(0)
         if self.inspectors is not None:
             await self.inspectors.stop()
@@ -170,9 +175,10 @@ class Worker:
                 if session.snapshot is not None and session.snapshot.tenant == tenant:
                     session.abort("the tenant is gone")
 
-    def refuse_counted(self, reason: str) -> None:
-        """Count what a limit has refused."""
+    def refuse_counted(self, reason: str, **fields: object) -> None:
+        """Count what a limit has refused, and say so once a second at most: ``fields`` tell of the last one."""
         self.refused_counts[reason] += 1
+        self.seldom.happened(reason, self.loop.time(), **fields)
 
     def exhausted(self, error: OSError) -> None:
         """The machine gives no more of something; said once a second at most."""
