@@ -186,11 +186,8 @@ def test_without_a_limit_descriptors_are_and_what_is_open_goes_on(tmp_path: Path
 
 
 def test_a_worker_that_has_no_memory_left_says_so(tmp_path: Path, server: int) -> None:
-    script = tmp_path / "inspector.py"
-    script.write_text("def request(flow): ...\n")
-    # What inspectors need is more than that, with no connection at all.
-    extra = {"limits": {"memory": 64 << 20}, "inspection": {"addons": [str(script)]}}
-    with Daemon(tmp_path, extra=extra) as daemon:
+    # A worker takes more than that with no connection at all.
+    with Daemon(tmp_path, extra={"limits": {"memory": 64 << 20}}) as daemon:
         assert [entry for entry in daemon.wait_log("limits") if "leaves no room" in entry.get("reason", "")]
         clients = Clients(daemon, server)
         assert details(wait_for("memory to be measured", lambda: clients.refused("explicit"))) == "memory"
