@@ -11,6 +11,8 @@ from pathlib import Path
 
 LAGS = 3
 """So many measurements in a row begin or end the shedding: one long turn of the loop is no overload."""
+LATE_SECONDS = 3.0
+"""For so long it has to be late before it sheds: hundreds of clients that come at once are served, only later."""
 CALM = 0.5
 """Of the limit of lag: below it the worker has caught up."""
 RELIEVED = 0.9
@@ -28,7 +30,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Overload:
     """The state of a worker. ``memory``: bytes at which it is full; ``lag``: seconds that its loop may be late."""
 
-    __slots__ = ("_beyond", "_full", "_late", "_within", "lag", "memory", "used")
+    __slots__ = ("_beyond", "_full", "_late", "_since", "_within", "lag", "memory", "used")
 
     def __init__(self, memory: int, lag: float) -> None:
         self.memory = memory
@@ -38,6 +40,7 @@ class Overload:
         self._full = False
         self._late = False
         self._beyond = 0
+        self._since = 0.0
         self._within = 0
 
     @property
@@ -52,15 +55,17 @@ class Overload:
         """Connections that rest are to make room."""
         return self.used >= self.memory * TIGHT
 
-    def late(self, seconds: float) -> None:
-        """The loop came to its timer so much later than it should have."""
+    def late(self, seconds: float, now: float) -> None:
+        """The loop came to its timer ``now``, so many seconds later than it should have."""
         if seconds > self.lag:
+            if not self._beyond:
+                self._since = now - seconds
             self._beyond, self._within = self._beyond + 1, 0
         elif seconds < self.lag * CALM:
             self._beyond, self._within = 0, self._within + 1
         else:
             self._beyond = self._within = 0
-        if self._beyond >= LAGS:
+        if self._beyond >= LAGS and now - self._since >= LATE_SECONDS:
             self._late = True
         elif self._within >= LAGS:
             self._late = False

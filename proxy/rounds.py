@@ -59,7 +59,7 @@ class Rounds:
     def _tick(self) -> None:
         worker = self.worker
         now = worker.loop.time()
-        worker.overload.late(now - self._due)
+        worker.overload.late(now - self._due, now)
         self._again(now)
         if self._part == 0:
             self._second(now)

@@ -11,23 +11,39 @@ from proxy.overload import LEAST, Overload, available, resident, share_of
 GIB = 1 << 30
 
 
-def test_one_late_turn_is_no_overload_and_three_are() -> None:
+def test_late_turns_are_no_overload_until_they_go_on_for_three_seconds() -> None:
     overload = Overload(GIB, 0.25)
-    for seconds in (5.0, 0.0, 0.3, 0.3, 0.2, 0.3, 0.3):
-        overload.late(seconds)
+    for seconds, now in (
+        (5.0, 5.0),
+        (0.0, 5.1),
+        (0.3, 6.0),
+        (0.3, 7.0),
+        (0.2, 8.0),
+        (0.3, 8.4),
+        (0.3, 10.0),
+        (0.3, 11.0),
+    ):
+        overload.late(seconds, now)
         assert overload.shedding is None
-    overload.late(0.3)
+    overload.late(0.3, 11.2)
     assert overload.shedding == "overload"
+
+
+def test_two_turns_are_too_few_however_long_they_take() -> None:
+    overload = Overload(GIB, 0.25)
+    overload.late(4.0, 4.0)
+    overload.late(4.0, 8.0)
+    assert overload.shedding is None
 
 
 def test_it_ends_when_the_loop_has_caught_up_for_three_turns() -> None:
     overload = Overload(GIB, 0.25)
-    for _ in range(3):
-        overload.late(0.3)
+    for now in (1.5, 3.0, 4.5):
+        overload.late(1.4, now)
     for seconds in (0.2, 0.2, 0.2, 0.2, 0.01, 0.01, 0.2, 0.01, 0.01):
-        overload.late(seconds)
+        overload.late(seconds, 5.0)
         assert overload.shedding == "overload"
-    overload.late(0.01)
+    overload.late(0.01, 5.0)
     assert overload.shedding is None
 
 
