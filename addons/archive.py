@@ -9,9 +9,11 @@ A flow that cannot be kept makes the hook raise: whether it passes all the same 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -104,9 +106,9 @@ class Archive:
         """Keep a flow that broke off."""
         self._keep(flow)
 
-    def done(self) -> None:
-        """Write what waits, and end the file."""
-        self._close()
+    def done(self) -> Awaitable[None] | None:
+        """Write what waits, and end the file. What to await where there is an event loop, which is not held up."""
+        return self._close()
 
     def _wanted(self, flow: http.HTTPFlow) -> bool:
         return self._filter is None or bool(flowfilter.match(self._filter, flow))
@@ -120,10 +122,23 @@ class Archive:
         if self._wanted(flow):
             self._needed().put(record_of(flow, self._body_limit))
 
-    def _close(self) -> None:
+    def _close(self) -> Awaitable[None] | None:
         writer, self._writer = self._writer, None
-        if writer is not None and (left := writer.close(CLOSE_TIMEOUT)):
-            _logger.error("archive: %d flows were not written: %s", left, writer.failure or "there was no time left")
+        if writer is None:
+            return None
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            _finish(writer)
+            return None
+        writer.end()
+        # Not a coroutine: who calls hooks without awaiting them (mitmproxy, for some) has it done all the same.
+        return loop.run_in_executor(None, _finish, writer)
+
+
+def _finish(writer: ArchiveWriter) -> None:
+    if left := writer.close(CLOSE_TIMEOUT):
+        _logger.error("archive: %d flows were not written: %s", left, writer.failure or "there was no time left")
 
 
 def _now() -> datetime:

@@ -60,11 +60,15 @@ class ArchiveWriter:
             self._changed.wait_for(lambda: not self._waiting or self._failure is not None, timeout)
             return len(self._waiting)
 
-    def close(self, timeout: float) -> int:
-        """Write what waits, end the file, stop; in at most ``timeout`` seconds. Returns how many were not written."""
+    def end(self) -> None:
+        """Take nothing more. What waits is written, the file ended, and the thread stops; nobody is kept waiting."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+
+    def close(self, timeout: float) -> int:
+        """As :meth:`end`, and wait for it, at most ``timeout`` seconds. Returns how many were not written."""
+        self.end()
         if self._thread is not None:
             self._thread.join(timeout)
         return len(self._waiting)

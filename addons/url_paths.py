@@ -2,19 +2,24 @@
 
 The first form is RFC 3986's (6.2.2): escapes of unreserved characters are decoded, other escapes are in upper case, dot
 segments are gone. Many servers go further: they decode every escape, take a backslash for a slash and several slashes
-for one, before they remove dot segments. What they would serve is the second form. A pattern that fits either, fits.
+for one, before they remove dot segments. What they would serve is the second form. Others (Tomcat, Jetty, Spring) cut
+``;parameters`` from each segment first, before or after they decode; what is written in C may end at a NUL; and a dot
+segment at the end may stand for the folder's own name, without a slash. A pattern that fits any form, fits.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 _KEPT = "/:@!$&'()*+,;="  # pchar and the slash (RFC 3986 3.3), less what quote always keeps
-_PLAIN = re.compile(rb"/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|(?<!/)/)*")
+_PLAIN = re.compile(rb"/(?:[A-Za-z0-9._~!$&'()*+,=:@-]|(?<!/)/)*")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})|%|[^A-Za-z0-9._~/:@!$&'()*+,;=?\[\]-]")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _SLASHES = re.compile(r"/{2,}")
+_PARAMETERS = re.compile(rb";[^/]*")
+_DOTS_AT_END = re.compile(r"/\.{1,2}$")
 
 
 def forms(target: bytes) -> tuple[str, ...]:
@@ -26,7 +31,27 @@ def forms(target: bytes) -> tuple[str, ...]:
         return (path.decode("ascii"),)
     # No client should send a fragment. Some servers cut it off, others take it for a part of the path.
     paths = (path, path.partition(b"#")[0]) if b"#" in path else (path,)
-    return tuple(dict.fromkeys(form(one) for one in paths for form in (_strict, _lenient)))
+    return tuple(dict.fromkeys(form for one in paths for form in _readings(one)))
+
+
+def _readings(path: bytes) -> Iterator[str]:
+    yield _strict(path)
+    yield from _ends(_decoded(path))
+    if b";" in path:
+        yield from _ends(_decoded(_PARAMETERS.sub(b"", path)))
+    decoded = unquote_to_bytes(path).replace(b"\\", b"/")
+    shorter = _PARAMETERS.sub(b"", decoded.partition(b"\0")[0])
+    if shorter != decoded:
+        yield from _ends(_folded(shorter))
+        yield from _ends(_folded(decoded.partition(b"\0")[0]))
+
+
+def _ends(path: str) -> Iterator[str]:
+    """The path without its dot segments; where the last is one, also without the slash that it leaves."""
+    whole = _without_dots(path)
+    yield _quoted(whole)
+    if _DOTS_AT_END.search(path):
+        yield _quoted(whole.rstrip("/"))
 
 
 def pattern_forms(pattern: str) -> tuple[str, ...]:
@@ -49,8 +74,20 @@ def _escape(match: re.Match[bytes]) -> bytes:
 
 
 def _lenient(path: bytes) -> str:
-    text = unquote_to_bytes(path).replace(b"\\", b"/").decode("latin-1")
-    return quote_from_bytes(_without_dots(_SLASHES.sub("/", text)).encode("latin-1"), _KEPT) or "/"
+    return _quoted(_without_dots(_decoded(path)))
+
+
+def _decoded(path: bytes) -> str:
+    return _folded(unquote_to_bytes(path).replace(b"\\", b"/"))
+
+
+def _folded(path: bytes) -> str:
+    """With several slashes as one."""
+    return _SLASHES.sub("/", path.decode("latin-1"))
+
+
+def _quoted(path: str) -> str:
+    return quote_from_bytes(path.encode("latin-1"), _KEPT) or "/"
 
 
 def _without_dots(path: str) -> str:

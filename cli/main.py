@@ -17,6 +17,7 @@ from cli.output import Stop
 
 COMMANDS = {
     "serve": "Run the daemon in the foreground.",
+    "reload": "Have the running daemon read its configuration again; --exec: replace the program too.",
     "check-config": "Report every problem of the configuration, or print the effective settings.",
     "tenant": "Create, list, show and delete tenants.",
     "trusted-ca": "The private CAs that a tenant trusts beside the common store.",

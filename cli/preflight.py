@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from config.settings import Settings
+    from proxy.privileges import Account
 
 LOADING_SECONDS = 30.0
 FIRST_TENANT = "default"
 """The tenant that a new installation has."""
 
 
-def problems(settings: Settings) -> list[str]:
+def problems(settings: Settings, account: Account | None = None) -> list[str]:
     """One line for each thing that keeps a daemon from starting; empty where there is none.
 
     Tenants and ports only where there is no installation yet. An existing one is opened without being changed, so there
@@ -24,7 +25,7 @@ def problems(settings: Settings) -> list[str]:
     """
     from proxy.admission import check_resolver_hosts
 
-    found = [common_store(settings), check_resolver_hosts(settings.resolver.hosts), inspectors(settings)]
+    found = [common_store(settings), check_resolver_hosts(settings.resolver.hosts), inspectors(settings, account)]
     if is_fresh(settings.state_dir):
         found += [*missing_tenants(settings, {FIRST_TENANT}), *_ports(settings)]
     return [problem for problem in found if problem is not None]
@@ -43,10 +44,15 @@ def common_store(settings: Settings) -> str | None:
     return None
 
 
-def inspectors(settings: Settings) -> str | None:
-    """What is wrong with the inspectors' scripts: a process of its own loads them, as the workers will."""
+def inspectors(settings: Settings, account: Account | None = None) -> str | None:
+    """What is wrong with the inspectors' scripts: a process of its own loads them, as the workers will.
+
+    It runs as the account, where one is given: the scripts are anybody's code.
+    """
     if not settings.inspection.addons:
         return None
+    from proxy.privileges import for_popen
+
     try:
         checked = subprocess.run(
             [sys.executable, "-I", "-m", "proxy.lanes.inspection"],
@@ -55,6 +61,7 @@ def inspectors(settings: Settings) -> str | None:
             stderr=subprocess.PIPE,
             timeout=LOADING_SECONDS,
             check=False,
+            **for_popen(account),  # type: ignore[call-overload] # by name
         )
     except subprocess.TimeoutExpired:
         return f"inspection.addons: the scripts are not loaded within {LOADING_SECONDS:g} s"
@@ -88,7 +95,8 @@ def missing_tenants(settings: Settings, known: Iterable[str]) -> list[str]:
 
 def _ports(settings: Settings) -> list[str]:
     """Addresses that cannot be bound. The supervisor binds them in earnest, once there is an installation."""
-    from proxy.supervisor import StartError, bind
+    from proxy.sockets import bind
+    from proxy.start_error import StartError
 
     found = []
     for index, listener in enumerate(settings.listeners):

@@ -5,7 +5,9 @@ What can be found wrong is found before anything is made: a start that fails lea
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,28 +21,57 @@ from cli.preflight import missing_tenants, problems
 
 if TYPE_CHECKING:
     from config.settings import Listener, Settings
+    from proxy.rehearsal import Program
 
 DAEMON = "Sallyport listens on"
 """How each line about a listener begins; the tests' harness reads the address from it."""
 
 
 @click.command(name="serve")
+@click.option("--rehearse", is_flag=True, hidden=True, help="Try everything, start nothing; for a daemon that runs.")
 @pass_context
-def command(context: Context) -> None:
-    """Run the daemon in the foreground. SIGTERM (or Ctrl-C) lets connections end, then stops it."""
+def command(context: Context, rehearse: bool) -> None:
+    """Run the daemon in the foreground. SIGTERM (or Ctrl-C) lets connections end, then stops it.
+
+    SIGHUP reads the configuration again, SIGUSR2 replaces the program too; `sallyport reload` does either and waits.
+    """
+    if rehearse:
+        from cli.rehearsal import rehearsed
+
+        click.echo(rehearsed(context))
+        return
     from control import tenants
     from control.installation import root_file, root_pem, write_root
-    from proxy import supervisor
+    from proxy import privileges, supervisor
+    from proxy.handover import received
+    from proxy.start_error import StartError
+
+    program = _program(context)
+    try:
+        handover = received(os.environ)
+    except StartError as error:
+        output.misuse(str(error))
+    if handover is not None:
+        # Everything was tried by the program before this one; what goes wrong now is told where its reload is told.
+        raise SystemExit(supervisor.resume(handover, program))
 
     settings = context.settings
-    if found := problems(settings):
-        output.misuse(found)
+    try:
+        account = privileges.account(settings.user)
+        if found := problems(settings, account):
+            output.misuse(found)
+        if account is not None:
+            privileges.give_state_dir(settings.state_dir, account)
+    except StartError as error:
+        output.misuse(str(error))
 
     def prepare() -> dict[str, tuple[str, str]]:
+        if account is not None:
+            privileges.become(account)
         installation = context.installation
         if found := missing_tenants(settings, (tenant.name for tenant in tenants.listing(installation))):
             output.misuse(found)
-        return {t: (str(root_file(installation, t)), root_pem(installation, t)) for t in _tenants(settings)}
+        return {t: (str(root_file(installation, t)), root_pem(installation, t)) for t in tenants_of(settings)}
 
     # The first start makes a CA, every start reads the master key: neither is to stay in this process, which runs on.
     prepared: dict[str, tuple[str, str]] = apart(prepare)
@@ -53,13 +84,49 @@ def command(context: Context) -> None:
         click.echo("\n".join(greeting(settings, bound, roots)))
 
     try:
-        status = supervisor.run(settings, ready)
-    except supervisor.StartError as error:
+        status = supervisor.run(settings, ready, program)
+    except StartError as error:
         output.misuse(str(error))
     raise SystemExit(status)
 
 
-def _tenants(settings: Settings) -> Iterable[str]:
+def _program(context: Context) -> Program:
+    """This very command, as the supervisor needs it for a reload."""
+    from proxy.rehearsal import Program
+
+    # sys.argv says neither -m nor -I; this is what the system was asked to execute.
+    words = (sys.executable, *sys.orig_argv[1:])
+    return Program(
+        load=lambda: _load(context), rehearse=(*words, "--rehearse"), execute=words, publish=_publish
+    )  # fmt: skip
+
+
+def _load(context: Context) -> Settings:
+    """The configuration as it is in the file now. Raises Unusable with every problem."""
+    from config.loader import load
+    from config.problems import ConfigError
+    from proxy.rehearsal import Unusable
+
+    try:
+        return load(Path(context.config) if context.config else None, os.environ, Path.cwd()).settings
+    except ConfigError as error:
+        raise Unusable(tuple(problem.render(error.file) for problem in error.problems)) from None
+
+
+def _publish(roots: Mapping[str, str]) -> None:
+    """Write root certificates, by path, where they are not there as they are. Raises OSError."""
+    from control.errors import InstallationError
+    from control.installation import write_root
+
+    for path, pem in roots.items():
+        try:
+            write_root(Path(path), pem)
+        except InstallationError as error:
+            raise OSError(str(error)) from None
+
+
+def tenants_of(settings: Settings) -> Iterable[str]:
+    """The tenants that the listeners name, each once."""
     return dict.fromkeys(listener.tenant for listener in settings.listeners)
 
 

@@ -167,6 +167,12 @@ def _tenant_pattern(value: str) -> str:
     return value
 
 
+def _user(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?", value):
+        raise ValueError(f"expected null or the name of a user of this machine, got {value!r}")
+    return value
+
+
 def _no_console(value: bool) -> bool:
     if value:
         raise NotYetError("the console is not in this version; expected false")
@@ -364,6 +370,7 @@ class Settings(Section):
 
     state_dir: Annotated[Path, BeforeValidator(_file_name)] = Field(default=Path("var"), strict=False)
     database: Annotated[None, BeforeValidator(_database)] = None
+    user: Annotated[str | None, BeforeValidator(_user)] = None
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
     listeners: Annotated[tuple[Listener, ...], AfterValidator(_some)] = Field(
         default=(Listener(name="explicit", bind="127.0.0.1:8080"),), strict=False

@@ -78,6 +78,30 @@ class Installation:
                 _check_master_key(store, provider, key_file)
                 return cls(store, provider, settings, folder, name)
 
+    @classmethod
+    def look(cls, settings: Settings) -> Self | None:
+        """Open an installation that is there, to read from it, and change nothing: no file is made, nothing migrated.
+
+        None where the database is one to be migrated first. Raises InstallationError where it cannot be used.
+        """
+        folder = settings.state_dir
+        database, key_file = folder / DATABASE_FILE, folder / MASTER_KEY_FILE
+        try:
+            provider = LocalProvider.open(key_file, create=False)
+            store = Store.look(database)
+            if store is None:
+                return None
+            with _closed_on_error(store):
+                _check_master_key(store, provider, key_file)
+                return cls(store, provider, settings, folder, _name(store) or "")
+        except (StoreError, KeyFileError) as error:
+            raise InstallationError(str(error)) from error
+
+    def tenants(self) -> tuple[Tenant, ...]:
+        """Every tenant."""
+        with self.store.reading() as connection:
+            return tuple(tenants.listing(connection))
+
     @contextmanager
     def reading(self, tenant: str) -> Iterator[tuple[Connection, Tenant]]:
         """A connection that reads, and the tenant. Raises Refused where there is none of that name."""

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
-import os
-import resource
 import signal
 import socket
 import sys
@@ -21,11 +18,10 @@ from pydantic import ValidationError
 
 from config.settings import Settings
 from issuer.events import log_event
+from issuer.hardening import harden_child, keep_others_out, lock_memory
 from issuer.service import Service
 from kms.providers.local import MASTER_KEY_FILE, KeyFileError, LocalProvider
 from store.engine import DATABASE_FILE, Store, StoreError
-
-_PR_SET_DUMPABLE = 4  # prctl(2)
 
 
 def main(arguments: list[str]) -> int:
@@ -34,9 +30,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--control-fd", type=int, required=True)
     options = parser.parse_args(arguments)
-    harden()
+    harden_child()
+    keep_others_out()
     try:
         settings = Settings.model_validate_json(sys.stdin.buffer.read())
+        # Only now: the supervisor may have raised our limit meanwhile.
+        if (reason := lock_memory()) is not None:
+            log_event("memory_not_locked", "warning", reason=reason)
         listener = socket.socket(fileno=options.listen_fd)
         control = socket.socket(fileno=options.control_fd)
         control.setblocking(False)
@@ -87,16 +87,6 @@ async def serve(
     log_event("ended")
     if not following.cancelled():
         following.result()
-
-
-def harden() -> None:
-    """Keep what is in memory there: no core dump, and no other process of the same user may look in (ptrace(2)).
-
-    Root still may; what these calls cannot do on some kernel, the rest does not depend on.
-    """
-    os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _failed(problem: str) -> int:

@@ -5,9 +5,13 @@ from __future__ import annotations
 READY = b"r"
 """From a worker: it accepts connections."""
 DRAIN = b"d"
-"""To a worker: accept no more, let what is under way end, then end."""
+"""To a worker: the daemon ends. Accept no more, let what is under way end, then end."""
+RETIRE = b"o"
+"""To a worker: others have taken over. Accept no more, let connections end by themselves, then end."""
 RELOAD = b"h"
 """To a worker: load the inspectors' scripts again."""
+RELOADED, NOT_RELOADED = b"k", b"n"
+"""From a worker: all scripts are loaded again; at least one stayed as it was, and the log says why."""
 BACKLOG = 1024
 """Connections that wait in a listening socket's queue."""
 ISSUER_SOCKET = ("run", "issuer.sock")

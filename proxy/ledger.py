@@ -7,7 +7,8 @@ counts in one cell of each half, and the smaller of the two is taken (a count-mi
 more only where others fall into both cells). Which cells those are depends on a key that nobody outside knows, so that
 no one can aim at a neighbour's.
 
-When a worker is gone, the supervisor clears its row before another takes it.
+When a worker is gone, the supervisor clears its row before another takes it. Workers that replace others count in the
+same table where they can; :mod:`proxy.ledgers` says when.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ CELLS = 16 * 1024
 """Of each half of the sketch. A row takes 128 KiB where client addresses are counted, and a page where not."""
 KEY_BYTES = 16
 HEADER = 4096
-"""Bytes before the first row; the key is at their beginning. A page, so that no row shares one with it."""
+"""Bytes before the first row: the key, then what the table is. A page, so that no row shares one with it."""
+FORM = 1
+"""To be counted up when the cells come to mean something else: a program that another one has replaced may still write
+to the table that its successor reads."""
 _CELL_BYTES = 4
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 """Its size stays: a process that shortened it would end the others with SIGBUS."""
@@ -41,8 +45,15 @@ class Ledger:
     """The table. ``columns`` names the exact ones behind the first, which is all connections: both sides must agree."""
 
     def __init__(self, fd: int, columns: Sequence[tuple[str, str]]) -> None:
-        """Map the table behind ``fd``, which this object owns from now on."""
+        """Map the table behind ``fd``, which this object owns from now on.
+
+        Raises OSError, and ValueError where it is no ledger, or one with other columns; then ``fd`` is as it was.
+        """
+        what = _what(columns)
+        if os.pread(fd, len(what), KEY_BYTES) != what:
+            raise ValueError("the table of connections is of another form, or for other listeners and tenants")
         self.fd = fd
+        self.columns = tuple(columns)
         self.width = width(len(columns))
         self.rows = (os.fstat(fd).st_size - HEADER) // (self.width * _CELL_BYTES)
         self._memory = mmap.mmap(fd, 0)
@@ -52,13 +63,14 @@ class Ledger:
         self.column = {("all", ""): 0} | {name: number for number, name in enumerate(columns, 1)}
         self._sketch = len(columns) + 1
         self._taken: set[int] = set()
+        self._finished = False
 
     @classmethod
     def create(cls, rows: int, columns: Sequence[tuple[str, str]]) -> Ledger:
         """A new table, all zero, in memory that has no name. Raises OSError."""
         fd = os.memfd_create("sallyport-ledger", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, HEADER + rows * width(len(columns)) * _CELL_BYTES)
-        os.pwrite(fd, os.urandom(KEY_BYTES), 0)
+        os.pwrite(fd, os.urandom(KEY_BYTES) + _what(columns), 0)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         return cls(fd, columns)
 
@@ -83,6 +95,29 @@ class Ledger:
         """Its worker is gone, and its connections with it."""
         self.clear(row)
         self._taken.discard(row)
+        self._close_if_done()
+
+    @property
+    def taken(self) -> int:
+        """How many rows have a worker."""
+        return len(self._taken)
+
+    def reserve(self, row: int) -> bool:
+        """A row that a worker has already, with what it counts; False where there is no such row."""
+        if not 0 <= row < self.rows or row in self._taken:
+            return False
+        self._taken.add(row)
+        return True
+
+    def finish(self) -> None:
+        """No further worker is going to count here: the table goes with the last one that does."""
+        self._finished = True
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._finished and not self._taken:
+            self._finished = False
+            self.close()
 
     def clear(self, row: int) -> None:
         """Nothing is open in this row."""
@@ -107,6 +142,12 @@ class Ledger:
         first = int.from_bytes(digest[:4]) % CELLS
         second = int.from_bytes(digest[4:]) % CELLS
         return self._sketch + first, self._sketch + CELLS + second
+
+
+def _what(columns: Sequence[tuple[str, str]]) -> bytes:
+    """What the table is: its form and its columns, as 16 bytes."""
+    said = repr((FORM, CELLS, mmap.PAGESIZE, tuple(columns))).encode()
+    return hashlib.blake2b(said, digest_size=16, person=b"sallyport-ledger").digest()
 
 
 def width(columns: int) -> int:

@@ -62,6 +62,19 @@ class Log:
         if self._thread is not None:
             self._thread.join(2)
 
+    def change(self, fd: int, level: str) -> None:
+        """Write to another descriptor from now on, which is then this log's own, and log from another level."""
+        self.level = LEVELS[level]
+        if fd == self.fd:
+            return
+        if 2 in (fd, self.fd):
+            self.fd = fd
+        else:
+            # In one step, since the thread may be writing to the one before.
+            os.dup2(fd, self.fd, inheritable=False)
+            os.close(fd)
+        self._pipe = stat.S_ISFIFO(os.fstat(self.fd).st_mode)
+
     @property
     def _backlog(self) -> int:
         """Characters that the thread still has to write."""

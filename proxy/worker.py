@@ -27,12 +27,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from certs.trust import parse_common_store
 from config.common_store import StoreFileError, read_common_store
 from config.settings import Listener, Settings
 from issuer.client import IssuerClient
+from issuer.hardening import harden_child
 from proxy.admission import Egress, Resolver
-from proxy.control import DRAIN, ISSUER_SOCKET, READY, RELOAD
+from proxy.control import DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
 from proxy.entrance import Entrance
 from proxy.leaves import Leaves
 from proxy.ledger import Ledger
@@ -41,6 +44,7 @@ from proxy.overload import Overload, available, share_of
 from proxy.rounds import Rounds
 from proxy.seats import Seats, columns, own_descriptors, worker_count
 from proxy.seldom import Seldom
+from proxy.session import State
 from proxy.snapshot import Snapshot, Snapshots
 from proxy.stalls import Stalls
 from proxy.upstream import Judge
@@ -52,6 +56,9 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 0.1
 """How often, while draining, sessions are asked whether they rest by now."""
+RESTING_SECONDS = 5.0
+"""Where others have taken over, a kept connection that was silent for so long is closed: its client may not use it
+again. One that is in use goes on, since its client would lose a request that crosses with the end."""
 GONE = frozenset({errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EBADF})
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 """What the machine or its limits refuse: connections wait in the listening socket's queue meanwhile."""
@@ -94,6 +101,8 @@ class Worker:
         self.inspectors = _inspectors(settings, log)
         self.leaf_owner: dict[str, int | None] = {}
         self.draining = asyncio.Event()
+        self.retiring = False
+        """Others have taken over, so that there is no hurry."""
         self.faults = 0
         self.complained = 0.0
 
@@ -117,11 +126,12 @@ class Worker:
         Rounds(self).start()
         await self.loop.sock_sendall(control, READY)
         await self.draining.wait()
-        self.entrance.close()
+        await self._accept_no_more()
         end = self.loop.time() + self.limits.drain_timeout
-        while self.sessions and self.loop.time() < end:
+        while (self.sessions or self.entrance.turned_away) and self.loop.time() < end:
             for session in tuple(self.sessions):
-                session.drain()
+                if not self.retiring or self._rests(session):
+                    session.drain()
             await asyncio.sleep(DRAIN_SECONDS)
         for session in tuple(self.sessions):
             session.close("the proxy is stopping")
@@ -135,6 +145,19 @@ class Worker:
         await self.issuer.close()
         self.resolver.close()
         self.judging.shutdown(wait=False, cancel_futures=True)
+
+    async def _accept_no_more(self) -> None:
+        """Close our ends of the listening sockets. What was accepted already becomes a session first."""
+        self.entrance.close()
+        # An accepted connection is told of its transport, and becomes one of the sessions, a round of the loop later.
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    def _rests(self, session: Session) -> bool:
+        """Whether a connection of one who retires can be closed without taking anything from its client."""
+        if session.state not in (State.OPEN, State.PLAIN) or session.phase.busy:
+            return False  # it has just been accepted, or nobody can tell when it rests
+        return self.loop.time() - session.active > RESTING_SECONDS
 
     def _follower_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -150,16 +173,20 @@ class Worker:
                 command = b""
             if not command:
                 return self.stop_now()
-            if command == DRAIN:
+            if command in (DRAIN, RETIRE):
+                self.retiring = command == RETIRE
                 self.draining.set()
-            elif command == RELOAD and self.inspectors is not None:
-                self.inspectors.reload()
+            elif command == RELOAD:
+                loaded = self.inspectors is None or self.inspectors.reload()
+                with contextlib.suppress(OSError):  # its end is noticed above
+                    await self.loop.sock_sendall(control, RELOADED if loaded else NOT_RELOADED)
 
     def stop_now(self) -> None:
         """End every connection and the process."""
         for session in tuple(self.sessions):
             session.abort("the proxy is stopping")
         self.limits = self.limits.model_copy(update={"drain_timeout": 0.1})
+        self.retiring = False
         self.draining.set()
 
     def _changed(self, snapshot: Snapshot | None, tenant: str) -> None:
@@ -260,7 +287,12 @@ def main() -> int:
     # Odd certificates of strangers make cryptography warn on standard error, which is the log; certs looks at what
     # the warnings are about by itself.
     warnings.simplefilter("ignore")
-    settings = Settings.model_validate_json(sys.stdin.buffer.read())
+    harden_child()
+    try:
+        settings = Settings.model_validate_json(sys.stdin.buffer.read())
+    except ValidationError as error:  # the supervisor was killed in the middle of it, or is of another version
+        sys.stderr.write(f"worker: the settings on stdin are not valid: {error.error_count()} errors\n")
+        return 2
     sockets = []
     for entry in arguments.listen:
         index, _, fd = entry.partition(":")
@@ -268,7 +300,6 @@ def main() -> int:
         listening.setblocking(False)
         sockets.append((settings.listeners[int(index)], listening))
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     log = Log(open_log_file(settings.log.file), settings.log.level, f"worker {arguments.number}", time.time)

@@ -43,6 +43,14 @@ def bring_up_to_date(path: Path, *, create: bool) -> None:
         run.upgrade(path)
 
 
+def is_newest(path: Path) -> bool:
+    """Whether the database at ``path`` has this version's revision; False where it can be migrated to it.
+
+    The file stays as it is. Raises NewerDatabase or StoreError where this version cannot use it.
+    """
+    return _revision(path, create=False) == NEWEST
+
+
 def _revision(path: Path, *, create: bool) -> str | None:
     """The revision of the database; None where it has no tables yet, or is missing and may be created.
 

@@ -74,6 +74,14 @@ class Store:
         creation.bring_up_to_date(path, create=create)
         return cls(path)
 
+    @classmethod
+    def look(cls, path: Path) -> Store | None:
+        """Open the database at ``path`` to read from it; nothing is made or migrated. None where it would have to be.
+
+        Raises NewerDatabase or StoreError where this version cannot use it.
+        """
+        return cls(path) if creation.is_newest(path) else None
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that only reads: all its statements see one state of the database. Raises StoreError."""

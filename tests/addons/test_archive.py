@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import shutil
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from wsproto.frame_protocol import Opcode
 
 from addons import archive_keys, archive_open
 from addons.archive import Archive
+from addons.archive_folder import ArchiveFolder
 from addons.archive_format import ArchiveError
 from tests.addons.conftest import ROOT, Start
 from tests.addons.mitm import configured, tflow, tutils
@@ -170,6 +173,39 @@ class TestGaps:
             addon.response(flow())
             addon.done()
         assert "archive: 1 flows were not written: [Errno 2] No such file or directory" in caplog.text
+
+    @pytest.mark.parametrize("how", ["done", "configure"])
+    def test_the_end_of_a_file_holds_up_no_event_loop(
+        self, options: dict[str, str | int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
+        slow, append = threading.Event(), ArchiveFolder.append
+
+        def held(folder: ArchiveFolder, data: bytes) -> None:
+            assert slow.wait(60)
+            append(folder, data)
+
+        async def end() -> None:
+            addon = Archive()
+            with configured(addon, **options) as context:
+                addon.response(flow())
+                first = addon._writer
+                assert first is not None
+                if how == "configure":
+                    context.configure(addon, archive_filter="~d other.example")
+                rest = addon.done()
+                # Nothing is written yet, and the loop goes on.
+                assert not slow.is_set()
+                assert first._thread is not None
+                assert first._thread.is_alive()
+                assert rest is not None
+                with pytest.raises(ArchiveError, match="the archive is closed"):
+                    first.put(b"more")
+                slow.set()
+                await rest
+
+        monkeypatch.setattr(ArchiveFolder, "append", held)
+        asyncio.run(end())
+        assert len(states(content(tmp_path / "archive"))) == 1
 
     def test_an_archive_that_was_not_set_up_stops_everything(self) -> None:
         for hook in (Archive().request, Archive().response):

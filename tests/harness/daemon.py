@@ -30,7 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "cli.main")
 LISTENS = "Sallyport listens on http://"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
-START_SECONDS = 30
+START_SECONDS = 90  # of a machine that is busy
 STOP_SECONDS = 45
 
 
@@ -118,7 +118,9 @@ class Daemon:
 
     # The command
 
-    def cli(self, *args: str, tenant: str | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *args: str, tenant: str | None = None, stdin: str | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """Run ``sallyport ARGS`` with this daemon's configuration."""
         scope = [] if tenant is None else ["--tenant", tenant]
         return subprocess.run(
@@ -129,13 +131,13 @@ class Daemon:
             text=True,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
-            timeout=60,
+            timeout=timeout,
             check=False,
         )
 
-    def told(self, *args: str, tenant: str | None = None, stdin: str | None = None) -> str:
+    def told(self, *args: str, tenant: str | None = None, stdin: str | None = None, timeout: float = 60) -> str:
         """Run the command, which must succeed, and return what it printed."""
-        done = self.cli(*args, tenant=tenant, stdin=stdin)
+        done = self.cli(*args, tenant=tenant, stdin=stdin, timeout=timeout)
         assert done.returncode == 0, f"sallyport {' '.join(args)}: exit {done.returncode}: {done.stderr}"
         return done.stdout
 

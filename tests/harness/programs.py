@@ -13,6 +13,7 @@ PACKAGES = {
     "curl": "curl",
     "c-icap": "libc-icap-mod-virus-scan",
     "clamd": "clamav-daemon",
+    "systemd-analyze": "systemd",
 }
 """Program to Debian package, where scripts/test-packages installs it."""
 # A user's PATH often leaves out where daemons live.

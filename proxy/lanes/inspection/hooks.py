@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -46,7 +46,7 @@ class InspectorFailed(Exception):  # noqa: N818 - what became of it
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Hook:
     """One inspector's function for one hook."""
 
@@ -54,6 +54,8 @@ class Hook:
     name: str
     function: Callable[..., Any]
     settings: Inspector
+    owner: object = None
+    """What has to live for as long as the function may be called."""
 
 
 class Caller:
@@ -65,7 +67,9 @@ class Caller:
         """By inspector and kind: ``error``, ``timeout``, ``blocks``."""
         self.running: Hook | None = None
         self.since = 0.0
-        self._told: tuple[Hook, float] | None = None
+        self._told: tuple[int, float] | None = None
+        self._ours = 0
+        """How deep a hook is in code of ours, which is not to be torn off in its middle."""
         self._main = threading.main_thread().ident or 0
         self._stop = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="inspectors", daemon=True)
@@ -86,15 +90,10 @@ class Caller:
         """
         for place, hook in enumerate(hooks):
             try:
-                self.since = time.monotonic()
-                self.running = hook
-                result = hook.function(*arguments)
-                self.running = None
+                result = self.watched(hook, hook.function, *arguments)
             except AddonHalt:
-                self.running = None
                 return None
-            except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, it is acted on
-                self.running = None
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is acted on: no hook ends the worker
                 self._failed(hook, error)
                 continue
             if result is not None and inspect.isawaitable(result):
@@ -103,30 +102,98 @@ class Caller:
 
     async def _rest(self, hooks: Sequence[Hook], place: int, first: Awaitable[Any], arguments: Sequence[Any]) -> None:
         hook = hooks[place]
+        limit = asyncio.timeout(hook.settings.timeout)
+        error: BaseException | None
         try:
-            async with asyncio.timeout(hook.settings.timeout):
-                await _Steps(self, hook, first)
-        except AddonHalt:
+            async with limit:
+                error = await _Steps(self, hook, first)
+        except TimeoutError as late:
+            error = late
+        if isinstance(error, AddonHalt):
             return
-        except TimeoutError as error:
-            self._failed(hook, Overdue() if not str(error) else error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is acted on
-            self._failed(hook, error)
+        if error is not None:
+            self._failed(hook, Overdue() if limit.expired() else error)
         if (more := self.call(hooks[place + 1 :], arguments)) is not None:
             await more
 
+    def tell(self, hook: Hook) -> Coroutine[Any, Any, None] | None:
+        """Call a hook that no traffic depends on: what it does wrong is said. None, or what to await, without a limit.
+
+        It may wait for as long as it likes; its time limit is for what keeps the event loop.
+        """
+        try:
+            result = self.watched(hook, hook.function)
+        except BaseException as error:  # noqa: BLE001 - no traffic depends on it; it is said
+            self.report(hook, error)
+            return None
+        return self._told_of(hook, result) if result is not None and inspect.isawaitable(result) else None
+
+    async def _told_of(self, hook: Hook, rest: Awaitable[Any]) -> None:
+        if (error := await _Steps(self, hook, rest)) is not None:
+            self.report(hook, error)
+
+    def change(self, hook: Hook, function: Callable[[bytes], Any], data: bytes, most: int) -> list[bytes] | None:
+        """What a script's stream function makes of a piece of a body: pieces, none of them empty.
+
+        None: it failed, and is to be passed over. Raises InspectorFailed where it may not, or where it gives more than
+        ``most`` bytes for one piece.
+        """
+        try:
+            return self.watched(hook, _pieces, function, data, most)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is acted on
+            self._failed(hook, error)
+        return None
+
+    def watched[T](self, hook: Hook, function: Callable[..., T], *arguments: Any) -> T:
+        """Call code of an inspector: the watchdog ends it at its time limit, and names it while it blocks.
+
+        Raises whatever it raises, KeyboardInterrupt and such too. One may call into another, which has its own time.
+        """
+        outer, began = self.running, self.since
+        self.since = time.monotonic()
+        self.running = hook
+        try:
+            try:
+                return function(*arguments)
+            finally:
+                self.running, self.since = outer, began
+        finally:  # once more: the watchdog's signal may have come in the middle of that line
+            self.running, self.since = outer, began
+
+    def ours(self, function: Callable[..., None], *arguments: Any, **named: Any) -> None:
+        """Do something of ours that a hook has called for, whole: a hook whose time is over ends behind it."""
+        if threading.get_ident() != self._main:
+            function(*arguments, **named)
+            return
+        self._ours += 1
+        try:
+            function(*arguments, **named)
+        finally:
+            self._ours -= 1
+
     def _failed(self, hook: Hook, error: BaseException) -> None:
-        late = isinstance(error, Overdue)
-        self.failures[hook.inspector, "timeout" if late else "error"] += 1
-        reason = f"no end within {hook.settings.timeout:g} s" if late else f"{type(error).__name__}: {error}"
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
-        self.log.event(
-            ERROR, "inspector failed", inspector=hook.inspector, hook=hook.name, reason=reason[:300], where=where,
-            action=hook.settings.on_error,
-        )  # fmt: skip
+        reason = self.report(hook, error, hook.settings.on_error)
         if hook.settings.on_error == "block":
             raise InspectorFailed(hook.inspector, hook.name, reason)
+
+    def report(self, hook: Hook, error: BaseException, action: str | None = None) -> str:
+        """Count a failure and log it. Returns the reason."""
+        late = isinstance(error, Overdue)
+        self.failures[hook.inspector, "timeout" if late else "error"] += 1
+        reason = f"no end within {hook.settings.timeout:g} s" if late else self.said(hook, error)
+        self.log.event(
+            ERROR, "inspector failed", inspector=hook.inspector, hook=hook.name, reason=reason[:300],
+            where=_where(error), action=action,
+        )  # fmt: skip
+        return reason
+
+    def said(self, hook: Hook, error: BaseException) -> str:
+        """An exception in words: its own, if it has any, which is a script's code too."""
+        kind = type(error).__name__
+        try:
+            return f"{kind}: {self.watched(hook, str, error)}"
+        except BaseException:  # noqa: BLE001 - it was about to be said, and what it is still is
+            return kind
 
     # --- hooks that do not come back ---
 
@@ -136,29 +203,34 @@ class Caller:
             if hook is None:
                 continue
             for_seconds = time.monotonic() - since
-            if for_seconds > BLOCKS_SECONDS and self._told != (hook, since):
-                self._told = (hook, since)
+            if for_seconds > BLOCKS_SECONDS and self._told != (id(hook), since):
+                self._told = (id(hook), since)  # not the hook: that would keep a script that was replaced
                 self.failures[hook.inspector, "blocks"] += 1
                 self.log.event(
                     WARNING, "inspector blocks", inspector=hook.inspector, hook=hook.name,
-                    seconds=round(for_seconds, 1), where=self._where(),
+                    seconds=round(for_seconds, 1), where=self._at(),
                 )  # fmt: skip
             if for_seconds > hook.settings.timeout:
                 signal.pthread_kill(self._main, OVERDUE_SIGNAL)
 
-    def _where(self) -> str:
+    def _at(self) -> str:
         frame = sys._current_frames().get(self._main)
         return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
 
     def _overdue(self, number: int, frame: FrameType | None) -> None:
         hook = self.running
+        if self._ours:
+            return  # the watchdog comes again
         if hook is not None and time.monotonic() - self.since > hook.settings.timeout:
             self.since = time.monotonic()  # what it does in answer to this has its time too
-            raise Overdue
+            raise Overdue("its time is over")
 
 
 class _Steps:
-    """An awaitable, watched in each of its steps: between them it does not have the event loop."""
+    """An awaitable, watched in each of its steps: between them it does not have the event loop.
+
+    Gives what the hook raised, or None. Raises only what is meant for whoever awaits it: that it is cancelled.
+    """
 
     def __init__(self, caller: Caller, hook: Hook, inner: Awaitable[Any]) -> None:
         self._caller = caller
@@ -166,28 +238,71 @@ class _Steps:
         self._inner = inner
         self._deadline = time.monotonic() + hook.settings.timeout
 
-    def __await__(self) -> Generator[Any, Any, None]:
-        steps = self._inner.__await__()
-        caller, value, thrown = self._caller, None, None
+    def __await__(self) -> Generator[Any, Any, BaseException | None]:
+        caller, hook = self._caller, self._hook
+        value: Any = None
+        thrown: BaseException | None = None
+        try:
+            steps = caller.watched(hook, self._inner.__await__)
+        except BaseException as error:  # noqa: BLE001 - the hook's own
+            return error
         while True:
-            caller.since = time.monotonic()
-            caller.running = self._hook
             try:
-                wanted = steps.send(value) if thrown is None else steps.throw(thrown)
+                wanted = caller.watched(
+                    hook, steps.send if thrown is None else steps.throw, value if thrown is None else thrown
+                )
             except StopIteration:
-                return
-            finally:
-                caller.running = None
+                return None
+            except asyncio.CancelledError as error:
+                if _cancelling():
+                    raise
+                return error  # something that the hook awaited was cancelled, or it says so itself: nobody told it to
+            except BaseException as error:  # noqa: BLE001 - the hook's own
+                return error
             if isinstance(thrown, asyncio.CancelledError) and time.monotonic() >= self._deadline:
                 # It was told to end, and waits for something else: it is not waited for.
-                with contextlib.suppress(RuntimeError):
-                    steps.close()
+                self._close(steps)
                 raise thrown
             thrown = None
             try:
                 value = yield wanted
             except GeneratorExit:
-                steps.close()
+                self._close(steps)
                 raise
             except BaseException as error:  # noqa: BLE001 - handed on to the inspector, which it is meant for
                 thrown = error
+
+    def _close(self, steps: Any) -> None:
+        # Its ``finally`` is a script's code like any other. What it raises changes nothing: it is over.
+        with contextlib.suppress(BaseException):
+            self._caller.watched(self._hook, steps.close)
+
+
+def _cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _pieces(function: Callable[[bytes], Any], data: bytes, most: int) -> list[bytes]:
+    given = function(data)
+    if isinstance(given, bytes):
+        given = (given,)
+    pieces, size = [], 0
+    for piece in given:
+        if not isinstance(piece, (bytes, bytearray, memoryview)):
+            raise TypeError(f"a stream function has to give bytes, not {type(piece).__name__}")
+        size += len(piece)
+        if size > most:
+            raise ValueError(f"more than {most} bytes for one piece of a body")
+        if piece:  # an empty chunk would be the body's end (RFC 9112 section 7.1)
+            pieces.append(bytes(piece))
+    return pieces
+
+
+def _where(error: BaseException) -> str | None:
+    """The file and line that raised it."""
+    at = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is not Caller._overdue.__code__:
+            at = f"{frame.f_code.co_filename}:{line}"
+    return at

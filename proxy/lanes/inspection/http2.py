@@ -7,6 +7,8 @@ GOAWAY lets open streams end, RST_STREAM keeps its code, 1xx pass.
 
 from __future__ import annotations
 
+import collections
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,16 +24,19 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
     ErrorCode,
+    HttpEvent,
     ReceiveHttp,
     RequestHeaders,
     RequestProtocolError,
+    RequestTrailers,
     ResponseHeaders,
     ResponseProtocolError,
+    ResponseTrailers,
 )
 from mitmproxy.proxy.layers.http import Http2Client as MitmproxyClient
 from mitmproxy.proxy.layers.http import Http2Server as MitmproxyServer
 from mitmproxy.proxy.layers.http._http2 import StreamState, parse_h2_response_headers
-from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
+from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection, SendH2Data
 
 from proxy.lanes.inspection.messages import BadHead, Informational, Out, Spoiled, fields_bytes, refused
 from proxy.refusals import Refusal
@@ -42,6 +47,14 @@ LARGEST_FRAME: Final = 64 * 1024
 _NONE: Final[frozenset[bytes]] = frozenset()
 BACKLOG: Final = 256 * 1024
 """Bytes that wait for one stream's window on the other side, at which no more is taken for it."""
+MOST_HELD: Final = 4 << 20
+"""Bytes that wait for windows of one connection, at which no more is taken for any of its streams."""
+MOST_TABLE: Final = 4096
+"""Bytes of the table that heads are compressed with (RFC 7541 section 4.2): the protocol's default."""
+_WRITABLE: Final = frozenset({h2.stream.StreamState.OPEN, h2.stream.StreamState.HALF_CLOSED_REMOTE})
+_STATUS: Final = re.compile(rb"[1-9][0-9]{2}").fullmatch
+_METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_VISIBLE: Final = re.compile(rb"[!-~\x80-\xff]+").fullmatch
 
 Refuse = Callable[[ErrorCode, str], Refusal]
 
@@ -66,6 +79,10 @@ class _Connection(BufferedH2Connection):
         """Streams to be reset, without an error, once all that waits was sent."""
         self.marked = _NONE
         """Names of fields in the next head that may never be indexed."""
+        self.waiting: dict[int, int] = {}
+        """Bytes that wait for a window, by stream."""
+        self.held = 0
+        """The same, of all streams."""
 
     def send_headers(self, stream_id: int, headers: Any, *arguments: Any, **more: Any) -> None:
         if self.marked:
@@ -93,28 +110,81 @@ class _Connection(BufferedH2Connection):
         stream._initialize_content_length = unless_there_is_none  # type: ignore[method-assign]
         return stream
 
-    def stream_window_updated(self, stream_id: int) -> bool:
-        sent: bool = super().stream_window_updated(stream_id)
-        if stream_id in self.resets and stream_id not in self.stream_buffers:
-            self.resets.discard(stream_id)
-            if not self.streams[stream_id].closed:
-                self.reset_stream(stream_id, 0)
-        waiting = self.stream_buffers.get(stream_id)
-        # An end without bytes needs no window.
-        while waiting and not waiting[0].data:
-            end = waiting.popleft()
-            h2.connection.H2Connection.send_data(self, stream_id, b"", end.end_stream)
-            sent = True
-            if not waiting:
-                del self.stream_buffers[stream_id]
-                if stream_id in self.stream_trailers:
-                    self.send_headers(stream_id, self.stream_trailers.pop(stream_id), end_stream=True)
-        return sent
+    def _acknowledge_settings(self) -> Any:
+        frames = super()._acknowledge_settings()
+        # What the peer allows is the most (RFC 7541 section 4.2): a table of 4 GiB need not be filled for it.
+        if self.encoder.header_table_size > MOST_TABLE:
+            self.encoder.table_size_changes.pop()
+            self.encoder.header_table_size = MOST_TABLE
+        return frames
+
+    # --- what waits for a window: counted, since a peer that opens none must not cost more and more ---
 
     def backlog(self, stream_id: int) -> int:
         """Bytes that wait for the stream's window."""
-        waiting = self.stream_buffers.get(stream_id)
-        return sum(len(each.data) for each in waiting) if waiting else 0
+        return self.waiting.get(stream_id, 0)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something waits for a window, if only the end of a stream."""
+        return bool(self.stream_buffers)
+
+    def send_data(self, stream_id: int, data: Any, end_stream: bool = False, pad_length: Any = None) -> None:
+        """Send what the windows allow; the rest waits."""
+        queue, frame, size = self.stream_buffers[stream_id], self.max_outbound_frame_size, len(data)
+        for at in range(0, size or 1, frame):
+            queue.append(SendH2Data(data[at : at + frame], end_stream and at + frame >= size))
+        self.waiting[stream_id] = self.waiting.get(stream_id, 0) + size
+        self.held += size
+        self.stream_window_updated(stream_id)
+
+    def stream_window_updated(self, stream_id: int) -> bool:
+        """Send what the windows allow now; whether that was anything."""
+        stream = self.streams.get(stream_id)
+        if stream is None or stream.state_machine.state not in _WRITABLE:
+            self._drop(stream_id)
+            return False
+        queue = self.stream_buffers.get(stream_id)
+        window, sent = self.local_flow_control_window(stream_id), False
+        # An end without bytes needs no window.
+        while queue and (window > 0 or not queue[0].data):
+            chunk = queue.popleft()
+            size = min(len(chunk.data), window, self.max_outbound_frame_size) if chunk.data else 0
+            if size < len(chunk.data):
+                queue.appendleft(SendH2Data(chunk.data[size:], chunk.end_stream))
+                chunk = SendH2Data(chunk.data[:size], False)
+            h2.connection.H2Connection.send_data(self, stream_id, chunk.data, chunk.end_stream)
+            window -= size
+            self.waiting[stream_id] -= size
+            self.held -= size
+            sent = True
+        if queue is not None and not queue:
+            trailers, reset = self.stream_trailers.pop(stream_id, None), stream_id in self.resets
+            self._drop(stream_id)
+            if trailers is not None:
+                self.send_headers(stream_id, trailers, end_stream=True)
+            if reset and not stream.closed:
+                self.reset_stream(stream_id, 0)
+        return sent
+
+    def reset_stream(self, stream_id: int, error_code: int = 0) -> None:
+        """Reset the stream; what waits for it is not sent any more."""
+        self._drop(stream_id)
+        h2.connection.H2Connection.reset_stream(self, stream_id, error_code)
+
+    def receive_data(self, data: Any) -> Any:
+        """See hyper-h2; what waited for streams that the peer has reset is dropped."""
+        found: list[Any] = super().receive_data(data)
+        for event in found:
+            if isinstance(event, h2.events.StreamReset):
+                self._drop(event.stream_id or 0)
+        return found
+
+    def _drop(self, stream_id: int) -> None:
+        self.stream_buffers.pop(stream_id, None)
+        self.stream_trailers.pop(stream_id, None)
+        self.held -= self.waiting.pop(stream_id, 0)
+        self.resets.discard(stream_id)
 
 
 def _marked(fields: Any) -> frozenset[bytes]:
@@ -195,6 +265,11 @@ class _Flow:
     def _is_over(self, stream_id: int, event: _GoAway) -> bool:
         return False
 
+    def close_connection(self, msg: str) -> Out[None]:
+        """The connection is over, for all that is under way and all that would come."""
+        self.leaving = True
+        yield from super().close_connection(msg)  # type: ignore[misc]
+
     def _give_up(self, event: RequestProtocolError | ResponseProtocolError) -> Out[None]:
         """Reset the stream, with the code that the other side gave where there is one."""
         stream_id = event.stream_id
@@ -227,8 +302,10 @@ class Http2Server(_Flow, MitmproxyServer):
     def _handle_event(self, event: events.Event) -> Out[None]:
         if isinstance(event, ResponseProtocolError):
             yield from self._failed(event)
-        elif isinstance(event, ResponseHeaders) and (problem := _bad(event.response.headers.fields)):
-            yield from self._failed(ResponseProtocolError(event.stream_id, problem, ErrorCode.GENERIC_SERVER_ERROR))
+        elif (fields := _going_out(event)) and (problem := _bad(fields)):
+            yield from self._failed(
+                ResponseProtocolError(event.stream_id, problem, ErrorCode.GENERIC_SERVER_ERROR)  # type: ignore[attr-defined]
+            )
         else:
             if isinstance(event, ResponseHeaders):
                 self.h2_conn.marked = getattr(event.response, "never_indexed", _NONE)
@@ -276,31 +353,117 @@ class Http2Client(_Flow, MitmproxyClient):
         self.h2_conn.local_settings.acknowledge()
         self.answered: set[int] = set()
         """Streams whose response has ended, though their request has not."""
+        self.some_over = False
+        """A stream may be over in both directions."""
+
+    # Streams wait for their turn here, whole: mitmproxy's queue is overtaken by what comes for a stream in it.
 
     def _handle_event(self, event: events.Event) -> Out[None]:
-        if isinstance(event, RequestHeaders) and (problem := _bad(event.request.headers.fields)):
-            yield ReceiveHttp(ResponseProtocolError(event.stream_id, problem, ErrorCode.GENERIC_SERVER_ERROR))
-            return
-        if isinstance(event, RequestProtocolError) and (ours := self.our_stream_id.get(event.stream_id)) is not None:
-            event.stream_id = ours
+        if isinstance(event, HttpEvent):
+            yield from self._asked(event)
+        else:
+            yield from self._translated(self._handle_event2(event))
+            if self.some_over:
+                self.some_over = False
+                for ours in [each for each in self.their_stream_id if self.is_closed(each)]:
+                    self._forget(ours)
+        while self.stream_queue and not self.leaving and self._has_room():
+            waiting: list[Any] = self.stream_queue.pop(next(iter(self.stream_queue)))
+            for each in waiting:
+                yield from self._send(each)
+        if self.leaving:
+            yield from self._turn_away()
+
+    def _has_room(self) -> bool:
+        most = self.provisional_max_concurrency
+        if most is None:
+            most = self.h2_conn.remote_settings.max_concurrent_streams
+        return bool(self.h2_conn.open_outbound_streams < most)
+
+    def _asked(self, event: HttpEvent) -> Out[None]:
+        """Something of a request."""
+        number = event.stream_id
+        if number in self.our_stream_id:
+            yield from self._send(event)
+        elif number in self.stream_queue:
+            if isinstance(event, RequestProtocolError):
+                del self.stream_queue[number]  # the server has never heard of it
+            else:
+                self.stream_queue[number].append(event)
+        elif not isinstance(event, RequestHeaders):
+            return  # of a stream that is over
+        elif problem := _bad_request(event.request):
+            yield ReceiveHttp(ResponseProtocolError(number, problem, ErrorCode.GENERIC_SERVER_ERROR))
+        elif self.leaving or not self._has_room() or self.stream_queue:
+            self.stream_queue[number].append(event)
+        else:
+            yield from self._send(event)
+
+    def _send(self, event: HttpEvent) -> Out[None]:
+        number = event.stream_id
+        ours = self.our_stream_id.get(number)
+        if ours is None:
+            if not isinstance(event, RequestHeaders):
+                return
+            ours = self.our_stream_id[number] = self.h2_conn.get_next_available_stream_id()
+            self.their_stream_id[ours] = number
+        event.stream_id = ours
+        if isinstance(event, RequestProtocolError):
             yield from self._give_up(event)
-            return
-        if isinstance(event, RequestHeaders):
-            self.h2_conn.marked = getattr(event.request, "never_indexed", _NONE)
-        yield from super()._handle_event(event)
-        while self.stream_queue and self.h2_conn.open_outbound_streams < (
-            self.provisional_max_concurrency or self.h2_conn.remote_settings.max_concurrent_streams
-        ):
-            for waiting in self.stream_queue.pop(next(iter(self.stream_queue))):
-                yield from super()._handle_event(waiting)
+        elif isinstance(event, RequestTrailers) and (problem := _bad(event.trailers.fields)):
+            yield from self._give_up(RequestProtocolError(ours, problem, ErrorCode.GENERIC_CLIENT_ERROR))
+            yield ReceiveHttp(ResponseProtocolError(number, problem, ErrorCode.GENERIC_SERVER_ERROR))
+        else:
+            if isinstance(event, RequestHeaders):
+                self.h2_conn.marked = getattr(event.request, "never_indexed", _NONE)
+            yield from self._translated(self._handle_event2(event))
+        self._forget(ours)
+
+    def _translated(self, wanted: Out[None]) -> Out[None]:
+        """The same commands, with the numbers that the client's side knows streams by."""
+        for command in wanted:
+            if isinstance(command, ReceiveHttp):
+                number = self.their_stream_id.get(command.event.stream_id)
+                if number is None:
+                    continue  # of a stream that is over on both sides
+                command.event.stream_id = number
+            yield command
+
+    def _forget(self, ours: int) -> None:
+        """Keep nothing of a stream that is over in both directions."""
+        if self.is_closed(ours) and (number := self.their_stream_id.pop(ours, None)) is not None:
+            self.our_stream_id.pop(number, None)
+            self.streams.pop(ours, None)
+            self.answered.discard(ours)
+
+    def _turn_away(self) -> Out[None]:
+        """The server takes no more: what waits may be asked again elsewhere (RFC 9113 section 8.7)."""
+        waiting, self.stream_queue = self.stream_queue, collections.defaultdict(list)
+        for number in waiting:
+            told: Any = ResponseProtocolError(
+                number, "the server took no more requests on this connection", ErrorCode.GENERIC_SERVER_ERROR
+            )
+            told.reset_code = int(h2.errors.ErrorCodes.REFUSED_STREAM)
+            yield ReceiveHttp(told)
+        if not self.their_stream_id and self.conn.connected:
+            yield from self.close_connection("the server went away")
+
+    @property
+    def resting(self) -> bool:
+        """Nothing is under way."""
+        return not (self.their_stream_id or self.stream_queue)
 
     def handle_h2_event(self, event: h2.events.Event) -> Out[bool]:
         """One of hyper-h2's events. True: the connection is over."""
+        self.some_over |= isinstance(event, _ENDS)
         if isinstance(event, h2.events.DataReceived):
             if self.streams.get(event.stream_id or 0) is StreamState.EXPECTING_HEADERS:
                 yield from self.protocol_error("DATA before HEADERS")
                 return True
             yield from self._data(event)
+        elif isinstance(event, _HEADS) and not _has_status(event.headers):
+            yield from self.protocol_error("a response without a valid :status (RFC 9113 section 8.3.2)")
+            return True
         elif isinstance(event, h2.events.InformationalResponseReceived):
             status, headers = parse_h2_response_headers(event.headers or ())
             response = http.Response(b"HTTP/2.0", status, b"", headers, None, None, 0, None)
@@ -320,9 +483,6 @@ class Http2Client(_Flow, MitmproxyClient):
                 yield from self._reset(event)
         elif isinstance(event, _GoAway):
             yield from self._goes_away(event)
-            if not self.streams:
-                yield from self.close_connection("the server went away")
-                return True
         else:
             return (yield from super().handle_h2_event(event))
         return False
@@ -331,9 +491,32 @@ class Http2Client(_Flow, MitmproxyClient):
         return stream_id > event.last_stream_id
 
 
+_ENDS: Final = (h2.events.StreamEnded, h2.events.StreamReset, _GoAway)
+_HEADS: Final = (h2.events.ResponseReceived, h2.events.InformationalResponseReceived)
+
+
+def _has_status(fields: Any) -> bool:
+    return any(name == b":status" and _STATUS(value) is not None for name, value in fields or ())
+
+
 def _bad(fields: tuple[tuple[bytes, bytes], ...]) -> str:
     try:
         fields_bytes(fields)
     except BadHead as error:
         return Spoiled(str(error))
     return ""
+
+
+def _going_out(event: events.Event) -> tuple[tuple[bytes, bytes], ...]:
+    """The fields of a response's head or trailers."""
+    if isinstance(event, ResponseHeaders):
+        return event.response.headers.fields
+    return event.trailers.fields if isinstance(event, ResponseTrailers) else ()
+
+
+def _bad_request(request: http.Request) -> str:
+    """What an inspector has put into a head that HTTP/2 has no place for (RFC 9113 section 8.3.1)."""
+    data = request.data
+    if not _METHOD(data.method) or not _VISIBLE(data.path) or (data.authority and not _VISIBLE(data.authority)):
+        return Spoiled("a method, path or authority with characters that it cannot have")
+    return _bad(request.headers.fields)

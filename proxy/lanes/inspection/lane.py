@@ -22,9 +22,9 @@ from mitmproxy.proxy.layers.websocket import WebsocketLayer
 from proxy.lanes.inspection.connections import BEGINNING, beginning, client_of, established, server_named
 from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.http1 import MOST_WAITING, Http1Server
-from proxy.lanes.inspection.http2 import BACKLOG, Http2Client, Http2Server
+from proxy.lanes.inspection.http2 import BACKLOG, MOST_HELD, Http2Client, Http2Server
 from proxy.lanes.inspection.inspectors import Inspectors, Plan
-from proxy.lanes.inspection.layer import LaneContext, Layer
+from proxy.lanes.inspection.layer import KEPT_IDLE, LaneContext, Layer
 from proxy.lanes.inspection.messages import Cut, Ended, Reason, inspector_failed
 from proxy.lanes.inspection.rules import Rules
 from proxy.lanes.inspection.servers import ServerConnection
@@ -38,6 +38,8 @@ from proxy.upstream import ServerLeg
 
 KEPT_MESSAGES: Final = 32
 """Messages of a WebSocket that an inspector finds in ``flow.websocket.messages``: the last ones."""
+MOST_UNTAKEN: Final = 1 << 20
+"""Bytes that a peer of HTTP/2 may leave untaken before it is read no more."""
 NEW_SECONDS: Final = 2.0
 """For so long after the lane has begun, a first request is taken to be on its way."""
 
@@ -129,8 +131,8 @@ class InspectionLane(Unhurried):
             self._go(server, early, ends)
         return None
 
-    async def _notify(self, hook: commands.StartHook) -> None:
-        if (rest := self.inspectors.call(self.around, hook)) is not None:
+    async def _notify(self, hook: commands.StartHook, plan: Plan | None = None) -> None:
+        if (rest := self.inspectors.call(self.around if plan is None else plan, hook)) is not None:
             await rest
 
     def _go(self, server: ServerConnection | None, early: bytes, ends: Sequence[bool]) -> None:
@@ -205,12 +207,13 @@ class InspectionLane(Unhurried):
     def from_server(self, server: ServerConnection, data: bytes) -> None:
         """Plain text of a server."""
         self.session.active = self.session.loop.time()
-        self.pump(events.DataReceived(server.conn, data))
+        if server.conn in self.servers:  # else it was let go
+            self.pump(events.DataReceived(server.conn, data))
 
     def server_over(self, server: ServerConnection, cut: bool) -> None:
         """A server will send no more."""
         conn = server.conn
-        if conn.state & ConnectionState.CAN_READ:
+        if conn in self.servers and conn.state & ConnectionState.CAN_READ:
             conn.state &= ~ConnectionState.CAN_READ
             self.pump(Ended(conn, cut))
 
@@ -273,6 +276,12 @@ class InspectionLane(Unhurried):
         except LegError as error:
             return self.session.abort(f"TLS: {error}")
         self._balance()
+        if len(self.servers) > KEPT_IDLE + 1 and not self.pumping:
+            self.pumping = True
+            try:
+                self._commands(self.layer.let_idle_go(KEPT_IDLE))
+            finally:
+                self.pumping = False
         if self.client_done and self.servers and all(server.over for server in self.servers.values()):
             self._leave()
         elif self.served and not self.servers and not (self.busy or self.tasks or self.leaving):
@@ -319,18 +328,24 @@ class InspectionLane(Unhurried):
         client = layer.side_of(self.conn)
 
         def taken(stream_id: int) -> bool:
-            number = stream_id if ids is None else ids.get(stream_id, 0)
+            if ids is not None and isinstance(client, Http2Server):
+                # Also of streams that are over: what they have brought may still be waiting.
+                number = ids.get(stream_id, 0)
+                if client.h2_conn.held >= MOST_HELD or client.h2_conn.backlog(number) >= BACKLOG:
+                    return False
+            else:
+                number = stream_id if ids is None else ids.get(stream_id, 0)
             stream = layer.streams.get(number)
             if stream is None:
                 return True
             if stream._paused is not None:
                 return False
             if ids is not None:
-                return not isinstance(client, Http2Server) or bool(client.h2_conn.backlog(number) < BACKLOG)
+                return True
             other = layer.side_of(stream.context.server)
             if not isinstance(other, Http2Client):
                 return True
-            if number in other.stream_queue:
+            if number in other.stream_queue or other.h2_conn.held >= MOST_HELD:
                 return False
             return bool(other.h2_conn.backlog(other.our_stream_id.get(number, 0)) < BACKLOG)
 
@@ -356,7 +371,8 @@ class InspectionLane(Unhurried):
         waits = self.pending_hooks > 0 and self.conn.alpn != b"h2"
         side = layer.side_of(self.conn)
         behind = isinstance(side, Http1Server) and len(side.waiting) > MOST_WAITING
-        reading = not (waits or behind or any(server.full for server in self.servers.values()))
+        full = any(server.full for server in self.servers.values())
+        reading = not (waits or behind or full or _flooded(self.conn, session.transport))
         if reading != self.reading_client:
             self.reading_client = reading
             if reading:
@@ -365,7 +381,7 @@ class InspectionLane(Unhurried):
                 session.pause()
         for server in self.servers.values():
             if server.open and not server.over:
-                server.side.read(not (self.client_full or waits))
+                server.side.read(not (self.client_full or waits or _flooded(server.conn, server.side.transport)))
 
     # --- hooks ---
 
@@ -474,12 +490,17 @@ class InspectionLane(Unhurried):
             server.side.linger()
         else:
             server.side.close(orderly)
-        self._say(server_hooks.ServerDisconnectedHook(server_hooks.ServerConnectionHookData(server.conn, self.conn)))
+        data = server_hooks.ServerConnectionHookData(server.conn, self.conn)
+        self._say(server_hooks.ServerDisconnectedHook(data), self._plan_of(server.conn))
 
-    def _say(self, hook: commands.StartHook) -> None:
+    def _plan_of(self, conn: Server) -> Plan:
+        """Who hears of a server's connection: whoever sees the client's, and whoever is for the server's own host."""
+        return self.rules.plan(self.host, conn.address[0] if conn.address else "")
+
+    def _say(self, hook: commands.StartHook, plan: Plan | None = None) -> None:
         """Tell inspectors of something that is over."""
         try:
-            rest = self.inspectors.call(self.around, hook)
+            rest = self.inspectors.call(self.around if plan is None else plan, hook)
         except InspectorFailed:
             return
         if rest is not None:
@@ -489,44 +510,69 @@ class InspectionLane(Unhurried):
         """A connection that the layer wants, to where an inspector may have sent a request."""
         conn = command.connection
         server = ServerConnection(self.session, self, conn)
+        plan, gone = self._plan_of(conn), "the client's connection has ended"
         data = server_hooks.ServerConnectionHookData(client=self.conn, server=conn)
-        error: str | None = None
         try:
-            await self._notify(server_hooks.ServerConnectHook(data))
+            error = await self._connect(server, data, plan)
+        except BaseException:  # cancelled, most often
+            self._not_connected(server, data, plan, gone)
+            raise
+        if self.session.phase is not self:
+            return self._not_connected(server, data, plan, gone)
+        if error is not None:
+            self._not_connected(server, data, plan, error)
+        else:
+            self.servers[conn] = server
+        self.pump(events.OpenConnectionCompleted(command, error))
+        if error is None:
+            early, server.early = server.early, b""
+            if early:
+                self.from_server(server, early)
+            for orderly in server.ends:
+                server.server_ended(orderly)
+            if server.side.lost:
+                server.server_lost(None)
+        return None
+
+    async def _connect(
+        self, server: ServerConnection, data: server_hooks.ServerConnectionHookData, plan: Plan
+    ) -> str | None:
+        """Connect, with inspectors asked before and told behind it; why there is no connection, else None."""
+        conn, leave = server.conn, "an inspector has forbidden the connection: {}"
+        try:
+            await self._notify(server_hooks.ServerConnectHook(data), plan)
             if conn.error:
-                error = f"an inspector has forbidden the connection: {conn.error}"
-            elif self.conn.tls and not conn.tls:
-                error = Reason.of(
+                return leave.format(conn.error)
+            if self.conn.tls and not conn.tls:
+                return Reason.of(
                     self.rules.malformed("an inspector has sent what came through TLS to a server without it")
                 )
-            else:
-                await server.connect([b"h2", b"http/1.1"] if self.conn.alpn == b"h2" else [b"http/1.1"])
+            await server.connect([b"h2", b"http/1.1"] if self.conn.alpn == b"h2" else [b"http/1.1"])
+            await self._notify(server_hooks.ServerConnectedHook(data), plan)
+            if (leg := server.side.leg) is not None:
+                await self._notify(TlsEstablishedServerHook(TlsData(conn, self.context, leg.tls)), plan)
         except RefusedError as refused:
-            error = Reason.of(refused.refusal)
             self.session.refused(refused.refusal)
+            return Reason.of(refused.refusal)
         except InspectorFailed as failed:
-            error = Reason.of(inspector_failed(failed.inspector, self.host, self.session.id))
-        if self.session.phase is not self:
-            server.side.close(orderly=False)
-            return
-        tls = server.side.leg
-        if error is None:
-            self.servers[conn] = server
-            self._say(server_hooks.ServerConnectedHook(data))
-            if tls is not None:
-                self._say(TlsEstablishedServerHook(TlsData(conn, self.context, tls.tls)))
-        elif tls is not None:
-            conn.error = str(error)
-            self._say(server_hooks.ServerConnectedHook(data))
-            self._say(TlsFailedServerHook(TlsData(conn, self.context)))
-            self._say(server_hooks.ServerDisconnectedHook(data))
-        else:
-            conn.error = conn.error or str(error)
-            self._say(server_hooks.ServerConnectErrorHook(data))
-        self.pump(events.OpenConnectionCompleted(command, error))
-        if server.early and error is None:
-            early, server.early = server.early, b""
-            self.from_server(server, early)
+            return Reason.of(inspector_failed(failed.inspector, self.host, self.session.id))
+        return leave.format(data.server.error) if data.server.error else None
+
+    def _not_connected(
+        self, server: ServerConnection, data: server_hooks.ServerConnectionHookData, plan: Plan, error: str
+    ) -> None:
+        """Let it go, and tell inspectors how far it came."""
+        conn, side = server.conn, server.side
+        established = server.open
+        side.close(orderly=False)
+        conn.state = ConnectionState.CLOSED
+        conn.error = conn.error or str(error)
+        if side.leg is None and not established:
+            return self._say(server_hooks.ServerConnectErrorHook(data), plan)
+        if not established:
+            self._say(server_hooks.ServerConnectedHook(data), plan)
+            self._say(TlsFailedServerHook(TlsData(conn, self.context)), plan)
+        return self._say(server_hooks.ServerDisconnectedHook(data), plan)
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.Task(work, loop=self.session.loop, eager_start=True)
@@ -536,7 +582,10 @@ class InspectionLane(Unhurried):
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if self.session.phase is self:
+                self.session.abort("an inspector has cancelled what waits for it")  # nobody else would go on with it
+        elif (error := task.exception()) is not None:
             self.session.broken(error)
 
     # --- the end ---
@@ -545,7 +594,13 @@ class InspectionLane(Unhurried):
     def busy(self) -> bool:
         """A request is under way, or the connection is so new that its first one must be."""
         new = not self.rules.asked and self.session.loop.time() - self.opened < NEW_SECONDS
-        return self.layer is None or new or bool(self.layer.streams)
+        return self.layer is None or new or bool(self.layer.streams) or self._unsent
+
+    @property
+    def _unsent(self) -> bool:
+        """Answers wait for the client's windows."""
+        side = self.layer.side_of(self.conn) if self.layer is not None else None
+        return isinstance(side, Http2Server) and side.h2_conn.unsent
 
     def timed_out(self) -> None:
         """Nobody has said anything for the idle time."""
@@ -576,6 +631,14 @@ class InspectionLane(Unhurried):
         for task in self.tasks:
             if task is not current:
                 task.cancel()
+
+
+def _flooded(conn: Connection, transport: asyncio.WriteTransport | None) -> bool:
+    """Whether a peer of HTTP/2 makes us say more than it takes: acknowledgements, or answers of ours.
+
+    Bodies have windows and stop long before. One that is read no more cannot open them either, so the mark is high.
+    """
+    return conn.alpn == b"h2" and transport is not None and transport.get_write_buffer_size() > MOST_UNTAKEN
 
 
 async def _quietly(rest: Awaitable[None]) -> None:

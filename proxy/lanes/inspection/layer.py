@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any, Final
 
+from h2.errors import ErrorCodes
 from mitmproxy.connection import Connection, Server
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
@@ -15,6 +17,7 @@ from mitmproxy.proxy.layers.http import (
     HttpLayer,
     HTTPMode,
     RegisterHttpConnection,
+    ResponseProtocolError,
 )
 
 from proxy.lanes.inspection.http1 import Http1Client, Http1Server
@@ -24,6 +27,12 @@ from proxy.lanes.inspection.stream import Lane, Stream
 from proxy.refusals import Refusal
 
 H2 = b"h2"
+MOST_STREAMS: Final = 256
+"""Requests of one client connection that may be under way, those among them that it has reset."""
+MOST_SERVERS: Final = 128
+"""Connections to servers for one client connection: a request of HTTP/2 may need one of its own."""
+KEPT_IDLE: Final = 8
+"""Of them, those that nobody uses at the moment."""
 
 
 class LaneContext(Context):
@@ -61,6 +70,12 @@ class Layer(HttpLayer):
 
     def make_stream(self, stream_id: int) -> Out[None]:
         """A request has come."""
+        if len(self.streams) >= MOST_STREAMS:
+            # Those that the client has reset still count while their hooks run, or resets would make up for any limit.
+            told: Any = ResponseProtocolError(stream_id, "too many requests at once", ErrorCode.GENERIC_SERVER_ERROR)
+            told.reset_code = int(ErrorCodes.ENHANCE_YOUR_CALM)
+            yield from self.event_to_child(self.connections[self.context.client], told)
+            return
         stream = self.streams[stream_id] = Stream(self.context.fork(), stream_id, self.lane)
         yield from self.event_to_child(stream, events.Start())
 
@@ -80,12 +95,26 @@ class Layer(HttpLayer):
                 stream = self.command_sources.pop(event)
                 yield from self.event_to_child(stream, GetHttpConnectionCompleted(event, (connection, None)))
                 return
+        yield from self.let_idle_go(KEPT_IDLE - 1)
+        if sum(isinstance(each, Server) for each in self.connections) >= MOST_SERVERS:
+            stream = self.command_sources.pop(event)
+            why = "too many connections to servers for one client's"
+            yield from self.event_to_child(stream, GetHttpConnectionCompleted(event, (None, why)))
+            return
         context = self.context.fork()
         context.server = Server(address=event.address, tls=event.tls)
         child = _Opening(context)
         self.connections[context.server] = child
         self.waiting_for_establishment[context.server].append(event)
         yield from self.event_to_child(child, events.Start())
+
+    def let_idle_go(self, most: int) -> Out[None]:
+        """Keep so many connections to servers that nobody uses at the moment, the newest."""
+        idle = [each for each, handler in self.connections.items() if isinstance(each, Server) and _rests(handler)]
+        for connection in idle[: len(idle) - most] if most else idle:
+            if connection is not self.context.server and connection not in self.waiting_for_establishment:
+                del self.connections[connection]
+                yield commands.CloseConnection(connection)
 
     def http2(self) -> Iterator[Http2Server | Http2Client]:
         """The HTTP/2 connections that there are."""
@@ -121,6 +150,14 @@ class _Opening(layer.Layer):
 def server_side(context: Context) -> HttpConnection:
     """HTTP as the server speaks it."""
     return Http2Client(context) if context.server.alpn == H2 else Http1Client(context)
+
+
+def _rests(handler: layer.Layer) -> bool:
+    """Whether no request is under way on a server's connection."""
+    side = handler.side if isinstance(handler, _Opening) else handler
+    if isinstance(side, Http2Client):
+        return side.resting
+    return isinstance(side, Http1Client) and side.request is None
 
 
 def _takes_more(handler: layer.Layer) -> bool:

@@ -202,6 +202,21 @@ def inspector_failed(inspector: str, host: str, id: str) -> Refusal:
     )
 
 
+def uninspected(host: str, id: str) -> Refusal:
+    """A request was sent on to a host whose own inspectors cannot see it."""
+    return Refusal(
+        502,
+        "proxy_internal_error",
+        "inspector_failed",
+        "Blocked: this could not be inspected",
+        f"An inspector has sent this request on to {host}, whose own inspectors could not see it as a whole. Nothing "
+        "passes that was not inspected.",
+        refusals.NEEDED,
+        host,
+        id,
+    )
+
+
 def too_large(request: bool, limit: int, host: str, id: str) -> Refusal:
     """A body is larger than what an inspector may look at."""
     what, status = ("request", 413) if request else ("response", 502)

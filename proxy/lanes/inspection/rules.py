@@ -8,8 +8,9 @@ from mitmproxy.proxy.layers.http import ErrorCode
 from proxy import refusals
 from proxy.lanes.exchange import Exchange
 from proxy.lanes.inspection import plain
+from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.inspectors import Inspectors, Plan
-from proxy.lanes.inspection.messages import Spoiled, inspector_failed, too_large
+from proxy.lanes.inspection.messages import Spoiled, inspector_failed, too_large, uninspected
 from proxy.lanes.misdirected import Addressee
 from proxy.log import ERROR
 from proxy.refusals import Refusal
@@ -65,9 +66,20 @@ class Rules:
         if not self.secure:
             plain.answer(response)
 
-    def plan(self, host: str) -> Plan:
-        """Which inspectors see the host, now: they may have been loaded again."""
-        return self.inspectors.plan(self.session.tenant.tenant, host)
+    def plan(self, *hosts: str) -> Plan:
+        """Which inspectors see the hosts, now: they may have been loaded again."""
+        return self.inspectors.plan(self.session.tenant.tenant, *hosts)
+
+    def joined(self, plan: Plan, host: str) -> tuple[Plan, Plan]:
+        """The inspectors for the host that are not in the plan, and all together."""
+        unseen = self.inspectors.unseen(plan, self.session.tenant.tenant, host)
+        return unseen, self.inspectors.together(plan, unseen) if unseen.scripts else plan
+
+    def uninspected(self, host: str) -> Refusal:
+        """What is said of a request that was sent on to a host whose inspectors cannot see it."""
+        refusal = uninspected(host, self.session.id)
+        self.session.refused(refusal)
+        return refusal
 
     def malformed(self, why: str) -> Refusal:
         """What is said of a request that breaks the rules of HTTP."""
@@ -113,6 +125,14 @@ class Rules:
             return False
         self.inspectors.body_memory -= more
         return True
+
+    def watch_stream(self, plan: Plan, message: http.Message) -> None:
+        """See that a stream function that a script has set is called as a hook is."""
+        self.inspectors.watch_stream(plan, message)
+
+    def inspector_failed(self, error: InspectorFailed) -> Refusal:
+        """What is said where an inspector has failed."""
+        return inspector_failed(error.inspector, self.host, self.session.id)
 
     def now(self) -> float:
         """Seconds since 1970."""

@@ -51,7 +51,7 @@ class Member:
     """What it does, by the hook's name."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Script:
     """A script that is loaded."""
 
@@ -85,7 +85,7 @@ def load_module(script: str) -> types.ModuleType:
             module = importlib.reload(sys.modules[name]) if name in sys.modules else importlib.import_module(name)
         else:
             module = _run_file(script)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # whatever it is: nothing that a script raises ends the proxy
         raise ScriptError(f"{script}: {said(error, script)}") from error
     if not getattr(module, "name", None):
         module.name = script  # type: ignore[attr-defined]  # how mitmproxy tells modules apart

@@ -44,7 +44,9 @@ class Listening(Protocol):
 class ServerConnection:
     """Owner of one server leg. ``conn`` is how inspectors see it."""
 
-    __slots__ = ("_reasons", "_waiting", "conn", "early", "errors", "full", "lane", "open", "over", "session", "side")
+    __slots__ = (
+        "_reasons", "_waiting", "conn", "early", "ends", "errors", "full", "lane", "open", "over", "session", "side",
+    )  # fmt: skip
 
     def __init__(self, session: Session, lane: Listening, conn: Server) -> None:
         self.session = session
@@ -53,6 +55,8 @@ class ServerConnection:
         self.side = ServerLeg(self)
         self.errors: list[tuple[int, int]] = []
         self.early = b""
+        self.ends: list[bool] = []
+        """How it has ended before it was open: with close_notify (True), or without."""
         self.open = False
         self.over = False
         self.full = False
@@ -98,8 +102,13 @@ class ServerConnection:
 
     async def _secure(self, host: Host, port: int, offers: Sequence[bytes]) -> None:
         session = self.session
+        # The working set of now, not the one that the client's connection began with: a CA that was removed meanwhile
+        # vouches for no further server.
+        snapshot = session.worker.snapshots.current.get(session.tenant.tenant)
+        if snapshot is None:
+            raise RefusedError(refusals.connection_terminated(host.text, port, session.id, "the tenant is gone"))
         self._waiting = asyncio.get_running_loop().create_future()
-        self.side.begin(session.tenant.server_context, host, offers)
+        self.side.begin(snapshot.server_context, host, offers)
         try:
             async with asyncio.timeout(session.worker.limits.tls_timeout):
                 await self._waiting
@@ -110,10 +119,10 @@ class ServerConnection:
             findings = Verdict.of([defect_of_failure(self._reasons)]).findings
             raise RefusedError(refusals.certificate(findings, host.text, session.id))
         handshake, judge = handshake_of(leg.tls, self.errors), session.worker.judge
-        verdict = judge.at_once(handshake, host, session.tenant)
+        verdict = judge.at_once(handshake, host, snapshot)
         if verdict is None:
-            verdict = await judge.elsewhere(handshake, host, session.tenant)
-        if session.tenant.errors.action_for(verdict.defects) is not Action.ALLOW or not verdict.chain:
+            verdict = await judge.elsewhere(handshake, host, snapshot)
+        if snapshot.errors.action_for(verdict.defects) is not Action.ALLOW or not verdict.chain:
             raise RefusedError(refusals.certificate(verdict.findings, host.text, session.id))
         self.conn.sni = None if host.is_ip else host.text
         describe(self.conn, leg)
@@ -144,12 +153,16 @@ class ServerConnection:
         if self.open:
             # Without TLS, FIN is the end; inside it, only close_notify is.
             self._over(cut=not orderly and self.side.leg is not None)
+        elif self.side.leg is not None and self.side.leg.established:
+            self.ends.append(orderly)
         else:
             self._settle(("the server closed the connection during the handshake",))
 
     def server_lost(self, error: Exception | None) -> None:
         if self.open:
             self._over(cut=error is not None or (self.side.leg is not None and not self.side.leg.ended))
+        elif self.side.leg is not None and self.side.leg.established:
+            self.ends.append(error is None and self.side.leg.ended)
         else:
             self._settle(("the server closed the connection during the handshake",))
 

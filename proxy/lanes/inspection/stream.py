@@ -21,6 +21,7 @@ from mitmproxy.proxy.layers.http import (
     ErrorCode,
     HttpErrorHook,
     HttpRequestHeadersHook,
+    HttpRequestHook,
     HttpResponseHeadersHook,
     HttpStream,
     RequestData,
@@ -35,12 +36,15 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from proxy.lanes.exchange import MAX_HOST, MAX_METHOD, Exchange, path_of, readable
+from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.inspectors import NOTHING, Plan
 from proxy.lanes.inspection.messages import Informational, Out, Reason
 from proxy.refusals import Refusal
 
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _PATH: Final = re.compile(rb"/[!-~\x80-\xff]*|\*").fullmatch
+MOST_REDIRECTS: Final = 3
+"""Times that inspectors may send one request on to another host whose inspectors have not seen it."""
 SOCKET_PIECE: Final = 4096
 """Bytes of a WebSocket that are looked at together: compressed, they can stand for a thousand times as many."""
 
@@ -57,6 +61,12 @@ class Lane(Protocol):
     def plan(self, host: str) -> Plan:
         """Which inspectors see the host."""
 
+    def joined(self, plan: Plan, host: str) -> tuple[Plan, Plan]:
+        """Those for the host that are not in the plan; and all together."""
+
+    def uninspected(self, host: str) -> Refusal:
+        """What is said of a request that was sent on to a host whose inspectors cannot see it."""
+
     def malformed(self, why: str) -> Refusal:
         """What is said of a request that breaks the rules of HTTP."""
 
@@ -72,6 +82,12 @@ class Lane(Protocol):
     def limit(self) -> int:
         """Bytes of one body that may be buffered."""
 
+    def watch_stream(self, plan: Plan, message: http.Message) -> None:
+        """See that a stream function that a script has set is called as a hook is."""
+
+    def inspector_failed(self, error: InspectorFailed) -> Refusal:
+        """What is said where an inspector has failed."""
+
     def now(self) -> float:
         """Seconds since 1970."""
 
@@ -86,6 +102,7 @@ class Stream(HttpStream):
         super().__init__(context, stream_id)
         self.lane = lane
         self.called: Plan = NOTHING
+        self.planned_for = ""
         self.failed: Refusal | None = None
         """An inspector has failed, or something else of ours: what the client is told."""
         self.reserved = 0
@@ -104,7 +121,11 @@ class Stream(HttpStream):
         elif kind is Informational:
             yield from self._informational(event)  # type: ignore[arg-type]
             return
-        yield from super()._handle_event(event)
+        try:
+            yield from super()._handle_event(event)
+        except InspectorFailed as error:  # a stream function's
+            self.failed = self.lane.inspector_failed(error)
+            yield from self._fail()
 
     # --- the request ---
 
@@ -126,7 +147,7 @@ class Stream(HttpStream):
             self.failed = refusal
             yield from self._fail()
             return
-        self.called = lane.plan(request.data.host)
+        self.called, self.planned_for = lane.plan(request.data.host), request.host
         request.stream = not self.called.request_body
         yield HttpRequestHeadersHook(flow)
         if (yield from self.check_killed(True)):
@@ -163,9 +184,41 @@ class Stream(HttpStream):
 
     def make_server_connection(self) -> Out[bool]:
         """Ask for a connection; from now on the server knows of the request."""
+        if self.flow.request.host != self.planned_for and not (yield from self._redirected()):
+            return False
         connected = yield from super().make_server_connection()
         self.forwarded = bool(connected)
         return connected
+
+    def _redirected(self) -> Out[bool]:
+        """An inspector sends the request to another host: whoever is for that one sees it first. False: it ended."""
+        flow, request = self.flow, self.flow.request
+        for _ in range(MOST_REDIRECTS):
+            self.planned_for = request.host
+            unseen, self.called = self.lane.joined(self.called, request.host)
+            if not unseen.scripts:
+                return True
+            whole = self.client_state == self.state_done
+            if unseen.request_body and not whole:
+                self.failed = self.lane.uninspected(request.host)
+                yield from self._fail()
+                return False
+            together, self.called = self.called, unseen
+            yield HttpRequestHeadersHook(flow)
+            if not (yield from self.check_killed(True)) and flow.response is None and whole:
+                yield HttpRequestHook(flow)
+            self.called = together
+            if self.failed is not None or flow.error is not None:
+                yield from self.check_killed(True)
+                return False
+            if flow.response is not None:
+                yield from self._answer_early()
+                return False
+            if request.host == self.planned_for:
+                return True
+        self.failed = self.lane.uninspected(request.host)
+        yield from self._fail()
+        return False
 
     # --- the response ---
 
@@ -222,6 +275,17 @@ class Stream(HttpStream):
             return 0
 
     # --- bodies ---
+
+    def start_request_stream(self) -> Out[None]:
+        """The request's body passes as it comes."""
+        self.lane.watch_stream(self.called, self.flow.request)
+        yield from super().start_request_stream()
+
+    def start_response_stream(self) -> Out[None]:
+        """The response's body passes as it comes."""
+        if self.flow.response is not None:
+            self.lane.watch_stream(self.called, self.flow.response)
+        yield from super().start_response_stream()
 
     def check_body_size(self, request: bool) -> Out[bool]:
         """Called with each piece of a body that is buffered. True: there is no more to do."""
@@ -325,6 +389,7 @@ class Stream(HttpStream):
         # What refers to this stream by way of itself would wait for the collector, with all that it holds.
         self.client_state = self.server_state = _nothing
         self.context.layers = []
+        self.called = NOTHING  # a script that was replaced is done when nobody has a plan with it any more
         seen, self.seen = self.seen, None
         if seen is None:
             return

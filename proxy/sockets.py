@@ -1,0 +1,90 @@
+"""The listening sockets: bound once, by the supervisor, and kept for as long as a listener keeps its address.
+
+A socket outlives the processes that accept from it, and the program that bound it: connections wait in its queue.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from config.settings import Listener, parse_bind
+from proxy.control import BACKLOG
+from proxy.start_error import StartError
+
+type Bound = tuple[Listener, socket.socket]
+"""A listener and the socket that it listens on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """Sockets for another list of listeners: those that were there, those that are new, those that nobody wants."""
+
+    bound: list[Bound]
+    opened: list[Bound]
+    left: list[Bound]
+
+
+def bind(listener: Listener, index: int) -> socket.socket:
+    """A listening socket. Raises StartError."""
+    host, port = parse_bind(listener.bind)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise StartError(
+            f"listeners[{index}].bind: cannot listen on {listener.bind}: {error.strerror}; "
+            "stop what uses it, or choose another address and port"
+        ) from None
+    return listening
+
+
+def arrange(bound: Sequence[Bound], listeners: Sequence[Listener]) -> Arrangement:
+    """The sockets for ``listeners``, of which ``bound`` are there already. Raises StartError; then none is new.
+
+    A listener keeps the socket of its address, whatever its name or tenant are now. Where the system chose the port
+    (port 0), the name tells whose it is.
+    """
+    there = {_place(listener): (listener, listening) for listener, listening in bound}
+    result: list[Bound] = []
+    opened: list[Bound] = []
+    try:
+        for index, listener in enumerate(listeners):
+            if (known := there.pop(_place(listener), None)) is not None:
+                result.append((listener, known[1]))
+            else:
+                opened.append((listener, bind(listener, index)))
+                result.append(opened[-1])
+    except StartError:
+        for _, listening in opened:
+            listening.close()
+        raise
+    return Arrangement(result, opened, list(there.values()))
+
+
+def _place(listener: Listener) -> tuple[str, str]:
+    _, port = parse_bind(listener.bind)
+    return ("" if port else listener.name, listener.bind)
+
+
+def address(listening: socket.socket) -> str:
+    """``127.0.0.1:8080`` or ``[::1]:8080``."""
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def handed_on(fd: int) -> socket.socket:
+    """The socket behind a descriptor that came from the program before us. Raises OSError where it is none."""
+    received = socket.socket(fileno=fd)
+    os.set_inheritable(fd, False)
+    received.setblocking(False)
+    return received

@@ -1,0 +1,117 @@
+"""Started as root with a user in the settings: issuer and workers are that user, and root's rights are left nowhere."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ISSUING, PUBLIC
+from tests.harness.curl import curl
+from tests.harness.daemon import Daemon
+from tests.harness.origins import Nginx, Site
+from tests.harness.processes import tree
+
+USER = "nobody"
+PATIENCE = 170
+CAP_SYS_RESOURCE = 24
+"""With it the supervisor raises the issuer's limit of locked memory."""
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="changing the user takes root"),
+    pytest.mark.timeout(400),
+]
+
+
+@pytest.fixture(scope="module")
+def reachable() -> Iterator[Path]:
+    """A folder that the user can get to (pytest's own are closed to others)."""
+    asked = subprocess.run([sys.executable, "-c", ""], user=USER, capture_output=True, check=False) if _runs() else None
+    if asked is None or asked.returncode != 0:
+        pytest.skip(f"{sys.executable} cannot be executed by {USER}; a Python outside of root's home can")
+    folder = Path(tempfile.mkdtemp(prefix="sallyport-user-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _runs() -> bool:
+    try:
+        subprocess.run([sys.executable, "-c", ""], user=USER, capture_output=True, check=False)
+    except OSError:
+        return False
+    return True
+
+
+def status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_issuer_and_workers_are_the_user_and_reloads_keep_it_so(reachable: Path, tmp_path: Path) -> None:
+    account = pwd.getpwnam(USER)
+    with Nginx(tmp_path, [Site("one.example", ISSUING.leaf("one.example"))]) as sites:
+        url = sites["one.example"].url()
+        daemon = Daemon(
+            reachable / "daemon", hosts={"one.example": "127.0.0.1"}, common=PUBLIC, extra={"user": USER}
+        )  # fmt: skip
+        daemon.folder.chmod(0o755)
+        root = tmp_path / "root.pem"
+        daemon._roots["default"] = root
+
+        def as_it_should_be() -> None:
+            shutil.copy(daemon.state_dir / "certs" / "default-root.pem", root)
+            assert curl(daemon, url).status == 200
+            pids = daemon.pids()
+            for pid in (pids.issuer, *pids.workers):
+                about = status(pid)
+                assert about["Uid"].split() == [str(account.pw_uid)] * 4
+                assert about["Gid"].split() == [str(account.pw_gid)] * 4
+                assert set(about["Groups"].split()) <= {str(account.pw_gid)}
+                assert int(about["CapPrm"], 16) == 0
+                assert about["NoNewPrivs"] == "1"
+            assert status(pids.supervisor)["Uid"].split() == ["0", str(account.pw_uid), "0", str(account.pw_uid)]
+            for path in daemon.state_dir.rglob("*"):
+                assert path.lstat().st_uid == account.pw_uid, path
+
+        with daemon:
+            as_it_should_be()
+            # A port that only root can bind, and everything replaced.
+            daemon.settings["listeners"].append({"name": "low", "bind": "127.0.0.1:907", "tenant": "default"})
+            daemon.write_config()
+            for how in (["reload"], ["reload", "--exec"]):
+                daemon.told(*how, timeout=PATIENCE)
+                as_it_should_be()
+            assert not daemon.log("running as root")
+            if int(status(os.getpid())["CapEff"], 16) & 1 << CAP_SYS_RESOURCE:  # a container's root may lack it
+                assert not daemon.log("memory_not_locked")
+            pids = tree(daemon.process.pid)
+            os.kill(daemon.process.pid, signal.SIGTERM)
+            daemon.stop()
+            assert not [pid for pid in pids if Path(f"/proc/{pid}/exe").exists()]
+
+
+def test_a_state_directory_that_is_not_the_users_is_refused_with_what_to_run(reachable: Path) -> None:
+    daemon = Daemon(reachable / "refused", extra={"user": USER})
+    daemon.state_dir.mkdir(mode=0o700)
+    told = daemon.cli("serve")
+    assert told.returncode == 2
+    assert f"run: chown -R {USER}: {daemon.state_dir}" in told.stderr
+    assert list(daemon.state_dir.iterdir()) == []
+
+
+def test_a_user_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    told = Daemon(tmp_path / "daemon", extra={"user": "no-such-user"}).cli("serve")
+    assert told.returncode == 2
+    assert "user: there is no user no-such-user" in told.stderr
+    assert not (tmp_path / "daemon" / "state").exists()
