@@ -203,7 +203,7 @@ def test_the_page_says_whose_limit_it_is_and_what_to_do(clients: Clients) -> Non
     assert "connection_limit_reached (connections_per_client)" in page
 
 
-@pytest.mark.parametrize("option", [[], ["--exec"]])
+@pytest.mark.parametrize("option", [[], ["--exec"]], ids=["reload", "upgrade"])
 def test_what_is_open_on_workers_that_were_replaced_counts_until_it_is_closed(
     tmp_path: Path, server: int, option: list[str]
 ) -> None:
