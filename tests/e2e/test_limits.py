@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.daemon import Daemon
-from tests.harness.processes import wait_for
+from tests.harness.processes import children, wait_for
 
 LISTENERS = (("one", "default"), ("two", "default"), ("three", "other"))
 PATIENT = {"connect_head_timeout": 120.0, "tls_timeout": 120.0}
@@ -201,3 +201,27 @@ def test_the_page_says_whose_limit_it_is_and_what_to_do(clients: Clients) -> Non
     assert "Your address has as many connections to this proxy open as one may have." in page
     assert "Close programs or tabs that you do not need" in page
     assert "connection_limit_reached (connections_per_client)" in page
+
+
+@pytest.mark.parametrize("option", [[], ["--exec"]], ids=["reload", "upgrade"])
+def test_what_is_open_on_workers_that_were_replaced_counts_until_it_is_closed(
+    tmp_path: Path, server: int, option: list[str]
+) -> None:
+    limits = {"connections": 4, "drain_timeout": 120.0} | PATIENT
+    with Daemon(tmp_path, workers=1, extra={"limits": limits}) as daemon:
+        clients = Clients(daemon, server)
+        for _ in range(3):
+            clients.hold("explicit")
+        before = daemon.pids().workers
+        # Another value somewhere, so that a reload has something to replace workers for.
+        daemon.settings["limits"]["cached_hosts"] = 1999
+        daemon.write_config()
+        told = daemon.told("reload", *option, timeout=170)
+        assert "counted anew" not in told
+        clients.hold("explicit")
+        assert before[0] in children(daemon.process.pid)
+        assert details(clients.refused("explicit")) == "connections"
+        clients.close()
+        for _ in range(4):
+            wait_for("room", lambda: clients.refused("explicit") == b"")
+        assert not daemon.log("connections counted anew")
