@@ -59,7 +59,9 @@ class Rounds:
     def _tick(self) -> None:
         worker = self.worker
         now = worker.loop.time()
-        worker.overload.late(now - self._due, now)
+        late = max(0.0, now - self._due)
+        worker.lag.saw(late)
+        worker.overload.late(late, now)
         self._again(now)
         if self._part == 0:
             self._second(now)

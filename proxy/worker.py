@@ -112,7 +112,7 @@ class Worker:
         self.retiring = False
         """Others have taken over, so that there is no hurry."""
         self.complained = 0.0
-        self.lag = Lag(self.loop.time, self.loop.call_later)
+        self.lag = Lag()
         self.status = Status(self, number)
 
     def clock(self) -> datetime:
@@ -128,7 +128,6 @@ class Worker:
             await self.status.start()
         except OSError as error:  # a full disk has no room for a socket's name; to serve matters more than to tell
             self.log.event(ERROR, "status cannot be told", reason=error.strerror or str(error))
-        self.lag.start()
         self.entrance.open(self.sockets)
 
     async def run(self, control: socket.socket) -> None:
