@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check fuzz bench soak abuse lock clean
+.PHONY: help run demo test flood check fuzz bench soak abuse lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -23,6 +23,9 @@ demo: $(INSTALLED) ## show in a minute, without internet, what passes and what i
 test: $(INSTALLED) ## run the test suite (ARGS="tests/config -x": a part of it)
 	@scripts/test-packages
 	$(BIN)/python -m pytest $(ARGS)
+
+flood: $(INSTALLED) ## 5,000 connections without a word, and what somebody beside them notices (a minute)
+	$(BIN)/python -m pytest -n0 -s -p no:randomly tests/e2e/flood_connections.py $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types, and which package may import which
 	$(BIN)/ruff check .

@@ -233,6 +233,7 @@ Seconds = Annotated[
     float, Field(gt=0, le=86_400, description="a number of seconds above 0 and not above 86400 (one day)")
 ]
 PerSecond = Annotated[int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000, for each second")]
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
 LeafSeconds = Annotated[
     int, Field(ge=3600, le=7 * 86_400, description="a whole number of seconds from 3600 (an hour) to 604800 (7 days)")
 ]
@@ -427,6 +428,12 @@ class Tracing(Section):
 class Limits(Section):
     """Bounds on what strangers can make the proxy hold or do, in bytes, seconds, and numbers of things."""
 
+    connections: Count | None = None
+    connections_per_listener: Count | None = None
+    connections_per_client: Count | None = None
+    connections_per_tenant: Count | None = None
+    memory: Annotated[int, Field(ge=64 << 20, le=1 << 46)] | None = None
+    loop_lag: Annotated[float, Field(ge=0.01, le=10)] = 0.25
     connect_head_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 32 * 1024
     client_hello_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 * 1024
     connect_head_timeout: Seconds = 10.0
@@ -435,10 +442,14 @@ class Limits(Section):
     resolve_timeout: Seconds = 5.0
     idle_timeout: Seconds = 600.0
     half_close_timeout: Seconds = 60.0
+    total_timeout: Seconds | None = None
+    write_timeout: Seconds = 60.0
+    write_rate: Annotated[int, Field(ge=0, le=1 << 30)] = 100
     drain_timeout: Seconds = 30.0
     leaf_timeout: Seconds = 5.0
     store_outage: Seconds = 86_400.0
     leaves_per_second: Annotated[int, Field(ge=1, le=100_000)] = 500
+    leaves_per_second_per_tenant: Annotated[int, Field(ge=1, le=100_000)] = 500
     cached_hosts: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
     header_fields: Annotated[int, Field(ge=16, le=10_000)] = 200
     header_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 * 1024

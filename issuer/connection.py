@@ -45,6 +45,9 @@ class Peers(Protocol):
 
     def left(self, connection: Connection) -> None: ...
 
+    def may_sign(self, tenant: str) -> bool:
+        """One more new leaf for the tenant, over all workers; False where it has had its share of this second."""
+
 
 class Bucket:
     """A token bucket: ``rate`` a second, and as many at once as one second brings. ``clock`` counts seconds."""
@@ -160,6 +163,9 @@ class Connection(asyncio.Protocol):
             answer = self._issuance.leaf_at_hand(wanted)
             if answer is not None:
                 self._send(answer)
+                return
+            if not self._peers.may_sign(request.tenant):
+                self._fail(request, Code.RATE_LIMITED, "more new leaves in a second than a tenant may have; try again")
                 return
             work: Coroutine[None, None, Answer] = self._issuance.leaf(wanted)
         elif isinstance(request, CheckRequest):

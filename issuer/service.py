@@ -9,9 +9,11 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
+from cachetools import LRUCache
+
 from config.settings import Settings
 from issuer import feed
-from issuer.connection import Connection
+from issuer.connection import Bucket, Connection
 from issuer.events import log_event
 from issuer.issuing import Issuance
 from issuer.log import NOT_COUNTED
@@ -20,6 +22,8 @@ from kms.provider import KeyProvider
 from store.engine import Store, StoreError
 
 POLL_SECONDS = 0.25
+KEPT_BUCKETS = 4096
+"""Tenants whose rate is known; the name comes from a worker and may be any."""
 SHARE_OF_TIMEOUT = 0.8
 """Of the time that a worker waits: the rest is for its reading our refusal before it gives up by itself."""
 
@@ -42,6 +46,7 @@ class Service:
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._following: asyncio.Task[None] | None = None
+        self._buckets: LRUCache[str, Bucket] = LRUCache(KEPT_BUCKETS)
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -84,6 +89,14 @@ class Service:
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
+
+    def may_sign(self, tenant: str) -> bool:
+        """One more new leaf for the tenant; False where it has had its share of this second."""
+        bucket = self._buckets.get(tenant)
+        if bucket is None:
+            clock = asyncio.get_running_loop().time
+            bucket = self._buckets[tenant] = Bucket(self._limits.leaves_per_second_per_tenant, clock)
+        return bucket.take()
 
     def apply(self, news: feed.News) -> None:
         """Act on what the feed says: a tenant whose CA is another now loses its keys and leaves at once."""

@@ -54,7 +54,7 @@ def render(refusal: Refusal, accept: str | None) -> tuple[str, bytes]:
 
 def headers(refusal: Refusal, content_type: str, length: int) -> list[tuple[str, str]]:
     """The fields of the answer but for Connection, for HTTP/1.1 and, in lower case, for HTTP/2."""
-    return [
+    fields = [
         ("Content-Type", content_type),
         ("Content-Length", str(length)),
         ("Content-Language", "en"),
@@ -64,6 +64,9 @@ def headers(refusal: Refusal, content_type: str, length: int) -> list[tuple[str,
         ("Referrer-Policy", "no-referrer"),
         ("Proxy-Status", proxy_status(refusal)),
     ]
+    if refusal.retry_after is not None:
+        fields.append(("Retry-After", str(refusal.retry_after)))
+    return fields
 
 
 def reason(status: int) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from proxy.control import DRAIN, READY, RETIRE
+from proxy.ledger import Ledger
 from proxy.log import ERROR, WARNING, Log
 from proxy.privileges import Account, for_popen, raised
 from proxy.process import Process
@@ -45,6 +46,10 @@ class Child:
     fds: list[int]
     settings: str = field(repr=False)
     drain: float
+    ledger: Ledger | None = None
+    """In which a worker counts its connections; the issuer has none."""
+    row: int | None = None
+    """Its row there, while it lives."""
     process: Process | None = None
     control: socket.socket | None = None
     started: float = 0.0
@@ -66,6 +71,12 @@ class Child:
         if self.control is not None and self.runs:
             with contextlib.suppress(OSError):
                 self.control.send(command)
+
+    def leave_row(self) -> None:
+        """Its process is gone: what it counted as open is closed."""
+        if self.ledger is not None and self.row is not None:
+            row, self.row = self.row, None
+            self.ledger.free(row)
 
 
 class Keeper:
@@ -178,6 +189,7 @@ class Keeper:
             child.ready.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(child.leaving.wait(), wait)
+        child.leave_row()  # where it ended before it was adopted
 
     async def _live(self, child: Child) -> int:
         """A child's life, from its start to its exit status. Raises OSError where it cannot be started."""
@@ -199,22 +211,36 @@ class Keeper:
             self._log.event(ERROR, "process killed", process=child.name, pid=process.pid, reason=reason)
             process.signal(signal.SIGKILL)
         try:
-            return await process.exited()
+            status = await process.exited()
+            child.leave_row()
+            return status
         finally:
             control.close()
 
     def _spawn(self, child: Child) -> None:
-        """Start a child, in a session of its own, so that signals to our group are ours."""
+        """Start a child, in a session of its own, so that signals to our group are ours. Raises OSError."""
+        counting, fds = [], child.fds
+        child.leave_row()  # of one that ended before anybody waited for it
+        if child.ledger is not None:
+            child.row = child.ledger.take()
+            counting, fds = [f"--ledger={child.ledger.fd}", f"--row={child.row}"], [*fds, child.ledger.fd]
+        try:
+            self._execute(child, counting, fds)
+        except OSError:
+            child.leave_row()
+            raise
+
+    def _execute(self, child: Child, counting: list[str], fds: list[int]) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         reading, writing = os.pipe()
         option = "--control-fd" if child.name == ISSUER else "--control"
-        command = [*child.command, option, str(theirs.fileno())]
+        command = [*child.command, *counting, option, str(theirs.fileno())]
         environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
         try:
             with raised(self._account):
                 started = subprocess.Popen(
-                    command, stdin=reading, pass_fds=[*child.fds, theirs.fileno()], start_new_session=True,
+                    command, stdin=reading, pass_fds=[*fds, theirs.fileno()], start_new_session=True,
                     env=environment, **for_popen(self._account),  # type: ignore[call-overload] # by name
                 )  # fmt: skip
                 started.returncode = 0  # its status is Process's to take: a Popen that goes away would take it too

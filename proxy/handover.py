@@ -29,6 +29,8 @@ class HandedChild:
     ready: bool
     deadline: float | None
     """When it is killed, on the monotonic clock, where it leaves already; else None."""
+    row: int | None = None
+    """Of a worker, in the ledger that is handed on; None where it counts in another, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,16 @@ class Handover:
     children: tuple[HandedChild, ...] = field(default=())
     monitoring: int | None = None
     """Where the monitor listens, while metrics are on."""
+    ledger: int | None = None
+    """In which the workers in force count connections."""
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All that have to stay open."""
         controls = [child.control for child in self.children if child.control is not None]
         watched = () if self.monitoring is None else (self.monitoring,)
-        return (self.lock, self.issuing, *self.sockets, *watched, *controls)
+        ledger = () if self.ledger is None else (self.ledger,)
+        return (self.lock, self.issuing, *ledger, *self.sockets, *watched, *controls)
 
 
 def pack(handover: Handover) -> int:

@@ -136,8 +136,7 @@ class Log:
         """Log one event. Fields that are None or empty are left out."""
         if level < self.level:
             return
-        if self.never is not None and any(names_one_of(self.never, value) for value in fields.values()):
-            self.withheld += 1
+        if self.withholds(fields):
             return
         # Whoever asks for debug wants the whole story.
         flood = self._flood if level > DEBUG else None
@@ -176,6 +175,13 @@ class Log:
             f',"response_bytes":{x.response_bytes}{first}{last},"outcome":"{x.outcome}"{sampled}}}'
         )
         self._put(line if len(line) <= MAX_LINE else _cut(json.loads(line)))
+
+    def withholds(self, fields: Mapping[str, Any]) -> bool:
+        """Whether a line may not have these fields, since one names a host of which nothing is logged; counts it."""
+        if self.never is None or not names_one_of(self.never, fields):
+            return False
+        self.withheld += 1
+        return True
 
     def is_withheld(self, exchange: Exchange) -> bool:
         """Whether nothing may be logged of a request, or what is to be told of it names a host of which that holds."""

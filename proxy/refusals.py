@@ -13,6 +13,8 @@ from certs.verdict import Defect, Finding
 
 ASK = "ask the people who run this proxy in your organisation, and give them the id below."
 NEEDED = f"If you need it, {ASK}"
+RETRY_SECONDS = 5
+"""What a client over a limit is told to wait: connections come and go within seconds."""
 LATER = f"Try again in a while. If it goes on, {ASK}"
 
 
@@ -33,6 +35,8 @@ class Refusal:
     host: str
     id: str
     findings: tuple[Finding, ...] = ()
+    retry_after: int | None = None
+    """Seconds after which it is worth another try, where that can be said."""
 
 
 class RefusedError(Exception):
@@ -374,6 +378,29 @@ def outdated(host: str, id: str) -> Refusal:
         LATER,
         host,
         id,
+    )
+
+
+def too_many(which: str, id: str) -> Refusal:
+    """A connection too many: ``which`` is the limit's name, or ``memory`` or ``overload`` for a worker at its own."""
+    yours = which == "connections_per_client"
+    whose = {
+        "connections_per_client": "Your address has as many connections to this proxy open as one may have.",
+        "connections_per_tenant": "Your organisation has as many connections to this proxy open as it may have.",
+        "connections_per_listener": "As many connections are open on this port of the proxy as there may be.",
+        "memory": "This proxy has no memory left for more connections than are open now.",
+        "overload": "This proxy has as much to do as it can, and serves the connections that are open first.",
+    }.get(which, "As many connections to this proxy are open as there may be.")
+    return Refusal(
+        503,
+        "connection_limit_reached",
+        which,
+        "The proxy takes no more connections now",
+        f"{whose} The connection was refused before anything of your request was read.",
+        f"Close programs or tabs that you do not need, and try again. If it goes on, {ASK}" if yours else LATER,
+        "",
+        id,
+        retry_after=RETRY_SECONDS,
     )
 
 

@@ -211,6 +211,7 @@ class Reloading:
                 sockets=tuple(listening.fileno() for _, listening in supervisor.sockets),
                 children=supervisor.handed(),
                 monitoring=supervisor.monitoring.fileno() if supervisor.monitoring is not None else None,
+                ledger=supervisor.ledger.fd if supervisor.ledger is not None else None,
             )
             self._execute(handover)
         except OSError as error:

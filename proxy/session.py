@@ -18,6 +18,7 @@ from proxy.block import Refusal, answer_bytes
 from proxy.lanes.tap import Exchange
 from proxy.log import DEBUG, INFO, WARNING, members
 from proxy.refusals import HEAD_LIMITS, outdated
+from proxy.seats import Seat
 from proxy.snapshot import Snapshot
 from proxy.upstream import CLOSE_SECONDS, WRITE_HIGH, WRITE_LOW, reset
 
@@ -68,6 +69,9 @@ MOVING = frozenset({State.OPEN, State.PLAIN, State.PASS})
 """States whose time limit counts from the last byte, not from their beginning."""
 LANES = {State.OPEN: "fast", State.ANSWER: "answer", State.PLAIN: "plain", State.PASS: "pass"}
 """The lane that a state stands for, where it is not the inspection lane."""
+RESTING = frozenset({State.HEAD, State.OPEN, State.PLAIN})
+"""States in which a connection waits for a request. What merely passes cannot be told to rest."""
+REST_SECONDS = 2.0
 
 
 class Phase(Protocol):
@@ -80,6 +84,9 @@ class Phase(Protocol):
     @property
     def half(self) -> bool:
         """One side has ended: the shorter idle time holds."""
+
+    def overdue(self, now: float) -> bool:
+        """Whether something that has a time of its own took too long; asked in the state OPEN, once a second."""
 
     def data(self, data: bytes) -> None:
         """The client sent bytes."""
@@ -97,17 +104,31 @@ class Phase(Protocol):
         """The session ends; let go of everything, the server's connection too. ``orderly`` tells both sides first."""
 
 
+class Unhurried:
+    """A phase of which nothing has a time of its own, or whose own timer has it."""
+
+    __slots__ = ()
+
+    def overdue(self, now: float) -> bool:
+        """Never."""
+        return False
+
+
 class Session(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
         "about", "active", "deadline", "disclosure", "down", "draining", "entered", "facts", "id", "lane", "listener",
-        "loop", "peer", "phase", "port", "shown", "snapshot", "started", "state", "task", "trace", "transport", "up",
-        "worker",
+        "loop", "peer", "phase", "port", "seat", "shown", "snapshot", "started", "state", "task", "trace", "transport",
+        "up", "worker",
     )  # fmt: skip
 
-    def __init__(self, worker: Worker, listener: str, tenant: str, begin: Callable[[Session], Phase]) -> None:
+    def __init__(
+        self, worker: Worker, listener: str, tenant: str, begin: Callable[[Session], Phase], seat: Seat = ()
+    ) -> None:
         self.worker = worker
+        self.seat = seat
+        """Where it counts among all connections, until it is closed."""
         self.loop = worker.loop
         self.listener = listener
         self.snapshot: Snapshot | None = worker.snapshots.current.get(tenant)
@@ -154,12 +175,40 @@ class Session(asyncio.Protocol):
         entry = self.worker.entries[self.listener]
         self.worker.metrics.connection(entry.tenant, entry.mode, lane)
 
+    def look(self, now: float) -> None:
+        """Hold the connection to its times; once a second."""
+        transport = self.transport
+        if transport is None:
+            return
+        if self.expired(now):
+            return self.time_out()
+        if transport.get_write_buffer_size():
+            self.worker.stalls.watch(transport, now, self._stalled)
+        total = self.worker.limits.total_timeout
+        if total is not None and now - self.started > total:
+            self._outlived(now - self.started - total)
+        return None
+
     def expired(self, now: float) -> bool:
-        """Whether the state's time limit is over; asked once a second."""
+        """Whether the state's time limit is over."""
         if self.state in MOVING:
             limits = self.worker.limits
-            return now - self.active > (limits.half_close_timeout if self.phase.half else limits.idle_timeout)
+            if now - self.active > (limits.half_close_timeout if self.phase.half else limits.idle_timeout):
+                return True
+            return self.state is State.OPEN and self.phase.overdue(now)
         return now > self.deadline
+
+    def _outlived(self, seconds: float) -> None:
+        """The longest life is over, for so long: end when nothing is under way; what does not end by itself is cut."""
+        self.facts["limit"] = "total_timeout"
+        if seconds > self.worker.limits.drain_timeout:
+            self.abort("time limit: total")
+        elif self.state is not State.CLOSED:
+            self.drain()
+
+    def rests(self, now: float) -> bool:
+        """Whether nothing is under way, as far as anybody can tell, so that it can make room for others."""
+        return self.state in RESTING and not self.phase.busy and now - self.active > REST_SECONDS
 
     def time_out(self) -> None:
         """The state's time limit is over."""
@@ -247,6 +296,7 @@ class Session(asyncio.Protocol):
         finally:
             self.worker.sessions.discard(self)
             self.transport = None
+            self.worker.entrance.left(self.seat)
 
     def pause_writing(self) -> None:
         self.phase.writable(False)
@@ -280,6 +330,17 @@ class Session(asyncio.Protocol):
         """A server of this connection was judged, and this is what is done about it."""
         first = verdict.findings[0].defect.value if verdict.findings else "none"
         self.worker.metrics.verdict(self.worker.entries[self.listener].tenant, first, action.value)
+
+    def waits_for(self, server: asyncio.Transport | None) -> None:
+        """Its server has more than enough to take: it is cut where it takes too little of it."""
+        if server is not None and not server.is_closing():
+            self.worker.stalls.watch(server, self.loop.time(), self._server_stalled)
+
+    def _stalled(self, reason: str) -> None:
+        self.abort(f"the client {reason}")
+
+    def _server_stalled(self, reason: str) -> None:
+        self.abort(f"the server {reason}")
 
     # --- the end ---
 
@@ -404,7 +465,7 @@ class Session(asyncio.Protocol):
             self.loop.call_soon(self.drain)  # the bytes of this exchange are not sent yet
 
 
-class _Ended:
+class _Ended(Unhurried):
     """The phase of a connection that has ended: nothing matters any more."""
 
     busy = False

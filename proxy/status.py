@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from issuer.sockets import bind_unix, is_ours, peer_uid
-from proxy.lag import memory
+from proxy.overload import resident
 
 if TYPE_CHECKING:
     from proxy.session import Session
@@ -94,7 +94,7 @@ class Status:
             },
             "issuer": {"unreachable": watch.unreachable, "tenants": watch.tenants, "failed": watch.failed},
             "sessions": len(worker.sessions),
-            "memory": memory(),
+            "memory": resident(),
             "loop_lag": round(worker.lag.longest, 4),
             "counts": [[*key, count] for key, count in worker.counted().items()],
         }

@@ -25,12 +25,16 @@ from proxy.admission import check_resolver_hosts
 from proxy.children import ISSUER, MONITOR, Child, Keeper
 from proxy.control import ISSUER_SOCKET, STATUS_SOCKETS
 from proxy.handover import HandedChild, Handover
+from proxy.ledger import Ledger
+from proxy.ledgers import fitting
+from proxy.ledgers import handed_on as ledger_handed_on
 from proxy.log import INFO, WARNING, Log, never_logged, open_log
 from proxy.metrics import Metrics, NullSink, Sink
 from proxy.metrics_sink import open_sink
 from proxy.privileges import ROOT, Account, account, lower, raised
 from proxy.rehearsal import Program
 from proxy.reload import Reloading
+from proxy.seats import worker_count
 from proxy.sockets import Bound, address, arrange, bind, bind_tcp, handed_on
 from proxy.start_error import StartError
 from proxy.state_lock import lock
@@ -60,6 +64,8 @@ class Supervisor:
         self.sockets: list[Bound] = []
         self.issuing = -1
         """The descriptor of the issuer's listening socket."""
+        self.ledger: Ledger | None = None
+        """In which the workers in force count their connections. Those that leave may count in another."""
         self.issuer: Child | None = None
         self.workers: list[Child] = []
         self.monitoring: socket.socket | None = None
@@ -97,8 +103,9 @@ class Supervisor:
 
     async def start(self) -> None:
         """Start the issuer, then the workers, and wait until all are ready. Raises StartError."""
+        self.ledger = fitting(None, self.settings)
         self.issuer = self.issuer_for(self.settings)
-        self.workers = self.workers_for(self.settings, self.sockets)
+        self.workers = self.workers_for(self.settings, self.sockets, self.ledger)
         await self.keeper.begin([self.issuer], self.stopping)
         if not self.stopping.is_set():
             await self.keeper.begin(self.workers, self.stopping)
@@ -129,21 +136,32 @@ class Supervisor:
             (listener, handed_on(fd)) for listener, fd in zip(self.settings.listeners, handover.sockets, strict=True)
         ]
         for fd in handover.descriptors:
-            os.set_inheritable(fd, False)
+            if fd != handover.ledger:  # which we could do without
+                os.set_inheritable(fd, False)
+        rows = [child.row for child in handover.children if child.row is not None]
+        known = ledger_handed_on(handover.ledger, self.settings, rows)
+        if known is None:
+            reason = "the program before counted in another form; what is open on its workers is not among them"
+            self.log.event(WARNING, "connections counted anew", reason=reason)
+        # A worker that dies before its successor is there is started again, so there has to be one.
+        self.ledger = known or fitting(None, self.settings)
         self.issuer = self.issuer_for(self.settings)
         staying = [child for child in handover.children if child.deadline is None]
         count = sum(child.name not in (ISSUER, MONITOR) for child in staying)
-        self.workers = self.workers_for(self.settings, self.sockets, count)
+        self.workers = self.workers_for(self.settings, self.sockets, self.ledger, count)
         mine = {child.name: child for child in (self.issuer, *self.workers)}
         if handover.monitoring is not None:
             self.monitoring = handed_on(handover.monitoring)
             self.monitor = mine[MONITOR] = self.monitor_for(self.settings, self.monitoring)
             self.sink = open_sink(self.settings, "supervisor", self.log)
         for handed in staying:
+            mine[handed.name].row = handed.row if known is not None else None
             self.keeper.adopt(mine[handed.name], handed.pid, handed.control, handed.ready)
         for handed in handover.children:
             if handed.deadline is not None:
                 child = Child(handed.name, [], [], "", 0.0)
+                if known is not None and handed.row is not None:
+                    child.ledger, child.row = known, handed.row
                 child.leaving.set()
                 self.keeper.adopt(child, handed.pid, handed.control, handed.ready)
                 self.keeper.limit(child, handed.deadline)
@@ -159,16 +177,16 @@ class Supervisor:
         command = [*_PYTHON, "proxy.monitor", f"--listen={fd}"]
         return Child(MONITOR, command, [fd], settings.model_dump_json(), MONITOR_DRAIN_SECONDS)
 
-    def workers_for(self, settings: Settings, bound: list[Bound], count: int | None = None) -> list[Child]:
-        """Workers, not started: as many as the settings say, or ``count``."""
+    def workers_for(
+        self, settings: Settings, bound: list[Bound], ledger: Ledger, count: int | None = None
+    ) -> list[Child]:
+        """Workers, not started, that count in ``ledger``: as many as the settings say, or ``count``."""
         listen = [f"--listen={index}:{listening.fileno()}" for index, (_, listening) in enumerate(bound)]
         fds = [listening.fileno() for _, listening in bound]
         text, drain = settings.model_dump_json(), settings.limits.drain_timeout
         return [
-            Child(
-                f"worker {number + 1}", [*_PYTHON, "proxy.worker", f"--number={number + 1}", *listen], fds, text, drain
-            )
-            for number in range(count or settings.workers or os.cpu_count() or 1)
+            Child(name, [*_PYTHON, "proxy.worker", f"--number={number}", *listen], fds, text, drain, ledger)
+            for number, name in ((n + 1, f"worker {n + 1}") for n in range(count or worker_count(settings.workers)))
         ]
 
     # --- others take over ---
@@ -180,15 +198,18 @@ class Supervisor:
         """
         with raised(self.account):
             arrangement = arrange(self.sockets, settings.listeners)
-        successor = self.issuer_for(settings) if issuer else None
-        workers = self.workers_for(settings, arrangement.bound)
-        fresh = [successor, *workers] if successor is not None else workers
+        ledger, fresh = self.ledger, list[Child]()
         try:
+            ledger = fitting(self.ledger, settings)
+            workers = self.workers_for(settings, arrangement.bound, ledger)
+            successor = self.issuer_for(settings) if issuer else None
+            fresh = [successor, *workers] if successor is not None else workers
             if successor is not None:
                 await self.keeper.begin([successor], self.stopping)
             await self.keeper.begin(workers, self.stopping)
         except StartError:
             await self.keeper.abandon(fresh)
+            self._finish(ledger, self.ledger)
             for _, listening in arrangement.opened:
                 listening.close()
             raise
@@ -199,6 +220,7 @@ class Supervisor:
         self.issuer = successor or self.issuer
         self.workers, self.sockets, self.settings = workers, arrangement.bound, settings
         self._watch(settings)
+        counted_in, self.ledger = self.ledger, ledger
         counted = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
         said = [f"replaced: {counted}{' and the issuer' if issuer else ''}"]
         for listener, listening in arrangement.opened:
@@ -206,7 +228,17 @@ class Supervisor:
         for listener, listening in arrangement.left:
             said.append(f"no longer listening on {address(listening)} (listener {listener.name})")
             listening.close()
+        if self._finish(counted_in, ledger):
+            said.append("connections are counted anew: those of the workers before are not among them")
         return said
+
+    @staticmethod
+    def _finish(ledger: Ledger | None, used: Ledger | None) -> bool:
+        """Let go of a ledger as its workers go, unless it is the one that is used; whether it is let go of."""
+        if ledger is None or ledger is used:
+            return False
+        ledger.finish()
+        return True
 
     def handed(self) -> tuple[HandedChild, ...]:
         """The children, as the next program gets to know them."""
@@ -217,6 +249,7 @@ class Supervisor:
                 child.control.fileno() if child.runs and child.control is not None else None,
                 child.ready.is_set(),
                 child.deadline if child.leaving.is_set() else None,
+                child.row if child.runs and child.ledger is self.ledger else None,
             )
             for child in self.keeper.children
             if child.runs or not child.leaving.is_set()
@@ -241,6 +274,8 @@ class Supervisor:
 
     def clear(self) -> None:
         """Take away the files that mean something only while the daemon runs."""
+        self._finish(self.ledger, None)
+        self.ledger = None
         if self.issuing >= 0:
             os.close(self.issuing)
             self.issuing = -1

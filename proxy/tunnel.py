@@ -24,7 +24,7 @@ from proxy.lanes.fast import FastLane
 from proxy.lanes.splice import TLS_HANDSHAKE, SpliceLane
 from proxy.leaves import DAY, Shown
 from proxy.log import WARNING
-from proxy.session import Session, State
+from proxy.session import Session, State, Unhurried
 from proxy.tls_leg import LegError, TlsLeg
 from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, dial
 
@@ -36,7 +36,7 @@ HTTP_OR_NONE = (b"", *HTTP_PROTOCOLS)
 BAD_DATES = frozenset({Defect.EXPIRED, Defect.NOT_YET_VALID, Defect.MALFORMED})
 
 
-class Tunnel:
+class Tunnel(Unhurried):
     """The phase between the CONNECT and the lane; owner of the server leg until the lane takes it over."""
 
     __slots__ = (
@@ -278,7 +278,13 @@ class Tunnel:
                 self._show(outcome, "issuer")
             elif isinstance(outcome, IssuerUnavailable):
                 # Without a leaf there is no TLS to tell the client in.
-                session.log(WARNING, "no leaf", host=self.host.text, reason=str(outcome))
+                if outcome.code == "rate_limited":
+                    session.worker.refuse_counted(
+                        "leaves_per_second", id=session.id, tenant=session.tenant.tenant, client=session.shown,
+                        host=self.host.text, reason=str(outcome),
+                    )  # fmt: skip
+                else:
+                    session.log(WARNING, "no leaf", host=self.host.text, reason=str(outcome))
                 self._alert(ALERT_INTERNAL_ERROR, f"no leaf: {outcome}")
             else:
                 session.broken(outcome)

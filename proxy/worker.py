@@ -34,26 +34,32 @@ from config.settings import Listener, Settings
 from issuer.client import IssuerClient
 from issuer.hardening import harden_child
 from proxy.admission import Egress, Resolver
-from proxy.control import BACKLOG, DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
+from proxy.control import DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
 from proxy.disclosure import Disclosure, disclosure_for
+from proxy.entrance import Entrance
 from proxy.issuer_watch import IssuerWatch
 from proxy.lag import Lag
 from proxy.leaves import Leaves
-from proxy.listeners.explicit import Explicit
+from proxy.ledger import Ledger
 from proxy.log import ERROR, INFO, WARNING, Log, open_log
 from proxy.metrics import Metrics
 from proxy.metrics_sink import open_sink
-from proxy.session import Session, State
+from proxy.overload import Overload, available, share_of
+from proxy.rounds import Rounds
+from proxy.seats import Seats, columns, own_descriptors, worker_count
+from proxy.seldom import Seldom
+from proxy.session import State
 from proxy.snapshot import Snapshot, Snapshots
+from proxy.stalls import Stalls
 from proxy.status import Status
 from proxy.upstream import Judge
 from store.engine import DATABASE_FILE, Store, StoreError
 
 if TYPE_CHECKING:
     from proxy.lanes.inspection.inspectors import Inspectors
+    from proxy.session import Session
     from proxy.tracing import Tracer
 
-SWEEP_SECONDS = 1.0
 DRAIN_SECONDS = 0.1
 """How often, while draining, sessions are asked whether they rest by now."""
 RESTING_SECONDS = 5.0
@@ -68,7 +74,7 @@ class Worker:
     """What the sessions of one process share."""
 
     def __init__(
-        self, settings: Settings, sockets: list[tuple[Listener, socket.socket]], log: Log, number: int = 0
+        self, settings: Settings, sockets: list[tuple[Listener, socket.socket]], log: Log, seats: Seats, number: int = 0
     ) -> None:
         self.settings = settings
         self.entries = {listener.name: listener for listener, _ in sockets}
@@ -80,6 +86,13 @@ class Worker:
         self.loop = asyncio.get_running_loop()
         self.wall = time.time
         self.sessions: set[Session] = set()
+        self.seldom = Seldom(
+            lambda what, count, fields: log.event(WARNING, "refused", **fields, details=what, count=count)
+        )
+        memory = self.limits.memory or share_of(available(), worker_count(settings.workers))
+        self.overload = Overload(memory, self.limits.loop_lag)
+        self.stalls = Stalls(self.limits.write_timeout, self.limits.write_rate)
+        self.entrance = Entrance(self, seats)
         self.judging = ThreadPoolExecutor(1, thread_name_prefix="judge")
         """One at a time: costly chains must not keep anything else from a thread, the change feed least of all."""
         self.judge = Judge(self.clock, self.judging)
@@ -97,14 +110,13 @@ class Worker:
         self.leaves.heard = self.issuer_watch.heard
         self.inspectors = _inspectors(settings, log, self.metrics)
         self.leaf_owner: dict[str, int | None] = {}
-        self.servers: list[asyncio.Server] = []
         self.draining = asyncio.Event()
         self.tracer = _tracer(settings, log)
         self._disclosures: dict[str, Disclosure] = {}
         self.retiring = False
         """Others have taken over, so that there is no hurry."""
         self.complained = 0.0
-        self.lag = Lag(self.loop.time, self.loop.call_later)
+        self.lag = Lag()
         self.status = Status(self, number)
 
     def disclosure(self, tenant: str) -> Disclosure:
@@ -129,13 +141,7 @@ class Worker:
             await self.status.start()
         except OSError as error:  # a full disk has no room for a socket's name; to serve matters more than to tell
             self.log.event(ERROR, "status cannot be told", reason=error.strerror or str(error))
-        self.lag.start()
-        for listener, listening in self.sockets:
-
-            def session(name: str = listener.name, tenant: str = listener.tenant) -> Session:
-                return Session(self, name, tenant, Explicit)
-
-            self.servers.append(await self.loop.create_server(session, sock=listening, backlog=BACKLOG))
+        self.entrance.open(self.sockets)
 
     async def run(self, control: socket.socket) -> None:
         """Serve until told to drain, then until the last session has ended or the drain time is over."""
@@ -145,18 +151,20 @@ class Worker:
         commands = self.loop.create_task(self._commands(control))
         watching = self.loop.create_task(self.issuer_watch.follow())
         watching.add_done_callback(self._watch_ended)
-        self.loop.call_later(SWEEP_SECONDS, self._sweep)
+        Rounds(self).start()
         await self.loop.sock_sendall(control, READY)
         await self.draining.wait()
         await self._accept_no_more()
         end = self.loop.time() + self.limits.drain_timeout
-        while self.sessions and self.loop.time() < end:
+        while (self.sessions or self.entrance.turned_away) and self.loop.time() < end:
             for session in tuple(self.sessions):
                 if not self.retiring or self._rests(session):
                     session.drain()
             await asyncio.sleep(DRAIN_SECONDS)
         for session in tuple(self.sessions):
             session.close("the proxy is stopping")
+        self.entrance.end()
+        self.seldom.flush(float("inf"))
         await asyncio.sleep(0)
         if self.inspectors is not None:
             await self.inspectors.stop()
@@ -166,20 +174,17 @@ class Worker:
         watching.cancel()
         commands.cancel()
         self.status.stop()
-        self._flush()
+        self.flush()
         await self.issuer.close()
         self.resolver.close()
         self.judging.shutdown(wait=False, cancel_futures=True)
 
     async def _accept_no_more(self) -> None:
         """Close our ends of the listening sockets. What was accepted already becomes a session first."""
-        for _, listening in self.sockets:
-            self.loop.remove_reader(listening)
-        # An accepted connection gets its transport a round of the loop later; asyncio drops it if its server is gone.
+        self.entrance.close()
+        # An accepted connection is told of its transport, and becomes one of the sessions, a round of the loop later.
         for _ in range(3):
             await asyncio.sleep(0)
-        for server in self.servers:
-            server.close()
 
     def _rests(self, session: Session) -> bool:
         """Whether a connection of one who retires can be closed without taking anything from its client."""
@@ -234,19 +239,19 @@ class Worker:
                 if session.snapshot is not None and session.snapshot.tenant == tenant:
                     session.abort("the tenant is gone")
 
-    def _sweep(self) -> None:
-        self.loop.call_later(SWEEP_SECONDS, self._sweep)
-        self._flush()
-        now = self.loop.time()
-        for session in [session for session in self.sessions if session.expired(now)]:
-            session.time_out()
+    def refuse_counted(self, which: str, /, **fields: object) -> None:
+        """Count what a limit has refused, and say so once a second at most: ``fields`` tell of the last one."""
+        self.metrics.refused(which)
+        if self.log.withholds(fields):
+            return  # else the line that is not written would take those with it that came before
+        self.seldom.happened(which, self.loop.time(), **fields)
 
     def counted(self) -> dict[tuple[str, ...], int]:
         """What was counted since the start, by name and labels' values."""
         self.metrics.log_dropped = self.log.lost
         return self.metrics.totals()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         self.metrics.log_dropped = self.log.lost
         self.sink.flush(self.metrics)
 
@@ -311,10 +316,17 @@ def _loop_fault(worker: Worker, context: dict[str, object]) -> None:
 
 
 async def serve(
-    settings: Settings, sockets: list[tuple[Listener, socket.socket]], control: socket.socket, log: Log, number: int
+    settings: Settings,
+    sockets: list[tuple[Listener, socket.socket]],
+    control: socket.socket,
+    log: Log,
+    ledger: Ledger,
+    row: int,
+    number: int,
 ) -> None:
-    """Run a worker to its end."""
-    worker = Worker(settings, sockets, log, number)
+    """Run a worker to its end; its connections count in a row of the ledger."""
+    seats = Seats(ledger, row, settings.limits, worker_count(settings.workers), own_descriptors())
+    worker = Worker(settings, sockets, log, seats, number)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: _loop_fault(worker, context))
     loop.add_signal_handler(signal.SIGTERM, worker.draining.set)
@@ -335,6 +347,8 @@ def main() -> int:
     parser.add_argument("--listen", action="append", default=[], metavar="INDEX:FD")
     parser.add_argument("--control", type=int, required=True, metavar="FD")
     parser.add_argument("--number", type=int, default=0)
+    parser.add_argument("--ledger", type=int, required=True, metavar="FD")
+    parser.add_argument("--row", type=int, required=True)
     arguments = parser.parse_args()
     # Odd certificates of strangers make cryptography warn on standard error, which is the log; certs looks at what
     # the warnings are about by itself.
@@ -357,7 +371,8 @@ def main() -> int:
     log = open_log(settings.log, f"worker {arguments.number}", time.time)
     with socket.socket(fileno=arguments.control) as control:
         try:
-            asyncio.run(serve(settings, sockets, control, log, arguments.number))
+            ledger = Ledger(arguments.ledger, columns(settings.listeners))
+            asyncio.run(serve(settings, sockets, control, log, ledger, arguments.row, arguments.number))
         except (StoreError, StoreFileError, OSError, ValueError) as error:
             log.event(ERROR, "worker cannot start", reason=str(error))
             return 2

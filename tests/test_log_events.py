@@ -15,7 +15,7 @@ PACKAGES = ("cli", "control", "proxy", "issuer")
 BY_SESSION = {"log", "stage"}
 """Methods of a session: their lines have its id, its tenant and its client."""
 OF_LOG = {"event", "_line"}
-ELSEWHERE = {"request", "lane", "connection"}
+ELSEWHERE = {"request", "lane", "connection", "refused"}
 """Events whose fields are not all written out where they are logged."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxy.block import Refusal
 from proxy.block_http1 import Http1Answer
 from proxy.block_http2 import Http2Answer
-from proxy.session import Session
+from proxy.session import Session, Unhurried
 from proxy.tls_leg import LegError, TlsLeg
 
 HTTP_PROTOCOLS = (b"h2", b"http/1.1")
@@ -13,7 +13,7 @@ LINGER_SECONDS = 2.0
 """For how long the client is still read: closing on unread bytes would reset it, and the answer with it."""
 
 
-class AnswerLane:
+class AnswerLane(Unhurried):
     """Phase of a session whose server is out of it."""
 
     __slots__ = ("answer", "busy", "half", "leg", "refusal", "session")

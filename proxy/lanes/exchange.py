@@ -161,6 +161,11 @@ class Tap:
         """An exchange is in progress, so that ending the connection now would cut it."""
         raise NotImplementedError
 
+    @property
+    def head(self) -> object | None:
+        """What the client has sent of a request's head that is not whole: the same object until it is."""
+        return None
+
     def from_client(self, data: bytes) -> Detour | None:
         """Bytes that the client sent; None: they pass on as they are. Raises Unparsed."""
         raise NotImplementedError

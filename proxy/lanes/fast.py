@@ -48,8 +48,8 @@ class FastLane:
     """Two legs that are up. Phase of the session, and owner of the server leg."""
 
     __slots__ = (
-        "alpn", "client", "client_done", "errors", "host", "opened", "parting", "server", "server_done", "server_side",
-        "session", "tap", "unanswered",
+        "alpn", "client", "client_done", "errors", "head", "head_since", "host", "opened", "parting", "server",
+        "server_done", "server_side", "session", "tap", "unanswered",
     )  # fmt: skip
 
     def __init__(self, session: Session, client: TlsLeg, server: ServerLeg, alpn: bytes, host: str) -> None:
@@ -72,6 +72,9 @@ class FastLane:
         self.server_done = False
         self.parting = False
         """A request was turned away."""
+        self.head: object | None = None
+        self.head_since = 0.0
+        """The head that was not whole when last looked at, and when it was first seen so."""
 
     @property
     def busy(self) -> bool:
@@ -97,6 +100,13 @@ class FastLane:
             self.server_lost(None)
         if session.state is State.OPEN:
             self.data(b"")
+
+    def overdue(self, now: float) -> bool:
+        """A request's head has its time, however slowly it comes."""
+        head = self.tap.head
+        if head is not self.head:
+            self.head, self.head_since = head, now
+        return head is not None and now - self.head_since > self.session.worker.limits.connect_head_timeout
 
     # --- the client's side ---
 
@@ -214,6 +224,7 @@ class FastLane:
             self.session.resume()
         else:
             self.session.pause()
+            self.session.waits_for(self.server_side.transport)
 
     def server_refused(self, error: LegError) -> None:
         """TLS with the server broke. Where it has said nothing yet (one who wants a client certificate), tell why."""
@@ -337,8 +348,8 @@ class FastLane:
         Linger(self.session, self.client, "refused").begin()
 
     def timed_out(self) -> None:
-        """Nobody has said anything for the idle time."""
-        self.session.close("idle")
+        """Nobody has said anything for the idle time, or a head did not come to its end."""
+        self.session.close("time limit: head" if self.head is not None else "idle")
 
     def closing(self, orderly: bool) -> None:
         """Both legs end. One that was cut is passed on as cut: the other side gets no close_notify."""

@@ -7,17 +7,18 @@ import asyncio
 from certs.names import Host
 from proxy.lanes.plain import PlainLane
 from proxy.reach import reach
-from proxy.session import Session, State
+from proxy.session import Session, State, Unhurried
 
 
-class ForwardLane:
+class ForwardLane(Unhurried):
     """Phase of a session whose client sends plain HTTP requests."""
 
-    __slots__ = ("half", "lane", "late", "session")
+    __slots__ = ("half", "lane", "late", "server", "session")
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.half = False
+        self.server: asyncio.Transport | None = None
         self.late: asyncio.TimerHandle | None = None
         """Runs while a head has begun and is not whole."""
         self.lane = PlainLane(
@@ -69,6 +70,7 @@ class ForwardLane:
 
     def closing(self, orderly: bool) -> None:
         """Let the server go."""
+        self.server = None
         if self.late is not None:
             self.late.cancel()
         self.lane.connection_lost()
@@ -82,8 +84,9 @@ class ForwardLane:
         self.session.client.write(data)
 
     def pause_reading(self) -> None:
-        """The client has to wait."""
+        """The client has to wait, most often for the server to take what it was sent."""
         self.session.pause()
+        self.session.waits_for(self.server)
 
     def resume_reading(self) -> None:
         """Read the client again."""
@@ -102,4 +105,5 @@ class ForwardLane:
         session = self.session
         session.facts |= {"host": host.text, "port": port}
         transport, session.facts["address"] = await reach(session, host, port, protocol)
+        self.server = transport
         return transport

@@ -6,13 +6,13 @@ Closing on bytes that were not read would reset the connection, and the last ans
 from __future__ import annotations
 
 from proxy.lanes.answer import LINGER_SECONDS
-from proxy.session import Session, State
+from proxy.session import Session, State, Unhurried
 from proxy.tls_leg import LegError, TlsLeg, half_close
 
 __all__ = ["Linger"]
 
 
-class Linger:
+class Linger(Unhurried):
     """Phase of a session whose server is out of it, until the client closes, for :data:`LINGER_SECONDS` at most."""
 
     __slots__ = ("busy", "half", "leg", "reason", "session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.lanes.tap_bytes import BytesTap
 from proxy.log import INFO
-from proxy.session import Session
+from proxy.session import Session, Unhurried
 from proxy.tls_leg import LegError, half_close
 from proxy.upstream import NOBODY, READ_LIMIT, ServerLeg
 
@@ -12,7 +12,7 @@ TLS_HANDSHAKE = 0x16
 """The first byte of a record that begins a handshake (RFC 8446, section 5.1)."""
 
 
-class SpliceLane:
+class SpliceLane(Unhurried):
     """Phase of the session, and owner of the connection to the server, on which no TLS begins."""
 
     __slots__ = ("client_done", "errors", "first", "server", "server_done", "server_first", "session", "tap")
@@ -116,6 +116,7 @@ class SpliceLane:
             self.session.resume()
         else:
             self.session.pause()
+            self.session.waits_for(self.server.transport)
 
     def server_refused(self, error: LegError) -> None:
         """There is no TLS here."""

@@ -77,6 +77,10 @@ class Http1Tap(Tap):
         return bool(self._open) or self._raw is not None or self._client.held is not None
 
     @property
+    def head(self) -> object | None:
+        return self._client.held if self._client.place is Place.HEAD else None
+
+    @property
     def waiting(self) -> bool:
         """The server still owes an answer."""
         return bool(self._open)

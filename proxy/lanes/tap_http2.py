@@ -106,6 +106,10 @@ class Http2Tap(Tap):
     def busy(self) -> bool:
         return bool(self.streams)
 
+    @property
+    def head(self) -> object | None:
+        return self.client.block
+
     def from_client(self, data: bytes) -> Detour | None:
         walk = self.client
         try:

@@ -11,13 +11,13 @@ from proxy import refusals
 from proxy.admission import ResolveError
 from proxy.head import BadHead, HeadReader
 from proxy.lanes.forward import ForwardLane
-from proxy.session import Session, State
+from proxy.session import Session, State, Unhurried
 from proxy.tunnel import Tunnel
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
-class Explicit:
+class Explicit(Unhurried):
     """Reads the first head and decides what the connection becomes."""
 
     __slots__ = ("buffer", "busy", "half", "reader", "session")

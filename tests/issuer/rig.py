@@ -51,7 +51,9 @@ class Clock:
 
 def settings_for(tmp_path: Path, **sections: Any) -> Settings:
     """The settings of an installation below ``tmp_path``, with no limit on the rate unless a test sets one."""
-    sections["limits"] = {"leaves_per_second": 100_000} | sections.get("limits", {})
+    sections["limits"] = {"leaves_per_second": 100_000, "leaves_per_second_per_tenant": 100_000} | sections.get(
+        "limits", {}
+    )
     return Settings(state_dir=tmp_path / "state", **({"metrics": Metrics(enabled=False)} | sections))
 
 

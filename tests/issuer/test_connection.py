@@ -131,6 +131,32 @@ def test_a_worker_that_asks_too_often_is_told_so_and_others_are_not_affected(tmp
         asyncio.run(run(inst))
 
 
+def test_a_tenant_has_its_share_of_new_leaves_over_all_workers_and_known_ones_cost_nothing(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async def run(inst: Installation) -> None:
+        async with issuer_here(inst, clock) as (_, client):
+            other = IssuerClient(socket_path(inst.settings), 5)
+            asked = await asyncio.gather(
+                *((client, other)[n % 2].leaf("default", f"h{n}.example", "ecdsa", None) for n in range(30)),
+                return_exceptions=True,
+            )
+            refused = [answer for answer in asked if isinstance(answer, IssuerUnavailable)]
+            assert {(error.code, error.message) for error in refused} == {
+                ("rate_limited", "more new leaves in a second than a tenant may have; try again")
+            }
+            assert 10 <= len(refused) <= 20
+            signed = next(n for n, answer in enumerate(asked) if not isinstance(answer, BaseException))
+            await asyncio.gather(*(other.leaf("default", f"h{signed}.example", "ecdsa", None) for _ in range(30)))
+            with pytest.raises(IssuerUnavailable) as unknown:
+                await other.leaf("stranger", "h1.example", "ecdsa", None)
+            assert unknown.value.code != "rate_limited"  # each tenant has a share of its own
+            await other.close()
+
+    with installation(settings_for(tmp_path, limits={"leaves_per_second_per_tenant": 10}), clock) as inst:
+        asyncio.run(run(inst))
+
+
 def test_a_bucket_holds_one_second_of_tokens() -> None:
     now = 100.0
     bucket = Bucket(10, lambda: now)

@@ -26,8 +26,9 @@ HANDOVER = Handover(
     children=(
         HandedChild("issuer", 10, 7, True, None),
         HandedChild("worker 1", None, None, False, None),
-        HandedChild("worker 1", 11, 8, True, 99.5),
+        HandedChild("worker 1", 11, 8, True, 99.5, 3),
     ),
+    ledger=9,
 )
 
 
@@ -36,7 +37,7 @@ def test_it_arrives_as_it_was_and_only_once() -> None:
     assert received(environ) == HANDOVER
     assert environ == {"HOME": "/"}
     assert received(environ) is None
-    assert HANDOVER.descriptors == (3, 4, 5, 6, 7, 8)
+    assert HANDOVER.descriptors == (3, 4, 9, 5, 6, 7, 8)
 
 
 def test_another_process_cannot_use_it() -> None:

@@ -77,9 +77,9 @@ class Caller:
         self._stop = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="inspectors", daemon=True)
 
-    def start(self) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Watch from now on. On the main thread."""
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         signal.signal(OVERDUE_SIGNAL, self._overdue)
         self._watchdog.start()
 

@@ -185,7 +185,7 @@ class Inspectors:
 
     def start(self) -> None:
         """Everything is up: tell the scripts, and watch them from now on."""
-        self.caller.start()
+        self.caller.start(asyncio.get_running_loop())
         for script in self._scripts:
             self._tell_own(script, "running")
 

@@ -35,7 +35,7 @@ from proxy.lanes.inspection.stream import Stream
 from proxy.lanes.linger import Linger
 from proxy.log import DEBUG
 from proxy.refusals import Refusal, RefusedError
-from proxy.session import Session
+from proxy.session import Session, Unhurried
 from proxy.tls_leg import LegError, TlsLeg
 from proxy.upstream import WRITE_LOW, ServerLeg
 
@@ -51,7 +51,7 @@ NEW_SECONDS: Final = 2.0
 """For so long after the lane has begun, a first request is taken to be on its way."""
 
 
-class InspectionLane:
+class InspectionLane(Unhurried):
     """Phase of a session whose requests inspectors see."""
 
     __slots__ = (

@@ -172,6 +172,8 @@ class ServerConnection:
 
     def server_writable(self, writable: bool) -> None:
         self.full = not writable
+        if self.full:
+            self.session.waits_for(self.side.transport)
         self.lane.server_full(self, self.full)
 
     def _settle(self, reasons: Sequence[str]) -> None:

@@ -194,7 +194,7 @@ def test_a_loop_in_what_closes_a_hook_is_ended(watched: Watched) -> None:
             while True:
                 pass
 
-    watched.caller.start()
+    watched.caller.start(None)
     with pytest.raises(InspectorFailed, match="no end within"):
         asyncio.run(called(watched.caller, hook(request, timeout=0.1)))
     assert watched.caller.running is None
@@ -215,7 +215,7 @@ def test_code_of_ours_is_not_torn_off_where_a_hook_has_called_it(watched: Watche
         signal.raise_signal(signal.SIGALRM)
         done.append("never")
 
-    caller.start()
+    caller.start(None)
     with pytest.raises(InspectorFailed, match="no end within"):
         asyncio.run(called(caller, hook(request)))
     assert done == ["a line of ours"] * 3 + ["the hook goes on"]
@@ -238,7 +238,7 @@ def test_a_script_that_another_one_calls_has_a_time_of_its_own(watched: Watched)
             caller.watched(within, within.function)
         seen.extend([caller.running, caller.since == began])
 
-    caller.start()
+    caller.start(None)
     within, around = hook(inner), hook(outer)
     asyncio.run(called(caller, around))
     assert seen == [within, around, True]

@@ -1,0 +1,103 @@
+"""The way in: what is accepted becomes a session, or is told why not.
+
+A worker at its limit of memory or processor refuses first, and asks the ledger nothing; the ledger then says whether
+the connection is one too many. Each refusal is counted, and the log has one line a second at most for each reason.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from config.settings import Listener
+from proxy import refusals
+from proxy.acceptor import Acceptor
+from proxy.block import answer_bytes
+from proxy.listeners.explicit import Explicit
+from proxy.seats import Seat, Seats
+from proxy.session import Session
+from proxy.turned_away import TurnedAway
+
+if TYPE_CHECKING:
+    from proxy.worker import Worker
+
+_NO_ID = "0" * 16
+"""Stands in a prepared answer where the id of a connection goes."""
+
+
+class Entrance:
+    """Accepts for one worker, from every listening socket."""
+
+    def __init__(self, worker: Worker, seats: Seats) -> None:
+        self.worker = worker
+        self.seats = seats
+        self.turned_away = TurnedAway(worker.loop)
+        self._acceptors: list[Acceptor] = []
+        self._answers: dict[str, bytes] = {}
+
+    def open(self, sockets: list[tuple[Listener, socket.socket]]) -> None:
+        """Accept from now on."""
+        for listener, listening in sockets:
+            arrived = partial(self._arrived, listener)
+            acceptor = Acceptor(self.worker.loop, listening, arrived, self._full, self.worker.exhausted)
+            acceptor.start()
+            self._acceptors.append(acceptor)
+
+    def close(self) -> None:
+        """Accept no more."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+
+    def end(self) -> None:
+        """The worker ends: let go of those who linger."""
+        self.close()
+        self.turned_away.close()
+
+    def _full(self) -> bool:
+        return self.seats.full
+
+    def _arrived(self, listener: Listener, connection: socket.socket, peer: tuple[Any, ...]) -> None:
+        worker, address = self.worker, str(peer[0])
+        if (why := worker.overload.shedding) is not None:
+            self._refuse(listener, connection, address, why)
+            return
+        seat = self.seats.take(listener, address)
+        if isinstance(seat, str):
+            self._refuse(listener, connection, address, seat)
+            return
+        try:
+            session = Session(worker, listener.name, listener.tenant, Explicit, seat)
+            connection.setblocking(False)
+            # What asyncio's own server calls. connect_accepted_socket would cost a task and three coroutines for each
+            # connection, a quarter more in all, to wait for what needs no waiting.
+            make = worker.loop._make_socket_transport  # type: ignore[attr-defined] # of every selector loop
+            make(connection, session, extra={"peername": peer})
+        except BaseException as error:
+            self.left(seat)
+            connection.close()
+            if not isinstance(error, OSError):  # the client is gone again
+                raise
+
+    def left(self, seat: Seat) -> None:
+        """A connection is closed: there is room for another."""
+        self.seats.leave(seat)
+        for acceptor in self._acceptors:
+            acceptor.resume()
+
+    # --- refusals ---
+
+    def _refuse(self, listener: Listener, connection: socket.socket, address: str, which: str) -> None:
+        """Say it as the listener's protocol knows it: an explicit proxy's clients speak HTTP."""
+        worker = self.worker
+        id = secrets.token_hex(8)
+        answer = self._answers.get(which)
+        if answer is None:
+            answer = self._answers[which] = answer_bytes(refusals.too_many(which, _NO_ID), None)
+        self.turned_away.tell(connection, answer.replace(_NO_ID.encode(), id.encode()))
+        client = worker.disclosure(listener.tenant).client(address)
+        worker.refuse_counted(
+            which, id=id, tenant=listener.tenant, client=client, listener=listener.name, status=503,
+            error="connection_limit_reached",
+        )  # fmt: skip

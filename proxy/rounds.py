@@ -1,0 +1,123 @@
+"""What a worker looks after by itself, ten times a second: time limits, its own lag and memory, peers that do not read.
+
+Every connection is looked at once a second, a tenth of them each time, so that ten thousand hold the loop for less than
+a millisecond at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from proxy.log import INFO, WARNING
+from proxy.overload import RELIEVED, resident
+
+if TYPE_CHECKING:
+    from proxy.session import Session
+    from proxy.worker import Worker
+
+TICK_SECONDS = 0.1
+TICKS = 10
+"""Ticks in which every connection has been looked at."""
+ROOM_SHARE = 10
+"""One in so many connections is closed in a second, at most, where memory is tight."""
+FRUITLESS = 10
+"""Seconds without connections after which a worker that is still full is replaced: that memory does not come back."""
+
+
+class Rounds:
+    """The timer of one worker."""
+
+    def __init__(self, worker: Worker, measure: Callable[[], int] = resident) -> None:
+        self.worker = worker
+        self._measure = measure
+        self._base = 0
+        self._due = 0.0
+        self._part = 0
+        self._walk: tuple[Session, ...] = ()
+        self._empty_seconds = 0
+        self._shed: str | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        worker = self.worker
+        self._base = self._measure()
+        most = worker.overload.memory
+        worker.log.event(INFO, "limits", connections=worker.entrance.seats.most, room=worker.entrance.seats.room,
+                         memory=most)  # fmt: skip
+        if self._base >= most * RELIEVED:
+            worker.log.event(WARNING, "limits", reason=f"limits.memory leaves no room: a worker takes {self._base} "
+                             f"bytes without a connection, and {most} is the limit; raise it")  # fmt: skip
+        self._again(worker.loop.time())
+
+    def _again(self, now: float) -> None:
+        self._due = now + TICK_SECONDS
+        self.worker.loop.call_at(self._due, self._tick)
+
+    def _tick(self) -> None:
+        worker = self.worker
+        now = worker.loop.time()
+        late = max(0.0, now - self._due)
+        worker.lag.saw(late)
+        worker.overload.late(late, now)
+        self._again(now)
+        if self._part == 0:
+            self._second(now)
+            self._walk = tuple(worker.sessions)
+        for session in self._walk[self._part :: TICKS]:
+            session.look(now)
+        self._part = (self._part + 1) % TICKS
+
+    def _second(self, now: float) -> None:
+        worker = self.worker
+        overload = worker.overload
+        overload.uses(self._measure())
+        worker.stalls.check(now)
+        worker.seldom.flush(now)
+        worker.flush()
+        if overload.tight:
+            self._make_room(now)
+        if overload.shedding != self._shed:
+            self._shed = overload.shedding
+            worker.log.event(WARNING, "shedding" if self._shed else "no longer shedding", reason=self._shed,
+                             memory=overload.used, sessions=len(worker.sessions))  # fmt: skip
+            if self._shed == "memory":
+                gc.collect()
+        if overload.shedding == "memory":
+            trim()
+            self._renew()
+        else:
+            self._empty_seconds = 0
+
+    def _make_room(self, now: float) -> None:
+        """Connections on which nothing is under way end, those that rest longest first."""
+        worker = self.worker
+        resting = sorted((s for s in worker.sessions if s.rests(now)), key=lambda session: session.active)
+        most = max(10, len(worker.sessions) // ROOM_SHARE)
+        for session in resting[:most]:
+            session.close("memory")
+        if resting:
+            worker.log.event(WARNING, "made room", closed=len(resting[:most]), resting=len(resting),
+                             memory=worker.overload.used)  # fmt: skip
+
+    def _renew(self) -> None:
+        """A worker that is full without a connection gives way to a new one, unless that would be full as well."""
+        worker = self.worker
+        if worker.sessions or self._base >= worker.overload.memory * RELIEVED:
+            self._empty_seconds = 0
+            return
+        self._empty_seconds += 1
+        if self._empty_seconds == FRUITLESS:
+            worker.log.event(
+                WARNING, "worker ends", reason="its memory is full without a connection; a new one follows"
+            )
+            worker.draining.set()
+
+
+def trim() -> None:
+    """Give memory that is free back to the system (malloc_trim(3)), where the C library can."""
+    release = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if release is not None:
+        release(0)

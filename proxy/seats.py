@@ -1,0 +1,104 @@
+"""Whether one more connection may come in: a worker's row in the ledger, and the limits that its sums are held to."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Sequence
+
+from config.settings import Limits, Listener
+from proxy.ledger import Ledger, client_key
+
+Seat = tuple[int, ...]
+"""The cells in which a connection counts, until it leaves."""
+
+RESERVED = 384
+"""Descriptors that are not for connections: sockets, log, store, issuer, and refusals that linger."""
+MOST = 1 << 20
+"""Connections of a worker, however many descriptors there are: memory is what limits them then."""
+
+
+def columns(listeners: Sequence[Listener]) -> tuple[tuple[str, str], ...]:
+    """The exact columns of a ledger for these listeners: each of them, and each tenant."""
+    tenants = dict.fromkeys(listener.tenant for listener in listeners)
+    return (*(("listener", listener.name) for listener in listeners), *(("tenant", tenant) for tenant in tenants))
+
+
+def room(descriptors: int) -> int:
+    """Connections that so many descriptors are enough for: each takes two, one to the client and one to the server."""
+    if descriptors < 0:  # RLIM_INFINITY
+        return MOST
+    return max(1, min(MOST, (descriptors - min(RESERVED, descriptors // 2)) // 2))
+
+
+class Seats:
+    """The connections of one worker, as they count on the node."""
+
+    def __init__(self, ledger: Ledger, row: int, limits: Limits, workers: int, descriptors: int) -> None:
+        """``workers`` share the node's limits; ``descriptors`` is what this one may have open."""
+        self.ledger = ledger
+        self.start = row * ledger.width
+        self.room = room(descriptors)
+        """Connections that this worker has descriptors for."""
+        self.most = limits.connections or self.room * workers
+        self._listener = limits.connections_per_listener
+        self._tenant = limits.connections_per_tenant
+        self._client = limits.connections_per_client
+
+    @property
+    def open(self) -> int:
+        """The connections of this worker."""
+        return self.ledger.cells[self.start]
+
+    @property
+    def full(self) -> bool:
+        """This worker has no descriptors for more, though the node may have."""
+        return self.open >= self.room and self.ledger.total(0) < self.most
+
+    def take(self, listener: Listener, address: str) -> Seat | str:
+        """Count one more connection; where that is one too many, count nothing and name the limit.
+
+        It counts itself first and looks then, so that two workers at once can refuse one too many but never let one
+        too many in.
+        """
+        ledger, column, start = self.ledger, self.ledger.column, self.start
+        seat: Seat = (0, column["listener", listener.name], column["tenant", listener.tenant])
+        if self._client is not None:
+            seat += ledger.cells_of(client_key(address))
+        cells = ledger.cells
+        for cell in seat:
+            cells[start + cell] += 1
+        which = self._over(seat)
+        if which is None:
+            return seat
+        self.leave(seat)
+        return which
+
+    def _over(self, seat: Seat) -> str | None:
+        """The limit that is exceeded, of the narrowest group that is: what only one client does is said so."""
+        total = self.ledger.total
+        if self._client is not None and min(total(seat[3]), total(seat[4])) > self._client:
+            return "connections_per_client"
+        if self._tenant is not None and total(seat[2]) > self._tenant:
+            return "connections_per_tenant"
+        if self._listener is not None and total(seat[1]) > self._listener:
+            return "connections_per_listener"
+        if total(0) > self.most:
+            return "connections"
+        return None
+
+    def leave(self, seat: Seat) -> None:
+        """The connection is closed."""
+        cells, start = self.ledger.cells, self.start
+        for cell in seat:
+            cells[start + cell] -= 1
+
+
+def own_descriptors() -> int:
+    """How many descriptors this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def worker_count(workers: int) -> int:
+    """Workers that the setting stands for: 0 is one for each core."""
+    return workers or os.cpu_count() or 1

@@ -1,0 +1,57 @@
+"""Peers that do not take what waits for them: watched while anything waits, and cut when they take too little.
+
+A peer that reads a byte a second holds what it was sent, and the connection behind it, for as long as it likes. What
+counts is what it has acknowledged (tcp_info(7): bytes_acked), so that one who is slow but reads is told from one who
+does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+
+_ACKED_AT = 120
+"""Where tcpi_bytes_acked, a u64, stands in Linux' struct tcp_info (since 4.1)."""
+_ACKED = struct.Struct("=Q")
+
+
+class Stalls:
+    """The transports on which something waits. ``patience``: seconds; ``rate``: bytes a second, at least one in all."""
+
+    def __init__(self, patience: float, rate: int) -> None:
+        self._patience = patience
+        self._least = max(1, int(patience * rate))
+        self._watched: dict[asyncio.Transport, tuple[float, int, Callable[[str], None]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._watched)
+
+    def watch(self, transport: asyncio.Transport, now: float, cut: Callable[[str], None]) -> None:
+        """Something waits to be sent. ``cut`` is called once, with the reason, where the peer takes too little."""
+        if transport not in self._watched:
+            self._watched[transport] = (now, acknowledged(transport), cut)
+
+    def check(self, now: float) -> None:
+        """Once a second: forget those that have taken all, cut those that have had their time."""
+        for transport, (since, taken, cut) in tuple(self._watched.items()):
+            if not transport.get_write_buffer_size():
+                del self._watched[transport]
+            elif now - since >= self._patience:
+                acked = acknowledged(transport)
+                if acked - taken < self._least:
+                    del self._watched[transport]
+                    cut(f"took {acked - taken} bytes in {now - since:.0f} s while more waited")
+                else:
+                    self._watched[transport] = (now, acked, cut)
+
+
+def acknowledged(transport: asyncio.Transport) -> int:
+    """Bytes that the peer has acknowledged; 0 where that cannot be said, and nothing will have been taken."""
+    connection = transport.get_extra_info("socket")
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + _ACKED.size)
+    except OSError:
+        return 0
+    return int(_ACKED.unpack_from(info, _ACKED_AT)[0]) if len(info) >= _ACKED_AT + _ACKED.size else 0

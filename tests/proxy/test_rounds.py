@@ -1,0 +1,139 @@
+"""What a worker looks after: every connection once a second, memory that is tight, and memory that stays full."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from proxy.overload import Overload
+from proxy.rounds import FRUITLESS, TICKS, Rounds
+
+
+class Resting:
+    """A session as far as rounds know it."""
+
+    def __init__(self, active: float, rests: bool = True) -> None:
+        self.active = active
+        self.resting = rests
+        self.looked: list[float] = []
+        self.closed: list[str] = []
+
+    def rests(self, now: float) -> bool:
+        return self.resting
+
+    def look(self, now: float) -> None:
+        self.looked.append(now)
+
+    def close(self, reason: str) -> None:
+        self.closed.append(reason)
+
+
+class Loop:
+    """A loop whose time the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.due: list[tuple[float, Any]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, what: Any) -> None:
+        self.due.append((when, what))
+
+    def turn(self, late: float = 0.0) -> None:
+        when, what = self.due.pop()
+        self.now = when + late
+        what()
+
+
+class Worker:
+    """The parts of a worker that rounds touch."""
+
+    def __init__(self, *sessions: Resting) -> None:
+        self.loop = Loop()
+        self.sessions = set(sessions)
+        self.overload = Overload(1000, 0.25)
+        self.draining = asyncio.Event()
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.log = self
+        self.stalls = self.seldom = self
+        self.entrance = self
+        self.seats = self
+        self.most = self.room = 10
+        self.memory = 100
+
+    def event(self, level: int, event: str, **fields: Any) -> None:
+        self.events.append((event, fields))
+
+    def check(self, now: float) -> None:
+        """Peers that stall."""
+
+    flush = check
+
+    def start(self) -> None:
+        Rounds(self, lambda: self.memory).start()  # type: ignore[arg-type] # all of a worker that it touches
+
+    def second(self) -> None:
+        for _ in range(TICKS):
+            self.loop.turn()
+
+
+def test_every_connection_is_looked_at_once_a_second_and_never_many_at_once() -> None:
+    worker = Worker(*(Resting(0.0) for _ in range(95)))
+    worker.start()
+    seen = []
+    for _ in range(TICKS):
+        before = sum(len(session.looked) for session in worker.sessions)
+        worker.loop.turn()
+        seen.append(sum(len(session.looked) for session in worker.sessions) - before)
+    assert max(seen) == 10
+    assert all(len(session.looked) == 1 for session in worker.sessions)
+    worker.second()
+    assert all(len(session.looked) == 2 for session in worker.sessions)
+
+
+def test_a_loop_that_stays_late_sheds() -> None:
+    worker = Worker()
+    worker.start()
+    for _ in range(3):
+        assert worker.overload.shedding is None
+        worker.loop.turn(late=1.0)
+    assert worker.overload.shedding == "overload"
+
+
+def test_where_memory_is_tight_those_that_rest_longest_make_room_first() -> None:
+    resting = [Resting(float(number)) for number in range(30)]
+    busy = [Resting(0.0, rests=False) for _ in range(5)]
+    worker = Worker(*resting, *busy)
+    worker.memory = 949
+    worker.start()
+    worker.second()
+    assert not any(session.closed for session in worker.sessions)
+    worker.memory = 950
+    worker.loop.turn()
+    assert [session.closed for session in resting] == [["memory"]] * 10 + [[]] * 20
+    assert not any(session.closed for session in busy)
+    assert worker.overload.shedding is None
+    assert worker.events[-1] == ("made room", {"closed": 10, "resting": 30, "memory": 950})
+
+
+@pytest.mark.parametrize("base", [100, 950])
+def test_a_worker_that_is_full_without_a_connection_gives_way_unless_the_next_would_be_full_too(base: int) -> None:
+    last = Resting(0.0, rests=False)
+    worker = Worker(last)
+    worker.memory = base
+    worker.start()
+    worker.memory = 1000
+    for _ in range(2 * FRUITLESS):
+        worker.second()
+    assert not worker.draining.is_set()
+    worker.sessions.clear()
+    for _ in range(FRUITLESS - 1):
+        worker.second()
+    assert not worker.draining.is_set()
+    worker.second()
+    assert worker.draining.is_set() is (base == 100)
+    assert ("shedding", {"reason": "memory", "memory": 1000, "sessions": 1}) in worker.events
