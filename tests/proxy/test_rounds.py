@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxy.lag import Lag
 from proxy.overload import Overload
 from proxy.rounds import FRUITLESS, TICKS, Rounds
 
@@ -56,6 +57,7 @@ class Worker:
         self.loop = Loop()
         self.sessions = set(sessions)
         self.overload = Overload(1000, 0.25)
+        self.lag = Lag()
         self.draining = asyncio.Event()
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.log = self
