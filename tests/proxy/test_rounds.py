@@ -70,7 +70,7 @@ class Worker:
     def event(self, level: int, event: str, **fields: Any) -> None:
         self.events.append((event, fields))
 
-    def check(self, now: float) -> None:
+    def check(self, now: float = 0.0) -> None:
         """Peers that stall."""
 
     flush = check
