@@ -11,11 +11,14 @@ from proxy.tls_leg import LegError, TlsLeg, half_close
 
 __all__ = ["Linger"]
 
+MOST_DROPPED = 8 << 20
+"""Bytes that are still read: what may be on its way, and no more. Each costs its decryption."""
+
 
 class Linger(Unhurried):
     """Phase of a session whose server is out of it, until the client closes, for :data:`LINGER_SECONDS` at most."""
 
-    __slots__ = ("busy", "half", "leg", "reason", "session")
+    __slots__ = ("busy", "dropped", "half", "leg", "reason", "session")
 
     def __init__(self, session: Session, leg: TlsLeg | None, reason: str) -> None:
         self.session = session
@@ -23,6 +26,7 @@ class Linger(Unhurried):
         self.reason = reason
         self.busy = True
         self.half = False
+        self.dropped = 0
 
     def begin(self) -> None:
         """Say goodbye."""
@@ -39,6 +43,9 @@ class Linger(Unhurried):
 
     def data(self, data: bytes) -> None:
         """Nothing that the client says counts any more, but for its own goodbye."""
+        self.dropped += len(data)
+        if self.dropped > MOST_DROPPED:
+            return self.session.abort(f"{self.reason}; the client went on and on")
         if self.leg is None:
             return None
         try:

@@ -80,7 +80,7 @@ def target(scratch: Path) -> Iterator[Daemon]:
     scripts.add("slow", SLOW, body="none", timeout=30)
     with Daemon(
         scratch / "inspected", hosts=dict.fromkeys([HOST, "slow.example"], "127.0.0.1"), common=PUBLIC,
-        extra={"inspection": {"addons": scripts.addons}},
+        extra={"inspection": {"addons": scripts.addons}, "limits": {"http2_stream_window": MIB}},
     ) as running:  # fmt: skip
         yield running
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxy.lag import Lag
 from proxy.overload import Overload
 from proxy.rounds import FRUITLESS, TICKS, Rounds
 
@@ -56,6 +57,7 @@ class Worker:
         self.loop = Loop()
         self.sessions = set(sessions)
         self.overload = Overload(1000, 0.25)
+        self.lag = Lag()
         self.draining = asyncio.Event()
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.log = self
@@ -68,7 +70,7 @@ class Worker:
     def event(self, level: int, event: str, **fields: Any) -> None:
         self.events.append((event, fields))
 
-    def check(self, now: float) -> None:
+    def check(self, now: float = 0.0) -> None:
         """Peers that stall."""
 
     flush = check
