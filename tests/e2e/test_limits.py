@@ -73,7 +73,8 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         "connections": 9, "connections_per_listener": 6, "connections_per_tenant": 8, "connections_per_client": 3,
     }  # fmt: skip
     folder = tmp_path_factory.mktemp("limited")
-    with Daemon(folder, listeners=LISTENERS, workers=2, extra={"limits": limits | PATIENT}) as daemon:
+    log = {"tenants": {"other": {"client": "network"}}}
+    with Daemon(folder, listeners=LISTENERS, workers=2, extra={"limits": limits | PATIENT, "log": log}) as daemon:
         yield daemon
 
 
@@ -143,6 +144,7 @@ def test_the_node_has_its_connections_and_says_in_the_log_how_many_it_refused(
     # Two of two workers at once, and what gathered within a second.
     assert all(entry["error"] == "connection_limit_reached" and entry["status"] == 503 for entry in told)
     assert {entry["listener"] for entry in told} == {"three"}
+    assert {entry["client"] for entry in told} == {"127.0.0.0/24"}, "it is told as the tenant's privacy has it"
     assert any(entry["id"].encode() in answer for entry in told for answer in answers)
 
 
