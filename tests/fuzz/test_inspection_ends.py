@@ -28,9 +28,12 @@ from mitmproxy.proxy.layers.http import (
     ResponseProtocolError,
 )
 
+from config.settings import Limits
 from proxy import refusals
+from proxy.lanes.abuse import Bounds
 from proxy.lanes.exchange import Exchange
-from proxy.lanes.inspection.http1 import Http1Client, Http1Server
+from proxy.lanes.inspection.http1 import Http1Server
+from proxy.lanes.inspection.http1_server_end import Http1Client
 from proxy.lanes.inspection.http2 import Http2Client, Http2Server
 from proxy.lanes.inspection.inspectors import LANE_OPTIONS
 from proxy.lanes.inspection.layer import LaneContext
@@ -46,6 +49,7 @@ for name, value in LANE_OPTIONS.items():
         OPTIONS.add_option(name, type(value), value, "as the lane sets it")
 OPTIONS.update(**LANE_OPTIONS)
 ANSWER = b"fine"
+BOUNDS = Bounds(Limits(), lambda _: None)
 
 
 @dataclass
@@ -129,11 +133,11 @@ def refuse(_: object, __: str) -> refusals.Refusal:
 
 
 def http1_server(context: LaneContext) -> HttpConnection:
-    return Http1Server(context, refuse, secure=True)
+    return Http1Server(context, refuse, BOUNDS, secure=True)
 
 
 def http2_server(context: LaneContext) -> HttpConnection:
-    return Http2Server(context, refuse)
+    return Http2Server(context, refuse, BOUNDS)
 
 
 def in_any_pieces(
@@ -182,7 +186,7 @@ def test_any_bytes_of_http1_are_the_same_requests_in_any_pieces_and_those_of_the
     data = sent_by(stream, CLIENT)
     rig = in_any_pieces(http1_server, data, places, prepare=nothing)
     told: list[Exchange] = []
-    tap = make_tap(b"http/1.1", HOST, told.append, lambda: 0.0)
+    tap = make_tap(b"http/1.1", HOST, told.append, lambda: 0.0, Limits())
     try:
         tap.from_client(data)
     except Unparsed:

@@ -9,6 +9,7 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.settings import Limits
 from proxy.lanes.exchange import Exchange
 from proxy.lanes.tap import Unparsed, make_tap
 from tests.fuzz.strategies import CLIENT, CUTS, HTTP1_STREAMS, Stream, Turn, cut, turns
@@ -56,7 +57,7 @@ def followed(stream: Stream) -> tuple[bool, list[Told]]:
     """Whether the tap follows it all, and what it tells."""
     out: list[Exchange] = []
     ticks = itertools.count(1)
-    tap = make_tap(b"http/1.1", HOST, out.append, lambda: float(next(ticks)))
+    tap = make_tap(b"http/1.1", HOST, out.append, lambda: float(next(ticks)), Limits())
     refused = False
     try:
         for who, data in stream:
@@ -133,7 +134,7 @@ def h11_reads(data: bytes) -> list[tuple[str, bytes, int]] | None:
 def test_the_requests_are_those_that_h11_finds(stream: Stream) -> None:
     data = b"".join(piece for who, piece in stream if who == CLIENT)
     out: list[Exchange] = []
-    tap = make_tap(b"http/1.1", HOST, out.append, lambda: 0.0)
+    tap = make_tap(b"http/1.1", HOST, out.append, lambda: 0.0, Limits())
     try:
         tap.from_client(data)
     except Unparsed:

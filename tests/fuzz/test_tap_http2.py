@@ -13,8 +13,9 @@ import h2.exceptions
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.settings import Limits
 from proxy.lanes.exchange import Exchange
-from proxy.lanes.http2_frames import MAX_BLOCK
+from proxy.lanes.http2_frames import BEYOND
 from proxy.lanes.tap import Http2Tap, Unparsed, make_tap
 from tests.fuzz.strategies import (
     CLIENT,
@@ -29,6 +30,8 @@ from tests.fuzz.strategies import (
     frame,
 )
 from tests.proxy.lanes.relay import HOST, Relay
+
+LARGEST_BLOCK = Limits().header_bytes * BEYOND
 
 REQUEST = [(":method", "POST"), (":scheme", "https"), (":authority", HOST), (":path", "/x?secret")]
 
@@ -141,7 +144,7 @@ def test_what_two_peers_of_h2_do_is_told_as_they_know_it(
 def followed(stream: Stream) -> tuple[str, list[tuple[object, ...]]]:
     out: list[Exchange] = []
     ticks = itertools.count(1)
-    tap = make_tap(b"h2", HOST, out.append, lambda: float(next(ticks)))
+    tap = make_tap(b"h2", HOST, out.append, lambda: float(next(ticks)), Limits())
     refused = ""
     try:
         for who, data in stream:
@@ -159,8 +162,8 @@ def followed(stream: Stream) -> tuple[str, list[tuple[object, ...]]]:
 def bounded(tap: object) -> None:
     assert isinstance(tap, Http2Tap)
     for walk in (tap.client, tap.server):
-        assert len(walk.held or b"") <= MAX_BLOCK + 9
-        assert len(walk.block or b"") <= MAX_BLOCK
+        assert len(walk.held or b"") <= LARGEST_BLOCK + 9
+        assert len(walk.block or b"") <= LARGEST_BLOCK
 
 
 @given(HTTP2_STREAMS, CUTS)
@@ -209,7 +212,7 @@ def h2_reads(data: bytes) -> dict[int, tuple[bytes, int]] | None:
 def test_the_requests_are_those_that_h2_finds(stream: Stream) -> None:
     asked = b"".join(data for who, data in stream if who == CLIENT)
     out: list[Exchange] = []
-    tap = make_tap(b"h2", HOST, out.append, lambda: 0.0)
+    tap = make_tap(b"h2", HOST, out.append, lambda: 0.0, Limits())
     assert isinstance(tap, Http2Tap)
     try:
         tap.from_client(asked)
