@@ -126,6 +126,9 @@ class Room:
 
     def left(self, connection: Connection) -> None: ...
 
+    def may_sign(self, tenant: str) -> bool:
+        return True
+
 
 class Answering:
     """An issuance that has every leaf at hand, or is asked to make it. Answering is the only thing replaced."""
