@@ -433,7 +433,7 @@ class Limits(Section):
     connections_per_client: Count | None = None
     connections_per_tenant: Count | None = None
     memory: Annotated[int, Field(ge=64 << 20, le=1 << 46)] | None = None
-    loop_lag: Annotated[float, Field(ge=0.01, le=10)] = 0.25
+    loop_lag: Annotated[float, Field(ge=0.01, le=10)] = 1.0
     connect_head_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 32 * 1024
     client_hello_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 * 1024
     connect_head_timeout: Seconds = 10.0

@@ -47,7 +47,7 @@ def answer(daemon: Daemon) -> bytes:
 
 def test_new_connections_are_shed_while_it_is_late_and_open_ones_are_served(tmp_path: Path) -> None:
     with (
-        Daemon(tmp_path, extra={"tunnel": {"non_tls": "pass"}}) as daemon,
+        Daemon(tmp_path, extra={"tunnel": {"non_tls": "pass"}, "limits": {"loop_lag": 0.25}}) as daemon,
         socket.create_server(("127.0.0.1", 0)) as echo,
         open_tunnel(daemon.proxy, "127.0.0.1", echo.getsockname()[1]) as client,
     ):

@@ -108,6 +108,8 @@ class Daemon:
             "resolver": {"hosts": dict(hosts or {})},
             # On a port of its own, where a test wants it: tests run beside each other.
             "metrics": {"enabled": metrics, "bind": "127.0.0.1:0"},
+            # A machine that is busy with other tests makes every worker late; tests of overload set their own.
+            "limits": {"loop_lag": 10},
         }
         self.settings = merged(base, extra or {})
         self.write_config()
