@@ -134,6 +134,9 @@ def test_a_plain_requests_story(talkative: Daemon, origin: Nginx) -> None:
 def test_every_line_of_a_connection_has_its_id(talkative: Daemon, origin: Nginx) -> None:
     assert curl(talkative, origin["xn--bcher-kva.example"].url("/every")).status == 404
     talkative.wait_log("request", path="/every")
-    of_processes = {"started", "stopping", "worker stopped", "ready", "ended", "inspector reloaded"}
+    of_processes = {
+        "started", "stopping", "worker stopped", "ready", "ended", "inspector reloaded", "limits", "running as root",
+        "memory_not_locked",
+    }  # fmt: skip
     without = {line["event"] for line in talkative.log() if "id" not in line}
     assert without <= of_processes | {"inspector says"}  # mitmproxy says a thing or two at its start
