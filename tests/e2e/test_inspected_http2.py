@@ -51,6 +51,7 @@ class Stage:
         self.settings: dict[int, int] = {}
         self.play: Play = lambda end: None
         self.ends: list[RawHttp2] = []
+        self.go_on = threading.Event()
 
     def serve(self, pipe: Pipe) -> None:
         end = RawHttp2(pipe, serves=True, settings=self.settings)
@@ -60,6 +61,7 @@ class Stage:
     def set(self, play: Play, settings: dict[int, int] | None = None) -> None:
         self.play, self.settings = play, settings or {}
         self.ends.clear()
+        self.go_on.clear()
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +110,6 @@ def rests(end: RawHttp2) -> None:
     end.until(lambda came: False, 20)
 
 
-def three_at_once(end: RawHttp2) -> None:
-    end.until(lambda came: came.kind == "Settings" and came.told is not None)
-    for stream in (1, 3, 5):
-        end.ask(stream, f"/{stream}", host=HOST)
-
-
 def asked_for(stage: Stage, path: bytes) -> None:
     """Wait until the server has that request."""
     wait_for(
@@ -126,6 +122,16 @@ def asked_for(stage: Stage, path: bytes) -> None:
         ],
         timeout=30,
     )
+
+
+def one_and_two_that_wait(stage: Stage, client: RawHttp2) -> None:
+    """Ask for one, and for two more when the server has it; only then does the server go on."""
+    client.ask(1, "/1", host=HOST)
+    asked_for(stage, b"/1")
+    for stream in (3, 5):
+        client.ask(stream, f"/{stream}", host=HOST)
+    settled(client)
+    stage.go_on.set()
 
 
 def settled(client: RawHttp2) -> None:
@@ -141,13 +147,14 @@ ONE_AT_A_TIME = {3: 1}
 def test_requests_that_wait_are_given_back_where_the_server_goes(stage: Stage, client: Callable[..., RawHttp2]) -> None:
     def goes(end: RawHttp2) -> None:
         first_request(end)
+        stage.go_on.wait(30)
         end.goaway(1)
         end.answer(1)
         rests(end)
 
     stage.set(goes, ONE_AT_A_TIME)
     asking = client()
-    three_at_once(asking)
+    one_and_two_that_wait(stage, asking)
     assert all(map(asking.over, (1, 3, 5)))
     assert asking.told(1, "Headers")[0][0] == (b":status", b"200")
     assert asking.told(3, "RstStream") == asking.told(5, "RstStream") == [REFUSED_STREAM]
@@ -159,12 +166,13 @@ def test_requests_that_wait_are_given_back_where_the_server_closes(
 ) -> None:
     def closes(end: RawHttp2) -> None:
         first_request(end)
+        stage.go_on.wait(30)
         end.pipe.notify()
         end.pipe.close()
 
     stage.set(closes, ONE_AT_A_TIME)
     asking = client()
-    three_at_once(asking)
+    one_and_two_that_wait(stage, asking)
     assert all(map(asking.over, (1, 3, 5)))
     assert asking.told(1, "Headers")[0][0] == (b":status", b"502")
     assert asking.told(3, "RstStream") == asking.told(5, "RstStream") == [REFUSED_STREAM]
