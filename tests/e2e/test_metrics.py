@@ -183,16 +183,17 @@ def test_top_shows_an_open_download(watched: Daemon, origin: Nginx) -> None:
     try:
 
         def shown() -> list[dict[str, object]]:
-            told = json.loads(watched.told("top", "--once", "--json", "--interval", "0.3"))
-            return [one for one in told["connections"] if one["to_client"] > 1 << 20] and [told]
+            told = json.loads(watched.told("top", "--once", "--json", "--interval", "1"))
+            # A client that takes so much a second takes it in bursts: between two looks there may be none.
+            open_now = [one for one in told["connections"] if one["to_client"] > 1 << 20]
+            return [told] if open_now and told["rates"]["bytes_to_client"] > 0 else []
 
-        told = wait_for("the download in top", shown, timeout=20)[0]
+        told = wait_for("the download in top", shown, timeout=40)[0]
         (one,) = told["connections"]
         assert (one["host"], one["tenant"], one["state"], one["lane"]) == ("good.example", "default", "open", "fast")
         assert one["client"] == "127.0.0.1"
         assert one["to_client"] > one["to_server"] > 0
         assert told["hosts"] == {"good.example": 1}
-        assert told["rates"]["bytes_to_client"] > 0
         assert told["verdicts"] == {"none": 1}
         assert len(told["workers"]) == 2
         text = watched.told("top", "--once", "--interval", "0.1")
