@@ -64,6 +64,8 @@ def test_stopping_it_in_the_middle_leaves_nothing_behind(tmp_path: Path, number:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Whoever runs the tests in the background has them ignore SIGINT, and what they start as well.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     try:
