@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import ssl
 import struct
+import time
 from dataclasses import dataclass, field
 
 from hpack import Encoder
@@ -51,10 +53,43 @@ class Raw:
                 sent += piece
         return sent
 
+    def storm(self, data: bytes, times: int) -> None:
+        """Send ``data`` so many times and take what is answered meanwhile, until the other side has ended.
+
+        In one thread: an SSL object's errors are those of whoever used it last.
+        """
+        piece = memoryview(data * max(1, min(times, 65536 // len(data))))
+        left, rest = times * len(data), piece[:0]
+        self.tls.setblocking(False)
+        reads, deadline = True, time.monotonic() + 30
+        while reads:
+            assert time.monotonic() < deadline, "the other side does not end it"
+            writes = bool(left)
+            with contextlib.suppress(ssl.SSLWantWriteError):
+                try:
+                    while left:
+                        rest = rest or piece[: min(len(piece), left)]
+                        sent = self.tls.send(rest)
+                        left, rest = left - sent, rest[sent:]
+                    writes = False
+                except ssl.SSLWantReadError:
+                    writes = False
+                except (ConnectionError, ssl.SSLError) as error:
+                    if isinstance(error, ssl.SSLWantWriteError):
+                        raise
+                    left = 0
+            try:
+                while reads:
+                    reads = self.read()
+            except ssl.SSLWantReadError:
+                select.select([self.tls], [self.tls] if writes else [], [], 1)
+
     def read(self) -> bool:
         """Take what comes next; False: the other side has ended."""
         try:
             data = self.tls.recv(65536)
+        except ssl.SSLWantReadError:
+            raise
         except (ConnectionError, ssl.SSLError):
             return False
         self.held += data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,35 @@ def test_an_end_is_told_though_the_client_is_just_gone(daemon: Daemon, server: H
     pipe.reset()
     assert daemon.wait_log("inspector says", message=f"end {path} 1006", timeout=10)
     assert len(daemon.log("inspector says", message=f"end {path} 1006")) == 1
+
+
+def test_a_server_that_is_slow_to_say_goodbye_is_not_reset(daemon: Daemon, server: Handled) -> None:
+    """RFC 6455 section 7.1.1: the one that closes the connection is the server."""
+    goodbye, gone, told = frame(0x88, b"\x03\xe8bye"), threading.Event(), list[str]()
+
+    def slow(pipe: Pipe) -> None:
+        until(pipe, b"\r\n\r\n")
+        pipe.send(TAKES)
+        gone.wait(10)
+        for _ in range(3):
+            pipe.send(goodbye)
+            told.append(to_the_end(pipe))
+
+    server.begin(slow)
+    with connect(way(daemon), "looks.example", server.port, "http/1.1") as pipe:
+        pipe.send(asks("looks", "/slow"))
+        until(pipe, TAKES[-4:])
+        pipe.send(frame(0x88, b"\x03\xe8bye", MASK))
+        until(pipe, goodbye)
+        (worker,) = daemon.pids().workers
+        before = daemon.open_files(worker)
+        pipe.notify()
+        pipe.half_close()
+        assert to_the_end(pipe) == "notify"
+        wait_for("the client's connection to be closed", lambda: daemon.open_files(worker) < before)
+    gone.set()
+    assert server.received()
+    assert told == ["notify"] * 3
 
 
 def cpu(daemon: Daemon) -> float:

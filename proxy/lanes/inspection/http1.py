@@ -78,6 +78,8 @@ class Http1Server(Side):
         self.reading = False
         self.ended = False
         """The client sends no more; it still wants its answers."""
+        self.said_goodbye = False
+        """A WebSocket has ended in good order, and so does the connection, whatever way the client ends its own."""
         self.method = b""
         """Of the request under way, as the client said it."""
 
@@ -189,7 +191,9 @@ class Http1Server(Side):
 
     def _client_ended(self, event: events.ConnectionClosed) -> Out[None]:
         lost = event.connection.state is ConnectionState.CLOSED
-        if self.pipe and not lost:
+        if self.said_goodbye:
+            yield from self._close()
+        elif self.pipe and not lost:
             yield ReceiveHttp(RequestEndOfMessage(self.stream_id))
         elif self.request is None:
             self.gone = True
@@ -312,7 +316,11 @@ class Http1Server(Side):
     def _failed(self, event: ResponseProtocolError) -> Out[None]:
         if event.code is ErrorCode.PASSTHROUGH_CLOSE:
             # A WebSocket has said its goodbye; what the client still says is read.
-            yield commands.CloseTcpConnection(self.conn, half_close=True)
+            if self.conn.state & ConnectionState.CAN_READ:
+                self.said_goodbye = True
+                yield commands.CloseTcpConnection(self.conn, half_close=True)
+            else:
+                yield from self._close()
             return
         refusal = getattr(event.message, "refusal", None)
         told = refusal is not None or event.code.http_status_code() is not None
