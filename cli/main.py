@@ -23,6 +23,8 @@ COMMANDS = {
     "trusted-ca": "The private CAs that a tenant trusts beside the common store.",
     "signing-ca": "The CAs that sign what clients are shown.",
     "errors": "What is done about each defect of a server's certificate.",
+    "backup": "Save the database, and the master key, of an installation while it is used.",
+    "restore": "Put in place what was saved; the daemon has to be stopped.",
     "top": "Live connections, rates and verdicts of the running daemon.",
     "probe": "Connect to a server as the daemon would, and explain the verdict.",
 }

@@ -41,18 +41,25 @@ def prepare(path: Path) -> None:
         raise InstallationError(f"state_dir {path} cannot be written; run: chmod 700 {path}")
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write the file (0600) whole or not at all; its folder (0700) is made where it is missing. Raises OSError."""
+def write(path: Path, content: bytes, *, new: bool = False) -> None:
+    """Write the file (0600) whole or not at all; its folder (0700) is made where it is missing. Raises OSError.
+
+    With ``new`` a file that is there stays, and FileExistsError is raised.
+    """
     path.parent.mkdir(mode=0o700, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        temporary.rename(path)
-    except BaseException:
+            file.flush()
+            os.fsync(descriptor)
+        if new:
+            path.hardlink_to(temporary)
+        else:
+            temporary.rename(path)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def _user(uid: int) -> str:

@@ -9,6 +9,7 @@ What names a host of ``log.never_log`` is not written at all. Under load a share
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -75,6 +76,9 @@ class Log:
         self.waiting: list[str] = []
         self.size = 0
         self.later: Callable[[float, Callable[[], None]], object] | None = None
+        self.path: str | None = None
+        """The file behind ``fd``: when it was renamed, the log goes on in a new one of that name."""
+        self._changing = threading.Lock()
         self._pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
         self._queue: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
         # Each is counted up by one thread alone: a sum of both in one number would lose counts between them.
@@ -115,8 +119,13 @@ class Log:
         self.never, self._sampler, self._flood = never, sampler, flood
         self.set_level(settings.level)
 
-    def write_to(self, fd: int) -> None:
-        """Write to another descriptor from now on, which is then this log's own."""
+    def write_to(self, path: str | None) -> None:
+        """Write to another file (None: standard error) from now on. Raises OSError; then nothing changes."""
+        with self._changing:
+            self._write_to(open_log_file(path))
+            self.path = path
+
+    def _write_to(self, fd: int) -> None:
         if fd == self.fd:
             return
         if 2 in (fd, self.fd):
@@ -126,6 +135,20 @@ class Log:
             os.dup2(fd, self.fd, inheritable=False)
             os.close(fd)
         self._pipe = stat.S_ISFIFO(os.fstat(self.fd).st_mode)
+
+    def _follow(self) -> None:
+        """Where the file was renamed or removed, as those do who rotate logs, go on in a new one."""
+        # Where there can be no new one, the old one is better than nothing.
+        with self._changing, contextlib.suppress(OSError):
+            if self.path is None:
+                return
+            mine = os.fstat(self.fd)
+            try:
+                there = os.stat(self.path)
+            except FileNotFoundError:
+                there = None
+            if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+                self._write_to(open_log_file(self.path))
 
     @property
     def _backlog(self) -> int:
@@ -235,6 +258,7 @@ class Log:
 
     def _write_all(self) -> None:
         while (batch := self._queue.get()) is not None:
+            self._follow()
             if self._pipe:
                 for line in batch:
                     _write(self.fd, (line + "\n").encode())
@@ -284,7 +308,9 @@ def never_logged(settings: Settings) -> Mentions | None:
 
 def open_log(settings: Settings, source: str, wall: Callable[[], float]) -> Log:
     """The log as it is configured. Raises OSError where its file cannot be opened, ValueError as never_logged."""
-    return Log(open_log_file(settings.file), settings.level, source, wall, *_rules(settings))
+    log = Log(open_log_file(settings.file), settings.level, source, wall, *_rules(settings))
+    log.path = settings.file
+    return log
 
 
 def _rules(settings: Settings) -> tuple[Mentions | None, Sampler | None, FloodGate | None]:

@@ -20,7 +20,7 @@ from proxy import notify, outcome
 from proxy.change import change
 from proxy.control import RELOAD, RELOADED
 from proxy.handover import VARIABLE, Handover, pack
-from proxy.log import ERROR, INFO, WARNING, open_log_file
+from proxy.log import ERROR, INFO, WARNING
 from proxy.outcome import Outcome
 from proxy.privileges import raised
 from proxy.rehearsal import Question, Rehearsed, Unusable, rehearse
@@ -151,7 +151,7 @@ class Reloading:
         except OSError as error:
             said.append(str(error))
         try:
-            supervisor.log.write_to(open_log_file(settings.log.file))
+            supervisor.log.write_to(settings.log.file)
         except OSError as error:
             said.append(f"log.file: {settings.log.file} cannot be opened by the supervisor: {error.strerror}")
         for problem in said:

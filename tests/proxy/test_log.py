@@ -17,6 +17,7 @@ from proxy import log as module
 from proxy.lanes.exchange import Exchange
 from proxy.log import DEBUG, ERROR, INFO, MAX_LINE, WARNING, Log, members, open_log_file
 from proxy.log_limits import FloodGate, Sampler
+from tests.harness.processes import wait_for
 
 
 class Later:
@@ -333,7 +334,33 @@ def test_what_is_said_between_a_stop_and_another_start_is_written(tmp_path: Path
 def test_another_file_is_written_to_from_the_next_line_on(tmp_path: Path) -> None:
     log = open_log(tmp_path / "before")
     log.event(INFO, "started")
-    log.write_to(open_log_file(str(tmp_path / "after")))
+    log.write_to(str(tmp_path / "after"))
     log.event(INFO, "stopping")
     assert [line["event"] for name in ("before", "after") for line in lines(tmp_path / name)] == ["started", "stopping"]
     assert len(lines(tmp_path / "after")) == 1
+
+
+def test_a_log_that_is_rotated_goes_on_in_a_new_file(tmp_path: Path) -> None:
+    settings = Settings(file=str(tmp_path / "log"))
+    log = module.open_log(settings, "worker 1", lambda: 1.0)
+    later = Later()
+    log.start(later)
+
+    def say(event: str) -> None:
+        log.event(INFO, event)
+        later.happen()
+        wait_for("it to be written", lambda: not log._backlog)
+
+    say("before")
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    say("after")
+    (tmp_path / "log").unlink()
+    say("removed")
+    folder = tmp_path / "log"
+    folder.rename(tmp_path / "log.2")
+    folder.mkdir()  # no file can be there: what it has goes on
+    say("in the way")
+    log.stop()
+    assert [line["event"] for line in lines(tmp_path / "log.1")] == ["before"]
+    assert [line["event"] for line in lines(tmp_path / "log.2")] == ["removed", "in the way"]
+    assert (tmp_path / "log.2").stat().st_mode & 0o777 == 0o600
