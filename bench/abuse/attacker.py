@@ -36,7 +36,7 @@ ATTACKS: dict[str, Attack] = {
     "slow-connect": Attack(slow.slow_connect, ONE, 60),
     "slow-tls": Attack(slow.slow_tls, ONE, 60),
     "slow-request": Attack(slow.slow_request, BOTH, 60),
-    "slow-read": Attack(slow.slow_read, BOTH, 60),
+    "slow-read": Attack(slow.slow_read, BOTH, 85),
     "h2-resets": Attack(http2.resets, BOTH, 30),
     "h2-continuation": Attack(http2.continuation, BOTH, 15),
     "h2-empty-continuation": Attack(http2.empty_continuation, BOTH, 15),

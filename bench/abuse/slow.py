@@ -13,33 +13,27 @@ from config.settings import Limits
 CLIENTS = 300
 GRACE = 5.0
 """Seconds beyond a limit: three hundred are not looked at at once, on a machine with other work."""
-LONGEST = 45.0
-"""Seconds that are waited where no limit is known."""
-KNOWN = {
-    "connect": ("connect_head_timeout",),
-    "tls": ("tls_timeout",),
-    "request": ("request_head_timeout", "head_timeout", "request_timeout"),
-    "read": ("write_timeout", "stalled_timeout", "send_timeout"),
-}
-"""The setting that ends a slow client of each stage; the first that this version has."""
 
 
-def limit_of(stage: str) -> float | None:
-    """Seconds that a slow client has at this stage; None: this version has no such limit."""
-    for name in KNOWN[stage]:
-        if name in Limits.model_fields:
-            return float(getattr(Limits(), name))
-    return None
+def limit_of(stage: str) -> float:
+    """Seconds that a slow client has at this stage."""
+    limits = Limits()
+    return {
+        "connect": limits.connect_head_timeout,
+        "tls": limits.tls_timeout,
+        "request": limits.connect_head_timeout,
+        "read": limits.write_timeout,
+    }[stage]
 
 
 def _trickle(
-    clients: list[tuple[float, socket.socket, Callable[[], None]]], limit: float | None, more: Callable[[], bool]
+    clients: list[tuple[float, socket.socket, Callable[[], None]]], limit: float, more: Callable[[], bool]
 ) -> tuple[int, float]:
     """One step of each client a second, while there is more time. How many are left, and when the last one went.
 
     Of those whose time is not over when the attack's is, nothing can be said: they count as gone.
     """
-    allowed = LONGEST if limit is None else limit + GRACE
+    allowed = limit + GRACE
     last = 0.0
     while clients and more():
         turn = time.monotonic()
@@ -61,7 +55,7 @@ def _trickle(
         if all(time.monotonic() - began > allowed for began, _, _ in clients):
             break
         time.sleep(max(0.0, turn + 1 - time.monotonic()))
-    over = [began for began, _, _ in clients if limit is None or time.monotonic() - began > allowed]
+    over = [began for began, _, _ in clients if time.monotonic() - began > allowed]
     return len(over), last
 
 
@@ -84,7 +78,7 @@ def _attack(aim: Aim, stage: str, make: Callable[[], tuple[socket.socket, Callab
         begun = len(clients)
         left, last = _trickle(clients, limit, more)
     report = Report(f"{begun} clients; the last that went did after {last:.0f} s", slow=begun, left=left)
-    report.notes.append(f"limit {limit:.0f} s" if limit is not None else "no limit for it in this version")
+    report.notes.append(f"limit {limit:.0f} s")
     if failed:
         report.notes.append(f"{failed} were refused")
     return report
