@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test flood check fuzz bench soak abuse lock clean
+.PHONY: help run demo test flood check fuzz bench soak abuse scan lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -9,6 +9,7 @@ INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Written into the lock's making, so that two people get the same lock.
 UV_VERSION := 0.13.9
+SSLYZE_VERSION := 6.3.1
 export SALLYPORT_PYTHON
 
 help: ## list the targets
@@ -48,6 +49,15 @@ abuse: $(INSTALLED) ## attack it, with a canary beside (ONLY=name,name: some of 
 	@scripts/bench-packages
 	$(BIN)/python -m bench.abuse $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
+scan: $(INSTALLED) .venv-scan/bin/sslyze ## have sslyze and testssl.sh look at the TLS that clients are offered (3 minutes)
+	@scripts/bench-packages testssl:testssl.sh
+	$(BIN)/python -m bench.scan --sslyze .venv-scan/bin/sslyze
+
+# It needs libraries in versions that are not ours.
+.venv-scan/bin/sslyze:
+	@$(BIN)/python -m venv --clear .venv-scan
+	@.venv-scan/bin/python -m pip --disable-pip-version-check --no-input install -qq sslyze==$(SSLYZE_VERSION)
+
 lock: ## resolve requirements.lock anew (UPGRADE=1: to the newest versions)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && trap 'exit 1' HUP INT TERM && \
 	python=$$(scripts/find-python) && "$$python" -m venv "$$scratch/uv" && \
@@ -60,7 +70,7 @@ lock: ## resolve requirements.lock anew (UPGRADE=1: to the newest versions)
 	fi && cp "$$scratch/requirements.lock" requirements.lock
 
 clean: ## remove .venv, caches and builds (never var/: it holds CA keys)
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv .venv-scan build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Only where the lock or the project's own metadata is newer than the last complete installation. A .venv whose Python

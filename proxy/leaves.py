@@ -27,6 +27,9 @@ CLIENT_CIPHERS = (
     b"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
 """TLS 1.2 towards clients: forward secrecy and authenticated encryption only (RFC 9325, section 4.2)."""
+CLIENT_GROUPS = b"X25519MLKEM768/X25519:secp256r1/secp384r1"
+"""Key exchange with clients, those between two slashes being as good as each other: Mozilla's intermediate profile. A
+client that knows a better one than it has sent a key share for is asked for that."""
 DAY = 86_400.0
 AT_MOST = 7 * DAY
 
@@ -212,6 +215,8 @@ def leaf_context(chain: tuple[bytes, ...], private: PrivateKey) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(CLIENT_CIPHERS)
+    if SSL._lib.SSL_CTX_set1_curves_list(context._context, CLIENT_GROUPS) != 1:  # type: ignore[attr-defined]
+        raise RuntimeError("OpenSSL refused the groups for key exchange")
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     # Tickets are enough to resume by; sessions kept here would only be memory.

@@ -365,11 +365,11 @@ def test_messages_of_a_websocket_are_changed_and_dropped(
         socket.send("a FOOBAR that nobody gets")
         socket.send(b"hello bytes")
         assert socket.recv(timeout=20) == b"HAPPY bytes"
+    assert wait_said(target, "websocket end 1000")
     assert wait_said(target, "websocket start")
     assert "Client sent a message: b'a FOOBAR that nobody gets'" in said(target)
     assert "Server sent a message: b'HAPPY bytes'" in said(target)
     assert "Server sent a message: b'a FOOBAR that nobody gets'" not in said(target)
-    assert wait_said(target, "websocket end 1000")
 
 
 @VERSIONS

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -215,11 +216,11 @@ def test_what_is_wrong_is_said_whole_and_changes_nothing(tmp_path: Path, sites: 
             refused("invalid syntax", how=how)
 
         daemon.config.write_text(good)
-        with sqlite3.connect(daemon.state_dir / "sallyport.db") as database:
+        with closing(sqlite3.connect(daemon.state_dir / "sallyport.db")) as database, database:
             revision = database.execute("SELECT version_num FROM alembic_version").fetchone()[0]
             database.execute("UPDATE alembic_version SET version_num = 'r9999'")
         refused("was written by a newer Sallyport", how="upgrade")
-        with sqlite3.connect(daemon.state_dir / "sallyport.db") as database:
+        with closing(sqlite3.connect(daemon.state_dir / "sallyport.db")) as database, database:
             database.execute("UPDATE alembic_version SET version_num = ?", (revision,))
         assert not daemon.log("executing")
         assert "nothing differs" in daemon.told("reload", timeout=PATIENCE)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from config.settings import Limits
 from proxy.lanes.exchange import Exchange
 from proxy.lanes.http2_frames import BEYOND
+from proxy.lanes.inspection.http2_connection import tell_sizes
 from proxy.lanes.tap import Http2Tap, Unparsed, make_tap
 from tests.fuzz.strategies import (
     CLIENT,
@@ -89,6 +90,8 @@ class Play:
             self.client.ping(data[:8].ljust(8, b"\0"))
         elif what == "settings":
             self.client.update_settings({1: 64 * which, 4: 65_535 + which})
+            self.pump()
+            tell_sizes(self.server.encoder)  # what is played has to be right
         elif opened:
             number = opened[which % len(opened)]
             self._on_stream(what, number, self.streams[number], data)

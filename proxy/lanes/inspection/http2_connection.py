@@ -11,7 +11,7 @@ import h2.errors
 import h2.events
 import h2.stream
 from h2.connection import _decode_headers as decode_headers
-from hpack import NeverIndexedHeaderTuple
+from hpack import Encoder, NeverIndexedHeaderTuple
 from hyperframe.frame import RstStreamFrame
 from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection, SendH2Data
 
@@ -24,8 +24,19 @@ from proxy.lanes.http2_rates import RESETS, Rates
 LARGEST_FRAME: Final = 64 * 1024
 MOST_TABLE: Final = 4096
 """Bytes of the table that heads are compressed with (RFC 7541 section 4.2): the protocol's default."""
+CRUMB: Final = 1024
+"""Bytes of a frame; to have one sent for less explains nothing (CVE-2019-9511: windows that open byte by byte)."""
 _WRITABLE: Final = frozenset({h2.stream.StreamState.OPEN, h2.stream.StreamState.HALF_CLOSED_REMOTE})
 UNMARKED: Final[frozenset[bytes]] = frozenset()
+
+
+def tell_sizes(encoder: Encoder) -> None:
+    """See that the next head begins with what RFC 7541 section 4.2 asks for: the smallest size since the last head, and
+    the one that holds. hpack would name each, even one that is not allowed any more, or none where the last was the same.
+    """
+    if sizes := encoder.table_size_changes:
+        encoder.table_size_changes = sorted({min(sizes), sizes[-1]})
+        encoder.header_table.resized = True
 
 
 @dataclass
@@ -121,6 +132,7 @@ class Connection(BufferedH2Connection):
         if self.encoder.header_table_size > MOST_TABLE:
             self.encoder.table_size_changes.pop()
             self.encoder.header_table_size = MOST_TABLE
+        tell_sizes(self.encoder)
         return frames
 
     # --- what waits for a window: counted, since a peer that opens none must not cost more and more ---
@@ -136,10 +148,9 @@ class Connection(BufferedH2Connection):
 
     def send_data(self, stream_id: int, data: Any, end_stream: bool = False, pad_length: Any = None) -> None:
         """Send what the windows allow; the rest waits."""
-        self.rates.useful += 1
-        queue, frame, size = self.stream_buffers[stream_id], self.max_outbound_frame_size, len(data)
-        for at in range(0, size or 1, frame):
-            queue.append(SendH2Data(data[at : at + frame], end_stream and at + frame >= size))
+        size = len(data)
+        rest: Any = memoryview(data)
+        self.stream_buffers[stream_id].append(SendH2Data(rest, end_stream))
         self.waiting[stream_id] = self.waiting.get(stream_id, 0) + size
         self.held += size
         self.stream_window_updated(stream_id)
@@ -154,12 +165,16 @@ class Connection(BufferedH2Connection):
         window, sent = self.local_flow_control_window(stream_id), False
         # An end without bytes needs no window.
         while queue and (window > 0 or not queue[0].data):
-            chunk = queue.popleft()
-            size = min(len(chunk.data), window, self.max_outbound_frame_size) if chunk.data else 0
-            if size < len(chunk.data):
-                queue.appendleft(SendH2Data(chunk.data[size:], chunk.end_stream))
-                chunk = SendH2Data(chunk.data[:size], False)
-            h2.connection.H2Connection.send_data(self, stream_id, chunk.data, chunk.end_stream)
+            data, ends = queue[0]
+            size = min(len(data), window, self.max_outbound_frame_size)
+            if size < len(data):
+                # The rest stays one piece: cut into frames by now, each window would leave a crumb of the last one.
+                queue[0], ends = SendH2Data(data[size:], ends), False
+            else:
+                queue.popleft()
+            h2.connection.H2Connection.send_data(self, stream_id, bytes(data[:size]), ends)
+            if size >= CRUMB:
+                self.rates.useful += 1  # the peer opens its windows for each frame
             window -= size
             self.waiting[stream_id] -= size
             self.held -= size

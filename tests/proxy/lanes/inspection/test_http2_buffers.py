@@ -7,12 +7,14 @@ import contextlib
 import h2.config
 import h2.connection
 import h2.events
+import pytest
 from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 from hyperframe import frame as frames
 
 from config.settings import Limits
 from proxy.lanes.abuse import Bounds
+from proxy.lanes.exchange import OverLimit
 from proxy.lanes.inspection.http2_connection import MOST_TABLE, Connection
 
 REQUEST = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a.example"), (b":path", b"/")]
@@ -100,6 +102,19 @@ def test_a_smaller_table_is_kept_as_the_peer_asks() -> None:
     assert ours.encoder.header_table_size == 100
 
 
+def test_a_table_whose_size_is_asked_for_twice_is_told_of_all_the_same() -> None:
+    ours, theirs = pair(_1=0)
+    theirs.receive_data(ours.data_to_send())
+    for size in (100, 50, 50):
+        theirs.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
+        ours.receive_data(theirs.data_to_send())
+        theirs.receive_data(ours.data_to_send())
+    theirs.send_headers(3, REQUEST, end_stream=True)
+    ours.receive_data(theirs.data_to_send())
+    ours.send_headers(3, [(b":status", b"200")])
+    assert any(isinstance(event, h2.events.ResponseReceived) for event in theirs.receive_data(ours.data_to_send()))
+
+
 def test_frames_are_no_larger_than_the_peer_takes() -> None:
     ours, _ = pair(_4=2**31 - 1)
     ours.data_to_send()
@@ -110,3 +125,40 @@ def test_frames_are_no_larger_than_the_peer_takes() -> None:
         assert length <= 16_384
         assert isinstance(frame, frames.DataFrame)
         sent = sent[9 + length :]
+
+
+def downloaded(size: int, opened: int) -> int:
+    """A client takes ``size`` bytes that were sent at once, and opens both windows for each so many. Returns how many
+    frames it took."""
+    ours, theirs = pair()
+    body = bytes(range(256)) * (size // 256)
+    ours.send_data(1, body, end_stream=True)
+    got: list[bytes] = []
+    taken = 0
+    while True:
+        for event in theirs.receive_data(ours.data_to_send()):
+            if isinstance(event, h2.events.DataReceived):
+                got.append(event.data)
+                taken += len(event.data)
+                while taken >= opened:
+                    taken -= opened
+                    theirs.increment_flow_control_window(opened)
+                    with contextlib.suppress(StreamClosedError):
+                        theirs.increment_flow_control_window(opened, 1)
+            if isinstance(event, h2.events.StreamEnded):
+                assert b"".join(got) == body
+                return len(got)
+        ours.receive_data(theirs.data_to_send())
+
+
+def test_a_large_answer_goes_in_whole_frames_however_the_windows_lie() -> None:
+    assert downloaded(4 << 20, 16_384) < (4 << 20) / 16_384 * 1.3
+
+
+def test_a_client_that_opens_its_windows_for_each_frame_is_none_that_floods() -> None:
+    assert downloaded(10 << 20, 8_000) < 700
+
+
+def test_one_who_opens_them_byte_by_byte_is() -> None:
+    with pytest.raises(OverLimit, match="control"):
+        downloaded(4 << 20, 10)
