@@ -32,7 +32,7 @@ UNMARKED: Final[frozenset[bytes]] = frozenset()
 
 def tell_sizes(encoder: Encoder) -> None:
     """See that the next head begins with what RFC 7541 section 4.2 asks for: the smallest size since the last head, and
-    the one that holds. hpack would name each, even one that is not allowed any more, or none where the last was the same.
+    the one that holds. hpack would name each, even one that is no longer allowed, or none where the last was the same.
     """
     if sizes := encoder.table_size_changes:
         encoder.table_size_changes = sorted({min(sizes), sizes[-1]})
