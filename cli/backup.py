@@ -24,11 +24,12 @@ def command(context: Context, file: Path, key: Path | None) -> None:
     from control import backup
     from kms.providers.local import MASTER_KEY_FILE
 
-    inst = context.installation
-    backup.save(inst, file, key)
-    click.echo(f"The database is saved in {output.clean(file)}")
+    folder = context.settings.state_dir
+    context.no_core_dumps()
+    backup.save(folder, file, key)
+    click.echo(f"The database of {output.clean(folder)} is saved in {output.clean(file)}")
     if key is not None:
         click.echo(f"The master key is saved in {output.clean(key)}; keep it in another place than the database")
     else:
-        place = output.clean(inst.state_dir / MASTER_KEY_FILE)
+        place = output.clean(folder / MASTER_KEY_FILE)
         click.echo(f"Nothing in it opens without the master key, {place}; have a copy of that too (--key FILE)")

@@ -47,11 +47,15 @@ class Context:
         """The installation that the settings name, made on first use; closed when the command ends."""
         from control.installation import Installation
 
-        # Keys are handled from here on: a crash must not write them to a file.
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        self.no_core_dumps()
         opened = Installation.open(self.settings, clock.now())
         click.get_current_context().find_root().with_resource(closing(opened))
         return opened
+
+    @staticmethod
+    def no_core_dumps() -> None:
+        """Keys are handled from here on: a crash must not write them to a file."""
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 pass_context = click.make_pass_decorator(Context)

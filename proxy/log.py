@@ -23,6 +23,7 @@ from certs.names import InvalidHost
 from config.settings import Log as Settings
 from proxy.lanes.exchange import Exchange
 from proxy.log_limits import FloodGate, Sampler
+from proxy.privileges import RAISED
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
@@ -33,6 +34,9 @@ CUT = 256
 MAX_WAITING = 4 << 20
 """Characters that may wait to be written."""
 GATHER_SECONDS = 0.1
+FOLLOW_SECONDS = 10.0
+"""How long a process that says nothing may keep a file that was renamed or removed."""
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 LEFT_OUT_SECONDS = 1.0
 """How long after the first line that was left out of a flood it is said how many that were."""
 
@@ -79,6 +83,8 @@ class Log:
         self.path: str | None = None
         """The file behind ``fd``: when it was renamed, the log goes on in a new one of that name."""
         self._changing = threading.Lock()
+        self._stuck = False
+        """It was renamed, and there can be no new one: said once."""
         self._pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
         self._queue: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
         # Each is counted up by one thread alone: a sum of both in one number would lose counts between them.
@@ -121,34 +127,50 @@ class Log:
 
     def write_to(self, path: str | None) -> None:
         """Write to another file (None: standard error) from now on. Raises OSError; then nothing changes."""
+        fd = open_log_file(path)
         with self._changing:
-            self._write_to(open_log_file(path))
+            self._write_to(fd)
             self.path = path
 
     def _write_to(self, fd: int) -> None:
         if fd == self.fd:
             return
-        if 2 in (fd, self.fd):
+        if self.fd == 2:
             self.fd = fd
         else:
             # In one step, since the thread may be writing to the one before.
             os.dup2(fd, self.fd, inheritable=False)
-            os.close(fd)
+            if fd != 2:
+                os.close(fd)
         self._pipe = stat.S_ISFIFO(os.fstat(self.fd).st_mode)
 
     def _follow(self) -> None:
         """Where the file was renamed or removed, as those do who rotate logs, go on in a new one."""
-        # Where there can be no new one, the old one is better than nothing.
-        with self._changing, contextlib.suppress(OSError):
-            if self.path is None:
-                return
+        path = self.path
+        if path is None or not RAISED.acquire(blocking=False):
+            return  # while this process has root's rights nothing is opened here: the next line will do
+        try:
             mine = os.fstat(self.fd)
-            try:
-                there = os.stat(self.path)
-            except FileNotFoundError:
-                there = None
-            if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
-                self._write_to(open_log_file(self.path))
+            with contextlib.suppress(FileNotFoundError):
+                there = os.stat(path)
+                if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
+                    self._stuck = False
+                    return
+            fd = os.open(path, _APPEND | os.O_NONBLOCK, 0o600)  # whatever is there now, it must not be waited for
+        except OSError as error:
+            if not self._stuck:
+                self._stuck = True
+                line = self._line(ERROR, "log not followed", {"reason": f"{path}: {error.strerror}"})
+                _write(self.fd, (line + "\n").encode())
+            return
+        finally:
+            RAISED.release()
+        with self._changing:
+            if self.path == path:
+                self._write_to(fd)
+            else:
+                os.close(fd)
+        self._stuck = False
 
     @property
     def _backlog(self) -> int:
@@ -257,8 +279,16 @@ class Log:
         self._queue.put(batch)
 
     def _write_all(self) -> None:
-        while (batch := self._queue.get()) is not None:
+        while True:
+            try:
+                batch = self._queue.get(timeout=FOLLOW_SECONDS)
+            except queue.Empty:
+                batch = []
+            if batch is None:
+                return
             self._follow()
+            if not batch:
+                continue
             if self._pipe:
                 for line in batch:
                     _write(self.fd, (line + "\n").encode())
@@ -347,4 +377,4 @@ def open_log_file(path: str | None) -> int:
     """The descriptor to log to: standard error, or the file, made 0600 and appended to. Raises OSError."""
     if path is None:
         return 2
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    return os.open(path, _APPEND, 0o600)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pathlib import Path
 from proxy.start_error import StartError
 
 ROOT = 0
+RAISED = threading.RLock()
+"""Held while root's rights are there: they are the whole process's. A thread that opens files must not do so then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,14 @@ def raised(account: Account | None) -> Iterator[None]:
     if account is None:
         yield
         return
-    os.seteuid(ROOT)
-    os.setegid(ROOT)
-    try:
-        yield
-    finally:
-        os.setegid(account.gid)
-        os.seteuid(account.uid)
+    with RAISED:
+        os.seteuid(ROOT)
+        os.setegid(ROOT)
+        try:
+            yield
+        finally:
+            os.setegid(account.gid)
+            os.seteuid(account.uid)
 
 
 def for_popen(to: Account | None) -> dict[str, int | tuple[int, ...]]:

@@ -12,8 +12,10 @@ from proxy.start_error import StartError
 LOCK_FILE = "lock"
 
 
-def lock(settings: Settings) -> int:
+def lock(settings: Settings, *, daemon: bool = True) -> int:
     """Take the state directory for this process. Raises StartError. The descriptor must stay open.
+
+    Only a ``daemon`` says who it is: commands send signals to whoever does.
 
     The file is left in place at the end: removing it would be a race with whoever takes it next. What counts is the
     lock on it, which the system takes away with the last process that holds it.
@@ -33,7 +35,8 @@ def lock(settings: Settings) -> int:
             "stop it, or give this one a state_dir of its own"
         ) from None
     os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    if daemon:
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
 
 

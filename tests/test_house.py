@@ -62,6 +62,7 @@ class TestMakefile:
             "bench",
             "soak",
             "abuse",
+            "scan",
             "lock",
             "clean",
         ]

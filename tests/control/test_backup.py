@@ -3,7 +3,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import stat
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 
 from config.settings import Settings
 from control import backup, tenants
-from control.errors import Refused
+from control.errors import InstallationError, Refused
 from control.installation import Installation, publish_root
 from tests.harness.pki import NOW
 
@@ -48,7 +48,7 @@ def test_what_is_saved_while_it_is_used_is_an_installation_elsewhere(
     saved, key = tmp_path / "saved.db", tmp_path / "saved.key"
     tenants.create(inst, "acme", NOW)
     with inst.changing("acme"):  # somebody is in the middle of a change
-        backup.save(inst, saved, key)
+        backup.save(inst.state_dir, saved, key)
     assert [stat.S_IMODE(path.stat().st_mode) for path in (saved, key)] == [0o600, 0o600]
     done = backup.restore(elsewhere, saved, key, LATER)
     assert [tenant.name for tenant in done.tenants] == ["acme", "default"]
@@ -67,7 +67,7 @@ def test_what_is_saved_while_it_is_used_is_an_installation_elsewhere(
 
 def test_what_was_there_is_kept_aside(inst: Installation, elsewhere: Settings, tmp_path: Path) -> None:
     saved, key = tmp_path / "saved.db", tmp_path / "saved.key"
-    backup.save(inst, saved, key)
+    backup.save(inst.state_dir, saved, key)
     with Installation.open(elsewhere, NOW) as other:
         tenants.create(other, "was-there", NOW)
     before = (elsewhere.state_dir / "master.key").read_bytes()
@@ -82,7 +82,7 @@ def test_what_was_there_is_kept_aside(inst: Installation, elsewhere: Settings, t
 
 def test_the_master_key_stays_where_it_is_the_right_one(inst: Installation, tmp_path: Path) -> None:
     saved = tmp_path / "saved.db"
-    backup.save(inst, saved, None)
+    backup.save(inst.state_dir, saved, None)
     tenants.create(inst, "afterwards", NOW)
     inst.close()
     done = backup.restore(inst.settings, saved, None, LATER)
@@ -92,7 +92,7 @@ def test_the_master_key_stays_where_it_is_the_right_one(inst: Installation, tmp_
 
 def test_a_damaged_database_is_replaced_and_kept_with_its_log(inst: Installation, tmp_path: Path) -> None:
     saved = tmp_path / "saved.db"
-    backup.save(inst, saved, None)
+    backup.save(inst.state_dir, saved, None)
     tenants.create(inst, "in-the-log", NOW)
     killed = tmp_path / "killed"
     shutil.copytree(inst.state_dir, killed)  # as one that was killed leaves it: the log is not in the file yet
@@ -133,7 +133,7 @@ def no_backup(path: Path, kind: str, good: Path) -> None:
     ("kind", "said"),
     [
         ("missing", "there is no database"),
-        ("empty", "there is no database"),
+        ("empty", "there is no database in it"),
         ("nonsense", "it is damaged or no database of Sallyport"),
         ("another's", "this is no database of Sallyport"),
         ("cut", "damaged"),
@@ -144,7 +144,7 @@ def test_what_is_no_backup_is_refused_and_nothing_changed(
     inst: Installation, tmp_path: Path, kind: str, said: str
 ) -> None:
     good, bad = tmp_path / "good.db", tmp_path / "bad.db"
-    backup.save(inst, good, None)
+    backup.save(inst.state_dir, good, None)
     no_backup(bad, kind, good)
     before = everything(inst.state_dir)
     with pytest.raises(Refused, match=said) as caught:
@@ -158,7 +158,7 @@ def test_a_key_that_does_not_open_it_is_refused_and_nothing_changed(
     inst: Installation, elsewhere: Settings, tmp_path: Path
 ) -> None:
     saved = tmp_path / "saved.db"
-    backup.save(inst, saved, None)
+    backup.save(inst.state_dir, saved, None)
     assert names(elsewhere) == ["default"]
     before = everything(elsewhere.state_dir)
     with pytest.raises(Refused, match="this master key is not the one of the database") as caught:
@@ -175,19 +175,95 @@ def test_a_key_that_does_not_open_it_is_refused_and_nothing_changed(
 
 def test_a_database_without_its_key_is_not_restored(inst: Installation, elsewhere: Settings, tmp_path: Path) -> None:
     saved = tmp_path / "saved.db"
-    backup.save(inst, saved, None)
+    backup.save(inst.state_dir, saved, None)
     with pytest.raises(Refused, match=r"master\.key: No such file"):
         backup.restore(elsewhere, saved, None, LATER)
     assert everything(elsewhere.state_dir) == {}
 
 
-def test_one_that_is_in_use_is_not_replaced(inst: Installation, tmp_path: Path) -> None:
+@pytest.mark.parametrize("busy", ["in a transaction", "idle"])
+def test_one_that_somebody_has_open_is_not_replaced(
+    inst: Installation, elsewhere: Settings, tmp_path: Path, busy: str
+) -> None:
+    """What he does next would be lost; the key, which is another one, stays as well."""
+    saved, key = tmp_path / "saved.db", tmp_path / "saved.key"
+    backup.save(inst.state_dir, saved, key)
+    with Installation.open(elsewhere, NOW) as other:
+        tenants.create(other, "there", NOW)
+        before = sorted(path.name for path in elsewhere.state_dir.iterdir())
+        with ExitStack() as stack:
+            if busy == "in a transaction":
+                stack.enter_context(other.reading("default"))
+            with pytest.raises(Refused, match="another process is using it"):
+                backup.restore(elsewhere, saved, key, LATER)
+        tenants.create(other, "afterwards", NOW)
+        assert sorted(path.name for path in elsewhere.state_dir.iterdir()) == before
+    assert names(elsewhere) == ["afterwards", "default", "there"]
+
+
+def test_where_the_name_for_what_was_there_is_taken_nothing_is_changed(
+    inst: Installation, elsewhere: Settings, tmp_path: Path
+) -> None:
+    saved, key = tmp_path / "saved.db", tmp_path / "saved.key"
+    backup.save(inst.state_dir, saved, key)
+    assert names(elsewhere) == ["default"]
+    for name in (f"master.key{ASIDE}", f"sallyport.db{ASIDE}"):
+        taken = elsewhere.state_dir / name
+        taken.write_text("of another restore")
+        before = everything(elsewhere.state_dir)
+        with pytest.raises(Refused, match="File exists"):
+            backup.restore(elsewhere, saved, key, LATER)
+        assert everything(elsewhere.state_dir) == before
+        taken.unlink()
+    assert names(elsewhere) == ["default"]
+
+
+def test_one_that_was_killed_between_key_and_database_is_completed_by_doing_it_again(
+    inst: Installation, elsewhere: Settings, tmp_path: Path
+) -> None:
+    saved, key = tmp_path / "saved.db", tmp_path / "saved.key"
+    tenants.create(inst, "saved", NOW)
+    backup.save(inst.state_dir, saved, key)
+    assert names(elsewhere) == ["default"]
+    left = elsewhere.state_dir / ".restoring-killed"
+    left.mkdir()
+    shutil.copy(saved, left / "sallyport.db")
+    shutil.copy(key, elsewhere.state_dir / "master.key")
+    with pytest.raises(InstallationError, match="this master key is not the one of the database"):
+        names(elsewhere)
+    backup.restore(elsewhere, saved, key, LATER)
+    assert names(elsewhere) == ["default", "saved"]
+    assert not left.exists()
+
+
+def test_a_key_that_others_can_read_is_put_right_and_roots_of_tenants_that_are_gone_are_not_published(
+    inst: Installation, tmp_path: Path
+) -> None:
     saved = tmp_path / "saved.db"
-    backup.save(inst, saved, None)
-    tenants.create(inst, "afterwards", NOW)
-    with inst.reading("default"), pytest.raises(Refused, match="another process is using it"):
-        backup.restore(inst.settings, saved, None, LATER)
-    assert names(inst.settings) == ["afterwards", "default"]
+    backup.save(inst.state_dir, saved, None)
+    tenants.create(inst, "gone", NOW)
+    publish_root(inst, "gone")
+    inst.close()
+    key_file = inst.state_dir / "master.key"
+    key_file.chmod(0o644)
+    done = backup.restore(inst.settings, saved, None, LATER)
+    assert done.problems == ()
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    assert [path.name for path in (inst.state_dir / "certs").iterdir()] == ["default-root.pem"]
+
+
+def test_what_is_not_there_cannot_be_saved_and_is_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / "nothing"
+    with pytest.raises(Refused, match=f"{folder}/sallyport.db: there is no database"):
+        backup.save(folder, tmp_path / "saved.db", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_key_is_not_saved_as_if_it_were_one(inst: Installation, tmp_path: Path) -> None:
+    (inst.state_dir / "master.key").write_text("sallyport master key 1\nAAAA\n")
+    with pytest.raises(Refused, match="the master key is damaged"):
+        backup.save(inst.state_dir, tmp_path / "saved.db", tmp_path / "saved.key")
+    assert [path.name for path in tmp_path.iterdir()] == ["var"]
 
 
 def test_nothing_is_overwritten_by_a_backup(inst: Installation, tmp_path: Path) -> None:
@@ -195,8 +271,8 @@ def test_nothing_is_overwritten_by_a_backup(inst: Installation, tmp_path: Path) 
     there.write_bytes(b"mine")
     for file, key_file in ((there, None), (there, key), (key, there)):
         with pytest.raises(Refused, match=f"{there}: "):
-            backup.save(inst, file, key_file)
+            backup.save(inst.state_dir, file, key_file)
         assert there.read_bytes() == b"mine"
         assert not key.exists()
     with pytest.raises(Refused, match="nowhere"):
-        backup.save(inst, tmp_path / "nowhere" / "saved.db", None)
+        backup.save(inst.state_dir, tmp_path / "nowhere" / "saved.db", None)

@@ -39,7 +39,7 @@ def test_a_lost_machine_is_replaced_by_what_was_saved_while_it_worked(origin: Ng
         assert without.returncode == 1
         assert "this master key is not the one of the database" in without.stderr
         told = new.told("restore", str(saved), "--key", str(key))
-        assert told.startswith("Restored; tenants: default\n")
+        assert told.startswith(f"Restored into {new.state_dir}; tenants: default\n")
         assert told.count("is kept as") == 2
         new.start()
         assert new.told("signing-ca", "download", "--root").encode() == root

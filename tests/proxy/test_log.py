@@ -360,7 +360,17 @@ def test_a_log_that_is_rotated_goes_on_in_a_new_file(tmp_path: Path) -> None:
     folder.rename(tmp_path / "log.2")
     folder.mkdir()  # no file can be there: what it has goes on
     say("in the way")
+    say("still")
+    os.mkfifo(tmp_path / "fifo")  # nobody reads it
+    folder.rmdir()
+    (tmp_path / "fifo").rename(folder)
+    say("no reader")
+    log.write_to(str(tmp_path / "other"))
+    say("other")
     log.stop()
     assert [line["event"] for line in lines(tmp_path / "log.1")] == ["before"]
-    assert [line["event"] for line in lines(tmp_path / "log.2")] == ["removed", "in the way"]
+    assert [line["event"] for line in lines(tmp_path / "log.2")] == [
+        "removed", "log not followed", "in the way", "still", "no reader",
+    ]  # fmt: skip
+    assert [line["event"] for line in lines(tmp_path / "other")] == ["other"]
     assert (tmp_path / "log.2").stat().st_mode & 0o777 == 0o600

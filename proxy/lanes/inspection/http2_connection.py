@@ -25,7 +25,7 @@ LARGEST_FRAME: Final = 64 * 1024
 MOST_TABLE: Final = 4096
 """Bytes of the table that heads are compressed with (RFC 7541 section 4.2): the protocol's default."""
 CRUMB: Final = 1024
-"""Bytes of a frame; to have one sent for less explains nothing (CVE-2019-9511: windows that open byte by byte)."""
+"""Bytes. A frame that a window has cut to less explains nothing (CVE-2019-9511: windows that open byte by byte)."""
 _WRITABLE: Final = frozenset({h2.stream.StreamState.OPEN, h2.stream.StreamState.HALF_CLOSED_REMOTE})
 UNMARKED: Final[frozenset[bytes]] = frozenset()
 
@@ -166,14 +166,15 @@ class Connection(BufferedH2Connection):
         # An end without bytes needs no window.
         while queue and (window > 0 or not queue[0].data):
             data, ends = queue[0]
-            size = min(len(data), window, self.max_outbound_frame_size)
-            if size < len(data):
-                # The rest stays one piece: cut into frames by now, each window would leave a crumb of the last one.
-                queue[0], ends = SendH2Data(data[size:], ends), False
-            else:
+            size = max(0, min(len(data), window, self.max_outbound_frame_size))
+            whole = size == len(data)
+            if whole:
                 queue.popleft()
+            else:
+                # The rest stays one piece: cut into frames by now, each window would leave a crumb of the last one.
+                queue[0], ends = SendH2Data(_rest_of(data, size), ends), False
             h2.connection.H2Connection.send_data(self, stream_id, bytes(data[:size]), ends)
-            if size >= CRUMB:
+            if size >= CRUMB or (whole and size):
                 self.rates.useful += 1  # the peer opens its windows for each frame
             window -= size
             self.waiting[stream_id] -= size
@@ -207,3 +208,9 @@ class Connection(BufferedH2Connection):
         self.stream_trailers.pop(stream_id, None)
         self.held -= self.waiting.pop(stream_id, 0)
         self.resets.discard(stream_id)
+
+
+def _rest_of(data: Any, size: int) -> Any:
+    """What is left of a view behind ``size`` bytes; what it is a view of is let go where it is mostly sent."""
+    rest = data[size:]
+    return memoryview(bytes(rest)) if len(rest) * 2 < len(rest.obj) else rest

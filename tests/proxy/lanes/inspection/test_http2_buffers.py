@@ -159,6 +159,39 @@ def test_a_client_that_opens_its_windows_for_each_frame_is_none_that_floods() ->
     assert downloaded(10 << 20, 8_000) < 700
 
 
+def test_small_pieces_explain_what_is_answered_to_them() -> None:
+    """As a gRPC client does that measures its way with a PING each time."""
+    ours, theirs = pair()
+    for _ in range(2500):
+        ours.send_data(1, b"x" * 200)
+        theirs.receive_data(ours.data_to_send())
+        theirs.ping(b"12345678")
+        theirs.increment_flow_control_window(200)
+        theirs.increment_flow_control_window(200, 1)
+        ours.receive_data(theirs.data_to_send())
+        theirs.receive_data(ours.data_to_send())
+
+
+def test_an_end_behind_a_window_that_was_taken_back_is_one_frame() -> None:
+    ours, theirs = pair()
+    ours.send_data(1, b"x" * 1000)
+    theirs.receive_data(ours.data_to_send())
+    theirs.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    ours.receive_data(theirs.data_to_send())
+    ours.data_to_send()
+    ours.end_stream(1)
+    assert ours.data_to_send() == frames.DataFrame(1, flags=["END_STREAM"]).serialize()
+    assert ours.held == 0
+
+
+def test_what_is_sent_of_a_large_answer_is_let_go() -> None:
+    ours, _ = pair(_4=2**31 - 1)
+    ours.outbound_flow_control_window = (1 << 20) - 1
+    ours.send_data(1, bytes(1 << 20))
+    assert ours.held == 1
+    assert len(ours.stream_buffers[1][0].data.obj) < 1 << 16  # type: ignore[attr-defined]  # a view, as we keep it
+
+
 def test_one_who_opens_them_byte_by_byte_is() -> None:
     with pytest.raises(OverLimit, match="control"):
         downloaded(4 << 20, 10)
