@@ -60,7 +60,9 @@ def test_a_killed_worker_that_was_alone_is_back_and_nobody_is_refused(tmp_path: 
         assert daemon.pids().workers[0] != before
 
 
-def test_a_killed_issuer_costs_known_hosts_nothing_and_new_ones_at_most_a_second(tmp_path: Path, sites: Nginx) -> None:
+def test_a_killed_issuer_costs_known_hosts_nothing_and_new_ones_the_time_of_its_start(
+    tmp_path: Path, sites: Nginx
+) -> None:
     with run(tmp_path, sites, workers=1) as daemon:
         assert curl(daemon, sites["one.example"].url()).status == 200
         issuer = daemon.pids().issuer
@@ -69,8 +71,15 @@ def test_a_killed_issuer_costs_known_hosts_nothing_and_new_ones_at_most_a_second
         new = curl(daemon, sites["new.example"].url())
         assert (known.status, new.status) == (200, 200)
         assert daemon.pids().issuer != issuer
-        assert float(str(known.told["time_total"])) < 0.5
-        assert float(str(new.told["time_total"])) < 2
+
+        def ready() -> list[float]:
+            return [entry["time"] for entry in daemon.log("ready") if entry["from"] == "issuer"]
+
+        wait_for("both issuers in the log", lambda: len(ready()) == 2)
+        *_, for_known, for_new = [entry["time"] for entry in daemon.log("request")]
+        # How long a program takes to start is the machine's; what counts is what waits for it, and for how long.
+        assert for_known < ready()[1]
+        assert for_new < ready()[1] + 1
 
 
 def test_when_the_supervisor_is_killed_nothing_is_left(tmp_path: Path, sites: Nginx) -> None:
