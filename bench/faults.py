@@ -1,7 +1,8 @@
 """What the soak does to the daemon and the origin, and which errors of clients each of these explains.
 
 A fault explains errors of its kinds alone, and of requests alone that were under way while it lasted. Most explain
-nothing: a reload, a CA that comes or goes, an upgrade must not be seen by any client.
+nothing: a CA that comes or goes must not be seen by any client. Where other workers take over, a connection that rests
+is ended in order; who asks on it afterwards finds it so, which is all that a reload or an upgrade explains.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ UPGRADE: Doing = ("an upgrade", upgrade, DRAINED, 35.0)
 LASTING: tuple[Doing, ...] = (
     ("a trusted CA added and removed", trusted_ca, NOTHING, 0.0),
     ("the origin down", origin_down, NO_SERVER, 1.5),
-    ("the configuration reloaded", reload, NOTHING, 0.0),
+    ("the configuration reloaded", reload, DRAINED, 35.0),
     ("the origin slow", origin_slow, NOTHING, 0.0),
     ("an error set and unset", error_settings, NOTHING, 0.0),
 )
