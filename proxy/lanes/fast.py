@@ -286,6 +286,8 @@ class FastLane:
         """The client is told, when its turn comes; nothing that it asks from here on gets to the server."""
         session, tap = self.session, self.tap
         self.parting = True
+        # It is kept, and the frames that it came through would be with it, and all that they have read.
+        head.__traceback__ = None
         if isinstance(head, TooLarge):
             if not head.request:
                 return self._answer_instead(head)
@@ -320,6 +322,7 @@ class FastLane:
     def _over_limit(self, error: OverLimit) -> None:
         """Somebody does too much of something: it is said, to whom it concerns, and the connection ends."""
         session, tap = self.session, self.tap
+        error.__traceback__ = None  # as in _turn_away
         over_limit(session, self.host, error)
         if not error.calm or not isinstance(tap, Http2Tap):
             return session.abort(f"over a limit: {error}")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from bench import faults, table
+from bench.abuse.aim import nothing_left, reset
 from bench.abuse.attacker import ATTACKS
 from bench.abuse.slow import GRACE, limit_of
 from bench.client import Trouble
 from bench.faults import CONNECTION_LOST, DRAINED, NO_SERVER, NOTHING, Fault, blamed
 from bench.flatness import Sample, descriptor_rise, memory_rise
 from bench.scenarios import BY_NAME, Crowded, Measured
+from tests.harness.processes import wait_for
 
 
 def samples(rate: float, count: int = 120) -> list[Sample]:
@@ -117,3 +120,19 @@ def test_attacks_end_and_slow_ones_last_until_their_clients_have_to_be_gone() ->
     assert all(attack.seconds <= 90 for attack in ATTACKS.values())
     for stage in ("connect", "tls", "request", "read"):
         assert ATTACKS[f"slow-{stage}"].seconds - 2 > limit_of(stage) + GRACE + 5, stage
+
+
+@pytest.mark.parametrize("how", ["reset", "end"])
+def test_a_slow_reader_is_gone_when_the_connection_is_whatever_it_has_not_read(how: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        server, _ = listening.accept()
+        with client, server:
+            server.sendall(b"x" * 1000)
+            assert not nothing_left(client)
+            if how == "reset":
+                reset(server)
+            else:
+                server.shutdown(socket.SHUT_WR)
+            wait_for("the end to arrive", lambda: nothing_left(client))
+            assert client.recv(1) == b"x"
