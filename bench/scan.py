@@ -16,11 +16,11 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from bench.daemon import LoadedDaemon
 from bench.origin import Origin
+from tests.harness.listening import Listening
 from tests.harness.raw_http import open_tunnel
 
 HOST = "localhost"
@@ -38,54 +38,38 @@ MEANT = {
 """What testssl.sh remarks on and is as it should be, and why."""
 
 
-class Door:
+class Door(Listening):
     """A port that leads through the proxy to the origin."""
 
     def __init__(self, proxy: str, port: int) -> None:
+        super().__init__()
         self._proxy = proxy
         self._behind = port
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = int(self._listening.getsockname()[1])
-        self._thread = threading.Thread(target=self._accept, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def took(self, sock: socket.socket) -> None:
+        """Both ways, on threads of their own."""
+        threading.Thread(target=self._lead, args=(sock,), daemon=True).start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listening.accept()
-            except OSError:
-                return
+    def _lead(self, client: socket.socket) -> None:
+        with client:
             try:
                 server = open_tunnel(self._proxy, HOST, self._behind)
             except (OSError, AssertionError):
-                client.close()
-                continue
-            server.settimeout(None)
-            ends = [threading.Event(), threading.Event()]
-            for source, sink, mine, other in ((client, server, *ends), (server, client, *reversed(ends))):
-                threading.Thread(target=_pass_on, args=(source, sink, mine, other), daemon=True).start()
+                return
+            with server:
+                server.settimeout(None)
+                back = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
+                back.start()
+                _pass_on(client, server)
+                back.join()
 
 
-def _pass_on(source: socket.socket, sink: socket.socket, mine: threading.Event, other: threading.Event) -> None:
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
-    mine.set()
-    if other.is_set():
-        source.close()
-        sink.close()
 
 
 def sslyze(program: Path, root: Path, port: int) -> list[str]:

@@ -134,7 +134,7 @@ def _switch(scratch: Path, folder: Path, old_key: Path) -> None:
             os.link(old_key, scratch / MASTER_KEY_FILE)
             (scratch / MASTER_KEY_FILE).rename(folder / MASTER_KEY_FILE)
         raise
-    state_dir.sync(folder)
+    backup.sync(folder)
 
 
 def _publish(settings: Settings, tenants: tuple[Tenant, ...], now: datetime) -> Iterator[str]:

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from control.errors import InstallationError
-from store.backup import place_new
+from store.backup import place_new, sync
 
 
 def prepare(path: Path) -> None:
@@ -64,15 +64,6 @@ def write(path: Path, content: bytes, *, new: bool = False) -> None:
         raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def sync(folder: Path) -> None:
-    """Wait until the disk has the names in a folder. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _user(uid: int) -> str:

@@ -34,7 +34,7 @@ def copy(database: Path, target: Path, *, to_be_used: bool = False) -> None:
         os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         _fill(made, database, target, "WAL" if to_be_used else "DELETE")
         place_new(made, target)
-        _sync(target.parent)
+        sync(target.parent)
     except FileExistsError:
         raise StoreError(f"{target}: there is such a file already; name another") from None
     except OSError as error:
@@ -104,10 +104,11 @@ def _fill(made: Path, database: Path, target: Path, journal: str) -> None:
         raise translate(target if full else database, error) from None
     if found != "ok":
         raise StoreError(f"{database}: it is damaged ({' '.join(found.split())}); restore a backup")
-    _sync(made)
+    sync(made)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

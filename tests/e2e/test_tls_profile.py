@@ -13,6 +13,7 @@ from OpenSSL import SSL
 
 from tests.e2e.conftest import ISSUING, PUBLIC
 from tests.harness.daemon import Daemon
+from tests.harness.listening import Listening
 from tests.harness.memory_tls import server_context
 from tests.harness.raw_http import PATIENCE, open_tunnel
 
@@ -20,47 +21,33 @@ HOST = "good.example"
 GROUP = "X25519MLKEM768"
 
 
-class Server:
+class Server(Listening):
     """A server of the newest OpenSSL, which nginx of the distribution has not; ``groups`` is what each came to."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.groups: list[str | None] = []
         self._context = server_context(ISSUING.leaf(HOST), ciphers="HIGH")
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listening.getsockname()[1])
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listening.accept()
-            except OSError:
-                return
-            connection = SSL.Connection(self._context, sock)
-            connection.set_accept_state()
-            try:
-                connection.do_handshake()
-                self.groups.append(connection.get_group_name())
-                connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
-                connection.shutdown()
-            except SSL.Error:
-                pass  # a client that came to nothing, as most here
-            finally:
-                sock.close()
-
-    def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(5)
+    def took(self, sock: socket.socket) -> None:
+        connection = SSL.Connection(self._context, sock)
+        connection.set_accept_state()
+        try:
+            connection.do_handshake()
+            self.groups.append(connection.get_group_name())
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+            connection.shutdown()
+        except SSL.Error:
+            pass  # a client that came to nothing, as most here
+        finally:
+            sock.close()
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.close()
+    with Server() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

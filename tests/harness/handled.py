@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
+from tests.harness.listening import Listening
 from tests.harness.pki import Issued
 from tests.harness.processes import wait_for
 from tests.harness.raw_http import Ended, How, Pipe, Way, connect
@@ -24,32 +24,23 @@ from tests.harness.raw_http import Ended, How, Pipe, Way, connect
 Serve = Callable[[Pipe], object]
 
 
-class Handled:
+class Handled(Listening):
     """See the module. ``serve`` is who gets the connections to come."""
 
     def __init__(self, folder: Path, identity: Issued, alpn: str = "http/1.1") -> None:
+        super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(*identity.write(folder, "origin"))
         self._context.set_alpn_protocols([alpn])
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = int(self._listening.getsockname()[1])
         self.serve: Serve = lambda pipe: None
         self.pipes: list[Pipe] = []
         self._running: list[threading.Thread] = []
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(5)
+        super().__exit__(kind, error, trace)
         for pipe in self.pipes:
             pipe.close()
 
@@ -62,15 +53,10 @@ class Handled:
         wait_for("the server's connections to end", lambda: not any(each.is_alive() for each in self._running))
         return [bytes(pipe.received) for pipe in self.pipes]
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listening.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=self._one, args=(sock, self.serve, self.pipes), daemon=True)
-            self._running.append(thread)
-            thread.start()
+    def took(self, sock: socket.socket) -> None:
+        thread = threading.Thread(target=self._one, args=(sock, self.serve, self.pipes), daemon=True)
+        self._running.append(thread)
+        thread.start()
 
     def _one(self, sock: socket.socket, serve: Serve, pipes: list[Pipe]) -> None:
         try:

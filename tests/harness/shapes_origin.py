@@ -15,28 +15,26 @@ import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
+from tests.harness.listening import Listening
 from tests.harness.pki import Issued
 from tests.harness.raw_http import PATIENCE, Pipe, Way, connect
 from tests.harness.shapes import HOST, Seen, Shape, Signals, run
 from tests.harness.shapes_reader import Reader
 
 
-class Origin:
+class Origin(Listening):
     """A TLS server for one script at a time."""
 
     def __init__(self, folder: Path, identity: Issued) -> None:
+        super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
         self._files = identity.write(folder, "origin")
         self._contexts = {alpn: self._context(alpn) for alpn in ("", "http/1.1", "h2")}
         self._scripts: queue.SimpleQueue[tuple[str, Callable[[Pipe], object]]] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[object] = queue.SimpleQueue()
         self.intruders = 0
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = int(self._listening.getsockname()[1])
-        self._thread = threading.Thread(target=self._accept, daemon=True)
 
     def _context(self, alpn: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -45,25 +43,8 @@ class Origin:
             context.set_alpn_protocols([alpn])
         return context
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(5)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+    def took(self, sock: socket.socket) -> None:
+        threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
         try:
