@@ -12,7 +12,9 @@ from proxy.session import Session
 from proxy.upstream import DialError, dial
 
 
-async def reach(session: Session, host: Host, port: int, protocol: asyncio.Protocol) -> tuple[asyncio.Transport, str]:
+async def reach(
+    session: Session, host: Host, port: int, protocol: asyncio.BaseProtocol
+) -> tuple[asyncio.Transport, str]:
     """Open a connection for the protocol; the transport, and the address. Admission as for a CONNECT.
 
     Raises RefusedError where name, rules or network forbid it.

@@ -20,7 +20,8 @@ from proxy.log import DEBUG, INFO, WARNING, members
 from proxy.refusals import HEAD_LIMITS, outdated
 from proxy.seats import Seat
 from proxy.snapshot import Snapshot
-from proxy.upstream import CLOSE_SECONDS, WRITE_HIGH, WRITE_LOW, reset
+from proxy.tcp import Reader, reset
+from proxy.upstream import CLOSE_SECONDS
 
 if TYPE_CHECKING:
     from proxy.worker import Worker
@@ -114,7 +115,7 @@ class Unhurried:
         return False
 
 
-class Session(asyncio.Protocol):
+class Session(Reader):
     """One client connection."""
 
     __slots__ = (
@@ -259,7 +260,7 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's own promise for TCP
         self.transport = transport
-        transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        self.bound(transport)
         name = transport.get_extra_info("peername")
         self.peer = str(name[0]) if name else ""
         self.shown = self.disclosure.client(self.peer)

@@ -12,6 +12,8 @@ import socket
 import struct
 from collections.abc import Callable
 
+SETTLE_SECONDS = 2.0
+"""For so long nothing is counted: what the buffers of the peer's kernel and of the way there take, nobody has read."""
 _ACKED_AT = 120
 """Where tcpi_bytes_acked, a u64, stands in Linux' struct tcp_info (since 4.1)."""
 _ACKED = struct.Struct("=Q")
@@ -22,8 +24,9 @@ class Stalls:
 
     def __init__(self, patience: float, rate: int) -> None:
         self._patience = patience
+        self._settle = min(SETTLE_SECONDS, patience / 2)
         self._least = max(1, int(patience * rate))
-        self._watched: dict[asyncio.Transport, tuple[float, int, Callable[[str], None]]] = {}
+        self._watched: dict[asyncio.Transport, tuple[float, int | None, Callable[[str], None]]] = {}
 
     def __len__(self) -> int:
         return len(self._watched)
@@ -31,13 +34,16 @@ class Stalls:
     def watch(self, transport: asyncio.Transport, now: float, cut: Callable[[str], None]) -> None:
         """Something waits to be sent. ``cut`` is called once, with the reason, where the peer takes too little."""
         if transport not in self._watched:
-            self._watched[transport] = (now, acknowledged(transport), cut)
+            self._watched[transport] = (now, None, cut)
 
     def check(self, now: float) -> None:
         """Once a second: forget those that have taken all, cut those that have had their time."""
         for transport, (since, taken, cut) in tuple(self._watched.items()):
             if not transport.get_write_buffer_size():
                 del self._watched[transport]
+            elif taken is None:
+                if now - since >= self._settle:
+                    self._watched[transport] = (since, acknowledged(transport), cut)
             elif now - since >= self._patience:
                 acked = acknowledged(transport)
                 if acked - taken < self._least:

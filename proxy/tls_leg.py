@@ -6,24 +6,21 @@ A leg knows nothing of proxies. It is fed what the wire brought, gives the plain
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
+from collections.abc import Iterator
 
 from OpenSSL import SSL
 
+from proxy.tcp import half_close
+
 RECORD = 16_384
 """The most plain text that one TLS record holds (RFC 8446, section 5.1)."""
+PIECE = 65_536
+"""Bytes that go through OpenSSL's memory at a time: a buffer there stays as large as it once had to be."""
 _HEADER = 5
 _OVERHEAD = 64
 _HANDSHAKE_FLIGHT = 16_384
 _TICKETS = 2_048
-
-
-def half_close(transport: asyncio.Transport) -> None:
-    """Send FIN behind what is still to be written; where the peer is gone already there is nobody to tell."""
-    if not transport.is_closing():
-        with contextlib.suppress(OSError):  # ENOTCONN: its RST has come, and its loss is about to be told
-            transport.write_eof()
 
 
 class LegError(Exception):
@@ -146,17 +143,30 @@ class TlsLeg:
 
     def send(self, data: bytes, more: bool = False) -> None:
         """Encrypt and write; with ``more``, what follows at once writes it too. Raises LegError."""
-        tls = self.tls
+        size = len(data)
+        if size > PIECE:
+            return self._send_in_pieces(data)
         try:
-            tls.sendall(data)
+            self.tls.sendall(data)
         except SSL.Error as error:
             raise LegError(reasons_of(error)) from None
-        size = len(data)
         size += (size // RECORD + 2) * _OVERHEAD
         if more:
             self.held += size
         else:
             self.flush(size)
+
+    def _send_in_pieces(self, data: bytes) -> None:
+        view = memoryview(data)
+        wire: list[bytes] = []
+        try:
+            for at in range(0, len(data), PIECE):
+                self.tls.sendall(view[at : at + PIECE])
+                wire += self._ready(PIECE + (PIECE // RECORD + 2) * _OVERHEAD)
+        except SSL.Error as error:
+            raise LegError(reasons_of(error)) from None
+        if not self.shut:
+            self.transport.write(b"".join(wire))  # one call of the kernel costs less than several and this copy
 
     def end(self) -> None:
         """Send close_notify; what was sent before it is not affected, nothing can be sent after it."""
@@ -177,15 +187,19 @@ class TlsLeg:
 
     def flush(self, size: int) -> None:
         """Write what OpenSSL has for the wire; ``size`` is the expected most, in bytes."""
-        if self.shut:
-            return
+        if not self.shut:
+            for data in self._ready(size):
+                self.transport.write(data)
+
+    def _ready(self, size: int) -> Iterator[bytes]:
+        """What OpenSSL has for the wire."""
         size += self.held
         self.held = 0
-        read, transport = self.tls.bio_read, self.transport
+        read = self.tls.bio_read
         try:
             while True:
                 data = read(size)
-                transport.write(data)
+                yield data
                 if len(data) < size:
                     return
         except SSL.WantReadError:

@@ -7,10 +7,8 @@ tells its owner what happened. :class:`Judge` turns a finished handshake into a 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import socket
-import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
@@ -24,19 +22,16 @@ from certs.names import Host
 from certs.verdict import Verdict
 from certs.verify import Handshake, judge, valid_until
 from proxy.snapshot import Snapshot
+from proxy.tcp import Reader, reset
 from proxy.tls_leg import LegError, TlsLeg
 
 STAGGER_SECONDS = 0.25
 """How long one address is tried before the next is tried beside it (RFC 8305, section 5)."""
-WRITE_HIGH = 256 * 1024
-WRITE_LOW = 64 * 1024
-"""Bytes waiting to be written at which the other side is no longer read, and is read again."""
 READ_LIMIT = 64 * 1024
 """Plain text from a server that is kept before the client's handshake is through, in bytes."""
 CLOSE_SECONDS = 10.0
 """How long a connection that was let go may take to send what is left."""
 LINGER_SECONDS = 2.0
-LINGER_NOT = struct.pack("ii", 1, 0)
 KEPT_VERDICTS = 4096
 MANY_CERTIFICATES = 5
 MANY_BYTES = 16 * 1024
@@ -52,7 +47,7 @@ class DialError(Exception):
 
 
 async def dial(
-    addresses: Sequence[str], port: int, factory: Callable[[], asyncio.Protocol], patience: float
+    addresses: Sequence[str], port: int, factory: Callable[[], asyncio.BaseProtocol], patience: float
 ) -> tuple[asyncio.Transport, str]:
     """Connect to the first address that answers; the transport, and the address it is connected to.
 
@@ -84,15 +79,6 @@ async def dial(
 
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-def reset(transport: asyncio.Transport) -> None:
-    """End a connection with RST: a FIN could be taken for the end of an answer that has no length."""
-    connection = transport.get_extra_info("socket")
-    if connection is not None and not transport.is_closing():
-        with contextlib.suppress(OSError):  # the peer was faster
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
-    transport.abort()
 
 
 class Owner(Protocol):
@@ -140,7 +126,7 @@ class _Nobody:
 NOBODY = _Nobody()
 
 
-class ServerLeg(asyncio.Protocol):
+class ServerLeg(Reader):
     """The connection to the server."""
 
     __slots__ = ("begun", "leg", "lost", "owner", "transport")
@@ -158,7 +144,7 @@ class ServerLeg(asyncio.Protocol):
         if self.owner is NOBODY:
             transport.abort()  # given up while TCP was opening
             return
-        transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        self.bound(transport)
         self.owner.server_connected()
 
     def begin(self, context: SSL.Context, host: Host, alpn: Sequence[bytes]) -> None:

@@ -100,7 +100,7 @@ class ForwardLane(Unhurried):
         """The client must not take what it has for the whole."""
         self.session.abort("cut")
 
-    async def dial(self, host: Host, port: int, protocol: asyncio.Protocol) -> asyncio.Transport:
+    async def dial(self, host: Host, port: int, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
         """Open a connection to a server; admission as for a CONNECT. Raises RefusedError."""
         session = self.session
         session.facts |= {"host": host.text, "port": port}

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from proxy.lanes.answer import LINGER_SECONDS
 from proxy.session import Session, State, Unhurried
-from proxy.tls_leg import LegError, TlsLeg, half_close
+from proxy.tcp import half_close
+from proxy.tls_leg import LegError, TlsLeg
 
 __all__ = ["Linger"]
 
 MOST_DROPPED = 8 << 20
-"""Bytes that are still read: what may be on its way, and no more. Each costs its decryption."""
+"""Bytes that are still read: what may be on its way, and no more."""
+MOST_DECRYPTED = 64 * 1024
+"""Bytes in which the client's goodbye is looked for. Of one who says so much more, the FIN is enough."""
 
 
 class Linger(Unhurried):
@@ -46,7 +49,7 @@ class Linger(Unhurried):
         self.dropped += len(data)
         if self.dropped > MOST_DROPPED:
             return self.session.abort(f"{self.reason}; the client went on and on")
-        if self.leg is None:
+        if self.leg is None or self.dropped > MOST_DECRYPTED:
             return None
         try:
             self.leg.receive(data)

@@ -18,9 +18,9 @@ from proxy.lanes.exchange import Exchange
 from proxy.lanes.plain_core import PlainCore
 from proxy.lanes.plain_heads import PSEUDONYM
 from proxy.refusals import Refusal, RefusedError
-from proxy.tls_leg import half_close
+from proxy.tcp import Reader, half_close
 
-Dial = Callable[[Host, int, asyncio.Protocol], Awaitable[asyncio.Transport]]
+Dial = Callable[[Host, int, asyncio.BaseProtocol], Awaitable[asyncio.Transport]]
 """Opens a connection to host and port for the protocol. Raises RefusedError where name, policy or network forbid it."""
 
 
@@ -203,7 +203,7 @@ class PlainLane:
                 self._server.resume_reading()
 
 
-class _ServerSide(asyncio.Protocol):
+class _ServerSide(Reader):
     """One connection to a server. Nothing is read from it before it was asked something."""
 
     def __init__(self, lane: PlainLane) -> None:
@@ -216,6 +216,7 @@ class _ServerSide(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what TCP connections get
         self.transport = transport
+        self.bound(transport)
         transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:

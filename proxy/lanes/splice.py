@@ -5,7 +5,8 @@ from __future__ import annotations
 from proxy.lanes.tap_bytes import BytesTap
 from proxy.log import INFO
 from proxy.session import Session, Unhurried
-from proxy.tls_leg import LegError, half_close
+from proxy.tcp import half_close
+from proxy.tls_leg import LegError
 from proxy.upstream import NOBODY, READ_LIMIT, ServerLeg
 
 TLS_HANDSHAKE = 0x16

@@ -73,6 +73,21 @@ def test_a_peer_that_takes_nothing_is_cut_once_its_time_is_over() -> None:
     run(test)
 
 
+def test_what_a_peers_kernel_takes_at_first_nobody_has_read() -> None:
+    async def test(peer: Peer) -> None:
+        cut: list[str] = []
+        stalls = Stalls(30, 1000)
+        stalls.watch(peer.transport, 100.0, cut.append)
+        peer.transport.write(MORE)
+        await settled(peer)
+        stalls.check(101.0)
+        stalls.check(102.0)
+        stalls.check(130.0)
+        assert cut == ["took 0 bytes in 30 s while more waited"]
+
+    run(test)
+
+
 def test_a_peer_that_takes_enough_has_its_time_anew() -> None:
     async def test(peer: Peer) -> None:
         cut: list[str] = []
@@ -80,6 +95,7 @@ def test_a_peer_that_takes_enough_has_its_time_anew() -> None:
         peer.transport.write(MORE)
         await settled(peer)
         stalls.watch(peer.transport, 100.0, cut.append)
+        stalls.check(102.0)
         await peer.takes(4 << 20)
         await settled(peer)
         stalls.check(130.0)
@@ -99,6 +115,7 @@ def test_a_peer_that_takes_less_than_the_least_rate_is_cut() -> None:
         peer.transport.write(MORE)
         await settled(peer)
         stalls.watch(peer.transport, 100.0, cut.append)
+        stalls.check(102.0)
         await peer.takes(4 << 20)
         stalls.check(130.0)
         assert len(cut) == 1

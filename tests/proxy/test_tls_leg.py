@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
 
-from proxy.tls_leg import LegError, TlsLeg, half_close
+from proxy.tcp import half_close
+from proxy.tls_leg import PIECE, LegError, TlsLeg
 from tests.harness.pki import Authority
 
 
@@ -126,6 +127,24 @@ def test_more_waits_for_what_follows() -> None:
     assert len(server_wire.written) == 1
     assert client.receive(server_wire.take()) == b"x" * 50_000
     assert client.ended
+
+
+@pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 1 << 20])
+def test_much_goes_out_whole_and_in_order_in_one_write(size: int) -> None:
+    server, wire, client, _ = up()
+    server.send(b"first", more=True)
+    data = bytes(number * 7 & 255 for number in range(size))
+    server.send(data)
+    assert len(wire.written) == 1
+    assert client.receive(wire.take()) == b"first" + data
+
+
+def test_nothing_goes_out_behind_fin_however_much() -> None:
+    server, wire, _, _ = up()
+    wire.take()
+    server.half_close()
+    server.send(b"x" * (PIECE + 1))
+    assert not wire.written
 
 
 def test_close_notify_is_said_once_and_nothing_after_fin() -> None:

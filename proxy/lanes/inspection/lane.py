@@ -36,8 +36,9 @@ from proxy.lanes.linger import Linger
 from proxy.log import DEBUG
 from proxy.refusals import Refusal, RefusedError
 from proxy.session import Session, Unhurried
+from proxy.tcp import WRITE_LOW
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import WRITE_LOW, ServerLeg
+from proxy.upstream import ServerLeg
 
 KEPT_MESSAGES: Final = 32
 """Messages of a WebSocket that an inspector finds in ``flow.websocket.messages``: the last ones."""
