@@ -5,7 +5,7 @@ The topmost certificate is the anchor; the others only help to build a path to i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -64,8 +64,8 @@ class Bundle:
 
 
 @dataclass(frozen=True, eq=False)
-class _Entry:
-    """One certificate of the file, each only once."""
+class Entry:
+    """One certificate of the file, each only once. ``file`` counts from 1; None where there is only one."""
 
     position: int
     certificate: x509.Certificate
@@ -74,22 +74,27 @@ class _Entry:
     issuer: bytes
     extensions: x509.Extensions | None
     self_signed: bool
+    file: int | None = None
 
     @property
     def where(self) -> str:
-        return f"certificate {self.position} ({self.title})"
+        place = f"certificate {self.position} ({self.title})"
+        return place if self.file is None else f"{place} in file {self.file}"
 
     @property
     def self_issued(self) -> bool:
         return self.subject == self.issuer
 
-    def says_signed_by(self, other: _Entry) -> bool:
+    def says_signed_by(self, other: Entry) -> bool:
         """Whether key identifiers allow the other to be its issuer (RFC 5280 4.2.1.1); without them they do."""
         wanted, there = _issuer_key(self), _own_key(other)
         return wanted is None or there is None or wanted == there
 
     def error(self, code: str, message: str) -> BundleFinding:
-        return BundleFinding("error", code, f"{self.where} {message}", self.position)
+        return self.finding("error", code, message)
+
+    def finding(self, level: Literal["error", "warning", "info"], code: str, message: str) -> BundleFinding:
+        return BundleFinding(level, code, f"{self.where} {message}", self.position)
 
 
 def examine_trusted(data: bytes, now: datetime, existing: Mapping[str, x509.Certificate] = _NOTHING) -> Bundle:
@@ -103,9 +108,9 @@ def examine_trusted(data: bytes, now: datetime, existing: Mapping[str, x509.Cert
         certificates = read_certificates(data)
     except BundleError as error:
         return Bundle((), (BundleFinding("error", error.code, str(error), error.certificate),))
-    entries, findings = _without_repeated(certificates)
+    entries, findings = without_repeated(certificates)
     for entry in entries:
-        findings += _judge(entry, now)
+        findings += judge(entry, now)
     ordered, link_findings = _link(entries)
     findings += link_findings
     if not any(finding.level == "error" for finding in link_findings):
@@ -121,8 +126,11 @@ def examine_trusted(data: bytes, now: datetime, existing: Mapping[str, x509.Cert
     )
 
 
-def _without_repeated(certificates: list[x509.Certificate]) -> tuple[list[_Entry], list[BundleFinding]]:
-    entries: dict[bytes, _Entry] = {}
+def without_repeated(
+    certificates: Sequence[x509.Certificate], files: Sequence[int] = ()
+) -> tuple[list[Entry], list[BundleFinding]]:
+    """Each certificate once, in order. ``files`` has the file of each, from 1; empty where there is only one file."""
+    entries: dict[bytes, Entry] = {}
     findings: list[BundleFinding] = []
     for position, certificate in enumerate(certificates, 1):
         encoded = certificate.public_bytes(Encoding.DER)
@@ -134,7 +142,7 @@ def _without_repeated(certificates: list[x509.Certificate]) -> tuple[list[_Entry
             continue
         names = tbs_fields(certificate.tbs_certificate_bytes)
         subject, issuer = names.subject.whole, names.issuer.whole
-        entries[encoded] = _Entry(
+        entries[encoded] = Entry(
             position=position,
             certificate=certificate,
             title=name_text(names.subject),
@@ -142,6 +150,7 @@ def _without_repeated(certificates: list[x509.Certificate]) -> tuple[list[_Entry
             issuer=issuer,
             extensions=_extensions(certificate),
             self_signed=subject == issuer and is_self_signed(certificate),
+            file=files[position - 1] if files else None,
         )
     return list(entries.values()), findings
 
@@ -152,6 +161,7 @@ def _extensions(certificate: x509.Certificate) -> x509.Extensions | None:
         return certificate.extensions
     except (
         ValueError,
+        KeyError,  # of a TLS feature (RFC 7633) that cryptography does not know
         x509.DuplicateExtension,
         x509.UnsupportedGeneralNameType,
         CryptographyDeprecationWarning,  # where warnings are errors: what it warns of is malformed too
@@ -159,7 +169,7 @@ def _extensions(certificate: x509.Certificate) -> x509.Extensions | None:
         return None
 
 
-def _judge(entry: _Entry, now: datetime) -> list[BundleFinding]:
+def judge(entry: Entry, now: datetime) -> list[BundleFinding]:
     """What is wrong with one certificate by itself."""
     certificate = entry.certificate
     findings: list[BundleFinding] = []
@@ -168,9 +178,9 @@ def _judge(entry: _Entry, now: datetime) -> list[BundleFinding]:
     elif problem := _not_a_ca(certificate, entry.extensions):
         findings.append(entry.error("not_a_ca", problem))
     if now > certificate.not_valid_after_utc:
-        findings.append(entry.error("expired", f"expired on {_day(certificate.not_valid_after_utc)}"))
+        findings.append(entry.error("expired", f"expired on {day(certificate.not_valid_after_utc)}"))
     if now < certificate.not_valid_before_utc:
-        findings.append(entry.error("not_yet_valid", f"is not valid before {_day(certificate.not_valid_before_utc)}"))
+        findings.append(entry.error("not_yet_valid", f"is not valid before {day(certificate.not_valid_before_utc)}"))
     try:
         key_is_weak = key_problem(certificate.public_key())
     except (ValueError, UnsupportedAlgorithm):
@@ -200,30 +210,12 @@ def _not_a_ca(certificate: x509.Certificate, extensions: x509.Extensions) -> str
     return None
 
 
-def _link(entries: list[_Entry]) -> tuple[list[_Entry], list[BundleFinding]]:
+def _link(entries: list[Entry]) -> tuple[list[Entry], list[BundleFinding]]:
     """The certificates in order, each before its issuer, and what keeps them from being one tree."""
-    by_subject: dict[bytes, list[_Entry]] = {}
-    for entry in entries:
-        by_subject.setdefault(entry.subject, []).append(entry)
-    parents: dict[_Entry, _Entry] = {}
-    findings: list[BundleFinding] = []
-    for entry in entries:
-        if entry.self_signed:
-            continue
-        candidates = [other for other in by_subject.get(entry.issuer, ()) if entry.says_signed_by(other)]
-        found = next(
-            (other for other in candidates[:MOST_CANDIDATES] if other is not entry and _signed(entry, other)), None
-        )
-        if found is not None:
-            parents[entry] = found
-        elif candidates:
-            names = " or ".join(f"certificate {other.position}" for other in candidates[:3])
-            findings.append(
-                entry.error("bad_signature", f"names {names} as its issuer, but that key did not sign it as it is")
-            )
+    parents, findings = find_parents(entries)
     if findings:
         return entries, findings
-    lines = {entry: _line(entry, parents) for entry in entries}
+    lines = {entry: line(entry, parents) for entry in entries}
     if errors := _one_tree(entries, parents, lines):
         return entries, errors
     top = next(entry for entry in entries if entry not in parents)
@@ -245,11 +237,38 @@ def _link(entries: list[_Entry]) -> tuple[list[_Entry], list[BundleFinding]]:
     return sorted(entries, key=lambda entry: -len(lines[entry])), findings
 
 
+def find_parents(entries: Sequence[Entry]) -> tuple[dict[Entry, Entry], list[BundleFinding]]:
+    """The issuer of each that is there, and ``bad_signature`` for each that none of those it names signed.
+
+    Such a one has the first of those, other than itself, for its issuer: what it claims.
+    """
+    by_subject: dict[bytes, list[Entry]] = {}
+    for entry in entries:
+        by_subject.setdefault(entry.subject, []).append(entry)
+    parents: dict[Entry, Entry] = {}
+    findings: list[BundleFinding] = []
+    for entry in entries:
+        if entry.self_signed:
+            continue
+        candidates = [other for other in by_subject.get(entry.issuer, ()) if entry.says_signed_by(other)]
+        others = [other for other in candidates[:MOST_CANDIDATES] if other is not entry]
+        found = next((other for other in others if _signed(entry, other)), None)
+        if found is None and candidates:
+            names = " or ".join(f"certificate {other.position}" for other in candidates[:3])
+            findings.append(
+                entry.error("bad_signature", f"names {names} as its issuer, but that key did not sign it as it is")
+            )
+            found = next(iter(others), None)
+        if found is not None:
+            parents[entry] = found
+    return parents, findings
+
+
 def _one_tree(
-    entries: list[_Entry], parents: Mapping[_Entry, _Entry], lines: Mapping[_Entry, list[_Entry]]
+    entries: list[Entry], parents: Mapping[Entry, Entry], lines: Mapping[Entry, list[Entry]]
 ) -> list[BundleFinding]:
     """An error for each topmost certificate but the one with the most below it, and for those in a circle."""
-    members: dict[_Entry, int] = {}
+    members: dict[Entry, int] = {}
     for entry in entries:
         top = lines[entry][-1]
         if top not in parents:
@@ -270,7 +289,7 @@ def _one_tree(
     ]
 
 
-def _line(entry: _Entry, parents: Mapping[_Entry, _Entry]) -> list[_Entry]:
+def line(entry: Entry, parents: Mapping[Entry, Entry]) -> list[Entry]:
     """The certificate and its issuers, upwards; ends where one has none, or where a circle closes."""
     line = [entry]
     seen = {entry}
@@ -280,11 +299,11 @@ def _line(entry: _Entry, parents: Mapping[_Entry, _Entry]) -> list[_Entry]:
     return line
 
 
-def _signed(child: _Entry, parent: _Entry) -> bool:
+def _signed(child: Entry, parent: Entry) -> bool:
     return issued_by(child.certificate, parent.certificate)
 
 
-def _own_key(entry: _Entry) -> bytes | None:
+def _own_key(entry: Entry) -> bytes | None:
     if entry.extensions is None:
         return None
     try:
@@ -293,7 +312,7 @@ def _own_key(entry: _Entry) -> bytes | None:
         return None
 
 
-def _issuer_key(entry: _Entry) -> bytes | None:
+def _issuer_key(entry: Entry) -> bytes | None:
     if entry.extensions is None:
         return None
     try:
@@ -302,5 +321,5 @@ def _issuer_key(entry: _Entry) -> bytes | None:
         return None
 
 
-def _day(moment: datetime) -> str:
+def day(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -132,7 +132,7 @@ def facts_of(certificate: x509.Certificate) -> Facts:
     extensions_error = ""
     try:
         extensions = tuple(certificate.extensions)
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (ValueError, KeyError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         extensions_error = str(error)
     return Facts(
         certificate=certificate,

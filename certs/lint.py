@@ -92,7 +92,7 @@ def lint(certificate: x509.Certificate, request: LeafRequest, now: datetime) -> 
             request,
             now,
         )
-    except (DerError, ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (DerError, ValueError, KeyError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise LintError("parses", "RFC 5280 4.1", str(error)) from error
     for rule in RULES:
         try:

@@ -75,7 +75,7 @@ def _unfit(issuer: x509.Certificate) -> str | None:
     try:
         extensions = issuer.extensions
         key: CertificatePublicKeyTypes = issuer.public_key()
-    except (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm):
+    except (ValueError, KeyError, x509.DuplicateExtension, UnsupportedAlgorithm):
         return "cannot be parsed"
     try:
         if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pwd
 import resource
+import socket
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from cli.output import REFUSED, USAGE, Stop
 if TYPE_CHECKING:
     from config.loader import Loaded
     from config.settings import Settings
+    from control.actor import Actor
     from control.installation import Installation
 
 
@@ -48,7 +51,7 @@ class Context:
         from control.installation import Installation
 
         self.no_core_dumps()
-        opened = Installation.open(self.settings, clock.now())
+        opened = Installation.open(self.settings, clock.now()).acting(_whoever())
         click.get_current_context().find_root().with_resource(closing(opened))
         return opened
 
@@ -56,6 +59,18 @@ class Context:
     def no_core_dumps() -> None:
         """Keys are handled from here on: a crash must not write them to a file."""
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _whoever() -> Actor:
+    """The user of the command line; behind sudo, who that is."""
+    from control.actor import Actor
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = f"user {os.getuid()}"
+    behind = os.environ.get("SUDO_USER") if os.getuid() == 0 else None
+    return Actor(f"{behind} (as {user})" if behind else user, f"command line on {socket.gethostname()}")
 
 
 pass_context = click.make_pass_decorator(Context)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from cli import certificates, output
+from cli import certificates, clock, output
 from cli.context import Context, json_option, pass_context
+from cli.trusted_ca import chain, findings, tell
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
+    from certs.bundle import Bundle
+    from control.signing_cas import Upload
     from store.records import SigningCa
 
 Part = Literal["root", "intermediate", "chain"]
@@ -35,10 +36,11 @@ def list_(context: Context) -> None:
         return
     rows = []
     for record in records:
-        issuing = certificates.load(record.chain)[0]
-        expires = output.day(issuing.not_valid_after_utc)
+        issuing = certificates.load(record.chain[:1])
+        expires = output.day(issuing[0].not_valid_after_utc) if issuing else ""
         changed = output.minute(record.changed_at)
-        rows.append((record.name, kind(record), record.status, certificates.common_name(issuing), expires, changed))
+        shown = certificates.common_name(issuing[0]) if issuing else ""
+        rows.append((record.name, kind(record), record.status, shown, expires, changed))
     headings = ("name", "kind", "status", "common name", "expires", "last change")
     output.table(headings, rows, f"Tenant {context.tenant} has no signing CA.")
 
@@ -60,13 +62,15 @@ def show(context: Context, name: str) -> None:
             ("name", record.name),
             ("kind", kind(record)),
             ("status", record.status),
-            ("last change", output.minute(record.changed_at)),
+            ("last change", f"{output.minute(record.changed_at)} by {record.changed_by}"),
         ]
     )
+    if record.status == "requested":
+        click.echo(request_pem(record), nl=False)
     loaded = certificates.load(record.chain)
     for place, certificate in enumerate(loaded):
         click.echo("Issuing certificate" if place == 0 else "Root" if place == len(loaded) - 1 else "Intermediate")
-        output.fields(certificates.as_fields(certificate), indent="  ")
+        output.fields(certificates.full_fields(certificate, clock.now()), indent="  ")
 
 
 @command.command()
@@ -74,30 +78,210 @@ def show(context: Context, name: str) -> None:
 @click.option("--root", "part", flag_value="root", help="The root, which devices must trust. This is the default.")
 @click.option("--intermediate", "part", flag_value="intermediate", help="The certificates below the root.")
 @click.option("--chain", "part", flag_value="chain", help="The issuing certificate first, the root last.")
-@click.option("--format", "form", type=click.Choice(["pem", "der", "p7b"]), default="pem", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["pem", "der", "p7b", "mobileconfig", "android"]),
+    default="pem",
+    show_default=True,
+    help="mobileconfig: a profile for macOS and iOS; android: what Android's settings install.",
+)
 @click.option("--output", "target", metavar="F", help="Write to the file F instead of to standard output.")
 @pass_context
 def download(context: Context, name: str | None, part: Part | None, form: str, target: str | None) -> None:
     """Write certificates of the signing CA NAME; without NAME, of the active one."""
+    from certs.download import DownloadError, encode
     from control import signing_cas
 
     chosen = signing_cas.part(context.installation, context.tenant, name, part or "root")
-    output.write_output(target, encode(chosen, form))
+    try:
+        encoded = encode(chosen, form, name or context.tenant)
+    except DownloadError as error:
+        output.misuse(str(error))
+    output.write_output(target, encoded)
     if target is not None and target != "-":
         click.echo(f"Written to {target}: {', '.join(output.clean(certificates.common_name(one)) for one in chosen)}")
 
 
-def encode(chosen: tuple[x509.Certificate, ...], form: str) -> bytes:
-    """Certificates as PEM (RFC 7468), as DER (one only), or as PKCS#7 (RFC 2315, certificates only, DER)."""
-    from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+@command.command()
+@click.argument("name")
+@click.option("--common-name", required=True, metavar="CN", help="What the CA is called, 64 characters at most.")
+@click.option("--organization", metavar="O")
+@click.option("--organizational-unit", metavar="OU")
+@click.option("--email", metavar="ADDRESS")
+@click.option("--country", metavar="CC", help="Two letters, as in ISO 3166.")
+@click.option("--state", metavar="ST")
+@click.option("--city", metavar="L")
+@click.option("--output", "target", metavar="F", help="Write the request to the file F instead of to standard output.")
+@pass_context
+def csr(context: Context, /, name: str, target: str | None, **fields: str | None) -> None:
+    """Make a key that never leaves, and print a request for a CA certificate on it (PKCS #10, PEM).
 
-    if form == "p7b":
-        return pkcs7.serialize_certificates(list(chosen), Encoding.DER)
-    if form == "pem":
-        return b"".join(one.public_bytes(Encoding.PEM) for one in chosen)
-    if len(chosen) != 1:
-        output.misuse(f"a DER file holds one certificate and these are {len(chosen)}; use --format pem or p7b")
-    return chosen[0].public_bytes(Encoding.DER)
+    Have it signed by the CA above, as a CA certificate, and bring what you get with: signing-ca complete NAME FILE…
+    """
+    from certs.request import Subject
+    from control import signing_cas
+
+    subject = Subject(**fields)  # type: ignore[arg-type] # click requires the common name
+    made = signing_cas.request(context.installation, context.tenant, name, subject, clock.now())
+    output.write_output(target, request_pem(made))
+    if target is not None and target != "-":
+        click.echo(f"Signing CA {name} waits for its certificate; the request is in {target}.")
+
+
+@command.command()
+@click.argument("name")
+@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.option("--activate", "activated", is_flag=True, help="Sign with it from now on.")
+@json_option
+@pass_context
+def complete(context: Context, name: str, files: tuple[str, ...], activated: bool) -> None:
+    """Save the signed chain for the request NAME, in one file or several, in any order."""
+    from control import signing_cas
+
+    read = [output.read_input(file) for file in files]
+    ca, bundle = signing_cas.complete(context.installation, context.tenant, name, read, clock.now(), activated)
+    _saved(context, ca, bundle)
+
+
+@command.command(name="import")
+@click.argument("name")
+@click.option(
+    "--cert",
+    "certs",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="Certificates: PEM, DER or PKCS #7, in any order; or PKCS #12 with the key. May be repeated.",
+)
+@click.option("--key", metavar="FILE", help="The private key: PEM, DER or PKCS #12.")
+@click.option("--passphrase-file", metavar="F", help="A file whose first line is the key's passphrase.")
+@click.option("--activate", "activated", is_flag=True, help="Sign with it from now on.")
+@json_option
+@pass_context
+def import_(
+    context: Context, name: str, certs: tuple[str, ...], key: str | None, passphrase_file: str | None, activated: bool
+) -> None:
+    """Save a CA that was made elsewhere, with its private key, which is sealed here."""
+    from control import signing_cas
+
+    upload = _upload(certs, key, passphrase_file)
+    ca, bundle = signing_cas.import_(context.installation, context.tenant, name, upload, clock.now(), activated)
+    _saved(context, ca, bundle)
+
+
+@command.command()
+@click.argument("name", required=False)
+@click.argument("files", nargs=-1, metavar="[FILE…]")
+@click.option("--cert", "certs", multiple=True, metavar="FILE", help="Certificates of an import; may be repeated.")
+@click.option("--key", metavar="FILE", help="The private key of an import.")
+@click.option("--passphrase-file", metavar="F", help="A file whose first line is the key's passphrase.")
+@json_option
+@pass_context
+def validate(
+    context: Context,
+    name: str | None,
+    files: tuple[str, ...],
+    certs: tuple[str, ...],
+    key: str | None,
+    passphrase_file: str | None,
+) -> None:
+    """Say what complete (NAME FILE…) or import (--cert, --key) would find. Saves nothing."""
+    from control import signing_cas
+
+    if certs and not files:
+        upload = _upload(certs, key, passphrase_file)
+        bundle = signing_cas.validate_import(context.installation, context.tenant, upload, clock.now())
+    elif name is not None and files and not certs:
+        read = [output.read_input(file) for file in files]
+        bundle = signing_cas.validate_completion(context.installation, context.tenant, name, read, clock.now())
+    else:
+        output.misuse("expected the arguments of complete (NAME FILE…) or those of import (--cert FILE --key FILE)")
+    if context.json:
+        output.as_json({"ok": bundle.ok, "certificates": chain(bundle.chain), "findings": findings(bundle)})
+        raise SystemExit(output.DONE if bundle.ok else output.REFUSED)
+    for place, certificate in enumerate(bundle.chain, start=1):
+        click.echo(f"Certificate {place} of {len(bundle.chain)}")
+        output.fields(certificates.as_fields(certificate), indent="  ")
+    tell(bundle)
+    if not bundle.ok:
+        output.refuse([finding.message for finding in bundle.findings if finding.level == "error"])
+    click.echo(f"It would be accepted; leaves would be signed by {certificates.common_name(bundle.chain[0])}.")
+
+
+@command.command()
+@click.argument("name")
+@pass_context
+def activate(context: Context, name: str) -> None:
+    """Sign with NAME from now on; a running daemon purges within a second what was made with the other."""
+    from control import signing_cas
+
+    signing_cas.activate(context.installation, context.tenant, name, clock.now())
+    click.echo(f"Signing CA {name} is active: tenant {context.tenant}'s leaves are signed by it from now on.")
+
+
+@command.command()
+@click.argument("old")
+@click.argument("new")
+@pass_context
+def rename(context: Context, old: str, new: str) -> None:
+    """Give the signing CA OLD the name NEW."""
+    from control import signing_cas
+
+    signing_cas.rename(context.installation, context.tenant, old, new, clock.now())
+    click.echo(f"Signing CA {old} is now {new}.")
+
+
+@command.command()
+@click.argument("name")
+@pass_context
+def revoke(context: Context, name: str) -> None:
+    """Destroy its key, for good. Where it was the active one, the built-in CA takes over."""
+    from control import signing_cas
+
+    done = signing_cas.revoke(context.installation, context.tenant, name, clock.now())
+    click.echo(f"Signing CA {name} is revoked: its key is destroyed, and it signs nothing ever again.")
+    if done.successor is not None:
+        click.echo(f"Signing CA {done.successor.name} is active in its place; devices need its root.")
+
+
+@command.command()
+@click.argument("name")
+@pass_context
+def delete(context: Context, name: str) -> None:
+    """Take it away with its key; never the active one."""
+    from control import signing_cas
+
+    signing_cas.delete(context.installation, context.tenant, name, clock.now())
+    click.echo(f"Signing CA {name} is deleted.")
+
+
+def _upload(certs: tuple[str, ...], key: str | None, passphrase_file: str | None) -> Upload:
+    from control.signing_cas import Upload
+
+    passphrase = None
+    if passphrase_file is not None:
+        passphrase = output.read_input(passphrase_file).partition(b"\n")[0].removesuffix(b"\r")
+    held = None if key is None else output.read_input(key)
+    return Upload(tuple(output.read_input(file) for file in certs), held, passphrase)
+
+
+def _saved(context: Context, ca: SigningCa, bundle: Bundle) -> None:
+    if context.json:
+        output.as_json({**as_object(ca), "findings": findings(bundle)})
+        return
+    tell(bundle)
+    state = "saved and active" if ca.status == "active" else "saved; it signs once it is activated"
+    click.echo(f"Signing CA {ca.name} ({output.clean(certificates.common_name(bundle.chain[0]))}) is {state}.")
+
+
+def request_pem(ca: SigningCa) -> bytes:
+    """The request of a signing CA as PEM (RFC 7468 section 7)."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from cryptography.x509 import load_der_x509_csr
+
+    assert ca.request is not None  # noqa: S101 - asked for requests alone
+    return load_der_x509_csr(ca.request).public_bytes(Encoding.PEM)
 
 
 def kind(record: SigningCa) -> str:
@@ -113,5 +297,7 @@ def as_object(record: SigningCa) -> dict[str, Any]:
         "status": record.status,
         "created_at": record.created_at,
         "changed_at": record.changed_at,
+        "changed_by": record.changed_by,
+        "request": request_pem(record).decode() if record.status == "requested" else None,
         "certificates": [certificates.as_object(one) for one in certificates.load(record.chain)],
     }

@@ -95,12 +95,66 @@ def show(context: Context, name: str) -> None:
         output.as_json(as_object(record))
         return
     output.fields(
-        [("name", record.name), ("status", status(record)), ("last change", output.minute(record.changed_at))]
+        [
+            ("name", record.name),
+            ("status", status(record)),
+            ("last change", f"{output.minute(record.changed_at)} by {record.changed_by}"),
+        ]
     )
     loaded = certificates.load(record.chain)
     for place, certificate in enumerate(loaded, start=1):
         click.echo("Anchor" if place == len(loaded) else f"Intermediate {place}")
-        output.fields(certificates.as_fields(certificate), indent="  ")
+        output.fields(certificates.full_fields(certificate, clock.now()), indent="  ")
+
+
+@command.command()
+@click.argument("old")
+@click.argument("new")
+@pass_context
+def rename(context: Context, old: str, new: str) -> None:
+    """Give the trusted CA OLD the name NEW."""
+    from control import trusted_cas
+
+    trusted_cas.rename(context.installation, context.tenant, old, new, clock.now())
+    click.echo(f"Trusted CA {old} is now {new}.")
+
+
+@command.command()
+@click.argument("name")
+@pass_context
+def activate(context: Context, name: str) -> None:
+    """Trust it, from the next connection on."""
+    from control import trusted_cas
+
+    trusted_cas.activate(context.installation, context.tenant, name, clock.now())
+    click.echo(f"Trusted CA {name} is active and counts from the next connection.")
+
+
+@command.command()
+@click.argument("name")
+@pass_context
+def deactivate(context: Context, name: str) -> None:
+    """Keep it, but do not trust it from the next connection on."""
+    from control import trusted_cas
+
+    trusted_cas.deactivate(context.installation, context.tenant, name, clock.now())
+    click.echo(f"Trusted CA {name} is not active: it no longer counts, from the next connection on.")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--format", "form", type=click.Choice(["pem", "p7b"]), default="pem", show_default=True)
+@click.option("--output", "target", metavar="F", help="Write to the file F instead of to standard output.")
+@pass_context
+def download(context: Context, name: str, form: str, target: str | None) -> None:
+    """Write its certificates, intermediates first, the anchor last."""
+    from certs.download import encode
+    from control import trusted_cas
+
+    chosen = trusted_cas.certificates(context.installation, context.tenant, name)
+    output.write_output(target, encode(chosen, form, name))
+    if target is not None and target != "-":
+        click.echo(f"Written to {target}: {', '.join(output.clean(certificates.common_name(one)) for one in chosen)}")
 
 
 @command.command()
@@ -126,6 +180,7 @@ def as_object(record: TrustedCa) -> dict[str, Any]:
         "status": status(record),
         "created_at": record.created_at,
         "changed_at": record.changed_at,
+        "changed_by": record.changed_by,
         "certificates": chain(certificates.load(record.chain)),
     }
 

@@ -363,6 +363,7 @@ class Signing(Section):
     """How the built-in signing CA and the leaves are made."""
 
     built_in: Literal["ecdsa", "rsa"] = "ecdsa"
+    csr_key: Literal["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"] = "rsa-2048"
     leaf_lifetime: LeafSeconds = 7 * 86_400
     leaf_key_lifetime: LeafSeconds = 3 * 86_400
 

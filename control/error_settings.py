@@ -8,7 +8,7 @@ from datetime import datetime
 from certs.verdict import COVERED_BY_UNTRUSTED, UNTRUSTED, Action, Defect, ErrorSettings
 from control.errors import Refused
 from control.installation import Installation
-from store import changes, error_settings
+from store import error_settings
 from store.records import ChangeKind
 
 ROWS = (*(defect.value for defect in Defect), UNTRUSTED)
@@ -51,20 +51,27 @@ def set_action(inst: Installation, tenant: str, row: str, action: str, now: date
     if row in ONLY_BLOCK and chosen is not Action.BLOCK:
         raise Refused(f"{row}: only block can be set: {ONLY_BLOCK[row]}")
     with inst.changing(tenant) as (connection, found):
-        if error_settings.rows(connection, found.id).get(row) == chosen.value:
+        before = error_settings.rows(connection, found.id).get(row)
+        if before == chosen.value:
             return
         error_settings.set_row(connection, found.id, row, chosen.value, now)
-        changes.announce(connection, found.id, ChangeKind.ERROR_SETTINGS_CHANGED, now)
+        inst.record(connection, found, ChangeKind.ERROR_SETTINGS_CHANGED, "errors.set", row, _row(before),
+                    _row(chosen.value), now)  # fmt: skip
 
 
 def unset(inst: Installation, tenant: str, row: str, now: datetime) -> bool:
     """Take the row away, so that its default counts. False where it was not set. Raises Refused for an unknown row."""
     _check_row(row)
     with inst.changing(tenant) as (connection, found):
+        before = error_settings.rows(connection, found.id).get(row)
         if not error_settings.unset_row(connection, found.id, row):
             return False
-        changes.announce(connection, found.id, ChangeKind.ERROR_SETTINGS_CHANGED, now)
+        inst.record(connection, found, ChangeKind.ERROR_SETTINGS_CHANGED, "errors.unset", row, _row(before), None, now)
         return True
+
+
+def _row(action: str | None) -> dict[str, str] | None:
+    return None if action is None else {"action": action}
 
 
 def _check_row(row: str) -> None:

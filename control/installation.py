@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,16 +15,17 @@ from cryptography import x509
 
 from certs.bundle import to_pem
 from config.settings import Settings
-from control import state_dir
+from control import audit_log, state_dir
+from control.actor import ITSELF, Actor
 from control.built_in import new_tenant
 from control.errors import InstallationError, Refused
 from kms.envelope import SealError
 from kms.provider import KeyProvider
 from kms.providers.local import MASTER_KEY_FILE, KeyFileError, LocalProvider
-from store import installation, signing_cas, tenants
+from store import changes, installation, signing_cas, tenants
 from store.creation import file_lock
 from store.engine import DATABASE_FILE, Connection, OutOfReach, Store, StoreError
-from store.records import Tenant
+from store.records import ChangeKind, Tenant
 
 DEFAULT_TENANT = "default"
 SETUP_LOCK_FILE = "setup.lock"
@@ -42,6 +43,12 @@ class Installation:
     state_dir: Path
     name: str
     """The installation's random name, which its CAs carry."""
+    actor: Actor = ITSELF
+    """Who uses it, for the audit log."""
+
+    def acting(self, actor: Actor) -> Installation:
+        """The same installation, used by somebody."""
+        return replace(self, actor=actor)
 
     @classmethod
     def open(cls, settings: Settings, now: datetime) -> Installation:
@@ -114,6 +121,24 @@ class Installation:
         with self.store.transaction(durable=True) as connection:
             yield connection, self._tenant(connection, tenant)
 
+    def record(
+        self,
+        connection: Connection,
+        tenant: Tenant,
+        kind: ChangeKind,
+        action: str,
+        subject: str,
+        before: object,
+        after: object,
+        now: datetime,
+    ) -> int:
+        """Announce a change and write it into the audit log, in its own transaction. Returns the new generation.
+
+        ``action``: ``noun.verb``. ``before`` and ``after``: what it was and is, for JSON; None: there was nothing.
+        """
+        audit_log.write(connection, self.actor, tenant, action, subject, before, after, now)
+        return changes.announce(connection, tenant.id, kind, now)
+
     @staticmethod
     def _tenant(connection: Connection, name: str) -> Tenant:
         found = tenants.by_name(connection, name)
@@ -143,11 +168,13 @@ def root_file(inst: Installation, tenant: str) -> Path:
 def publish_root(inst: Installation, tenant: str) -> Path:
     """Write the root certificate of the tenant's active signing CA (PEM, 0600), and say where.
 
-    Raises Refused where there is no such tenant or it has no active signing CA; InstallationError where the file
-    cannot be written.
+    Raises Refused where there is no such tenant; InstallationError where the file cannot be written.
     """
-    path = root_file(inst, tenant)
-    write_root(path, root_pem(inst, tenant))
+    path, written = root_file(inst, tenant), ""
+    # Two who activate at once both write; whoever reads the later one's last has the last word.
+    while (pem := root_pem(inst, tenant)) != written:
+        write_root(path, pem)
+        written = pem
     return path
 
 
@@ -155,8 +182,7 @@ def root_pem(inst: Installation, tenant: str) -> str:
     """The root certificate of the tenant's active signing CA. Raises Refused as :func:`publish_root`."""
     with inst.reading(tenant) as (connection, found):
         active = signing_cas.active(connection, found.id)
-    if active is None:
-        raise Refused(f"tenant {tenant} has no active signing CA; activate one")
+    assert active is not None  # noqa: S101 - the database has one for every tenant
     return to_pem([x509.load_der_x509_certificate(active.chain[-1])])
 
 
@@ -189,7 +215,7 @@ def _set_up(store: Store, provider: KeyProvider, settings: Settings, now: dateti
     tenant = new_tenant(provider, DEFAULT_TENANT, name, now, settings.signing.built_in)
     with store.transaction(durable=True) as connection:
         installation.create(connection, name, now)
-        tenant.save(connection, now)
+        tenant.save(connection, ITSELF, now)
     return name
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from control.built_in import new_tenant
 from control.errors import Refused
 from control.installation import Installation, root_file
-from store import changes, signing_cas, tenants, trusted_cas
+from store import signing_cas, tenants, trusted_cas
 from store.engine import Conflict
 from store.records import ChangeKind, SigningCa, Tenant
 
@@ -40,7 +40,7 @@ def create(inst: Installation, name: str, now: datetime, algorithm: Literal["ecd
         new = new_tenant(inst.provider, name, inst.name, now, algorithm or inst.settings.signing.built_in)
         try:
             with inst.store.transaction(durable=True) as connection:
-                return new.save(connection, now)
+                return new.save(connection, inst.actor, now)
         except Conflict:  # another process was faster
             pass
     raise Refused(f"there is a tenant {name} already; choose another name")
@@ -74,7 +74,7 @@ def delete(inst: Installation, name: str, now: datetime) -> None:
             raise Refused(
                 f"tenant {name} is used by {what} {', '.join(listeners)}; take that out of the configuration first"
             )
-        changes.announce(connection, tenant.id, ChangeKind.TENANT_DELETED, now)
+        inst.record(connection, tenant, ChangeKind.TENANT_DELETED, "tenant.delete", name, {"name": name}, None, now)
         tenants.delete(connection, tenant.id)
     inst.store.checkpoint()
     root_file(inst, name).unlink(missing_ok=True)

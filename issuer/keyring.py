@@ -119,8 +119,7 @@ def load(store: Store, provider: KeyProvider, tenant: str) -> WorkingSet:
         if found is None:
             raise Refusal(Code.UNKNOWN_TENANT, f"there is no tenant {tenant!r}")
         ca = signing_cas.active(connection, found.id)
-        if ca is None:
-            raise Refusal(Code.NO_ACTIVE_CA, f"tenant {tenant} has no active signing CA; activate one")
+        assert ca is not None  # noqa: S101 - the database has one for every tenant
         sealed = signing_cas.sealed_key(connection, ca.id)
         wrapped = tenants.wrapped_key(connection, found.id)
         newest = [leaves.newest_key(connection, found.id, ca.id, kind) for kind in KINDS]

@@ -41,7 +41,6 @@ class Code(StrEnum):
     """Why a request failed."""
 
     UNKNOWN_TENANT = "unknown_tenant"
-    NO_ACTIVE_CA = "no_active_ca"
     CA_EXPIRED = "ca_expired"
     INVALID_HOST = "invalid_host"
     RATE_LIMITED = "rate_limited"

@@ -18,6 +18,8 @@ UNREACHABLE = frozenset({"timeout", "refused_peer", "protocol"})
 """Codes of the client's own: there was no answer of the issuer's."""
 NO_FAULT = frozenset({Code.INVALID_HOST.value, Code.RATE_LIMITED.value, "closed"})
 """Codes that say nothing about whether the next leaf can be had."""
+CANNOT_SIGN = frozenset({Code.CA_EXPIRED.value, Code.KEY_UNAVAILABLE.value})
+"""Codes that no time and no other host will change: an administrator has to."""
 REMEMBERED_SECONDS = 60.0
 """A leaf that could not be had counts for so long, unless another could meanwhile."""
 
@@ -39,6 +41,8 @@ class IssuerWatch:
         """Why the issuer gave no answer, while it gives none."""
         self.tenants: dict[str, str] = {}
         """Why no leaf can be made for a tenant, while that is so."""
+        self.cannot_sign: frozenset[str] = frozenset()
+        """Tenants whose signing CA has expired, or whose key cannot be opened."""
         self._failed: tuple[float, str] | None = None
 
     async def follow(self) -> None:
@@ -50,6 +54,7 @@ class IssuerWatch:
     async def look(self) -> None:
         """Ask once for each tenant."""
         found: dict[str, str] = {}
+        cannot_sign: set[str] = set()
         for tenant in tuple(self._tenants()):
             try:
                 await self._issuer.check(tenant)
@@ -59,8 +64,11 @@ class IssuerWatch:
                     return
                 if error.code not in NO_FAULT:
                     found[tenant] = str(error)
+                if error.code in CANNOT_SIGN:
+                    cannot_sign.add(tenant)
         self.unreachable = None
         self.tenants = found
+        self.cannot_sign = frozenset(cannot_sign)
 
     def heard(self, error: IssuerUnavailable | None) -> None:
         """A leaf was had, or not."""

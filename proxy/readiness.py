@@ -30,7 +30,7 @@ def _reasons(health: Sequence[dict[str, Any]], expected: int) -> Iterator[str]:
             yield f"the last leaf that was wanted could not be had: {issuer['failed']}"
     for worker in at_work:
         for tenant in worker["missing_tenants"]:
-            yield f"tenant {tenant} of a listener cannot be served: it is gone, or has no active signing CA"
+            yield f"tenant {tenant} of a listener cannot be served: it is gone"
 
 
 def _workers(health: Sequence[dict[str, Any]], expected: int) -> Iterator[str]:

@@ -381,6 +381,21 @@ def outdated(host: str, id: str) -> Refusal:
     )
 
 
+def cannot_sign(host: str, id: str) -> Refusal:
+    """The tenant's signing CA has expired, or its key cannot be opened: no leaf would be one that verifies."""
+    return Refusal(
+        502,
+        "proxy_configuration_error",
+        "signing_ca",
+        "The proxy cannot sign certificates now",
+        f"The certificate authority with which this proxy shows you {host} has expired or cannot be used, so nothing "
+        "is intercepted, and nothing is let through unseen. The website itself may be fine.",
+        f"It has to be seen to by whoever runs this proxy: {ASK}",
+        host,
+        id,
+    )
+
+
 def too_many(which: str, id: str) -> Refusal:
     """A connection too many: ``which`` is the limit's name, or ``memory`` or ``overload`` for a worker at its own."""
     yours = which == "connections_per_client"

@@ -11,6 +11,7 @@ import heapq
 import json
 import os
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,7 @@ class Status:
                     "generation": snapshot.generation,
                     "signing_ca_end": snapshot.signing_ca_end,
                     "trusted_ends": dict(snapshot.trusted_ends),
+                    "purged": asdict(purged) if (purged := worker.purges.last.get(name)) is not None else None,
                 }
                 for name, snapshot in snapshots.current.items()
             },

@@ -33,6 +33,8 @@ ALERT_INTERNAL_ERROR = 80
 ALERT_UNRECOGNIZED_NAME = 112
 HTTP_OR_NONE = (b"", *HTTP_PROTOCOLS)
 """Protocols of which an inspector can see something."""
+AGAIN_SECONDS = 0.05
+"""After which a leaf is asked for again that another CA than the active one has signed."""
 BAD_DATES = frozenset({Defect.EXPIRED, Defect.NOT_YET_VALID, Defect.MALFORMED})
 
 
@@ -40,8 +42,8 @@ class Tunnel(Unhurried):
     """The phase between the CONNECT and the lane; owner of the server leg until the lane takes it over."""
 
     __slots__ = (
-        "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "port", "raw", "reader", "refusal",
-        "server", "session", "target", "why",
+        "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "port", "raw",
+        "reader", "refusal", "server", "session", "target", "why",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -66,6 +68,8 @@ class Tunnel(Unhurried):
         self.busy = True
         self.half = False
         self.why = "client handshake: it was not finished"
+        self.not_after: float | None = None
+        """The end that a leaf may have at the latest, where the server has good dates."""
 
     # --- TCP to the server ---
 
@@ -210,7 +214,8 @@ class Tunnel(Unhurried):
             now = session.worker.wall()
             not_after = not_after if not_after is not None and now < not_after < now + DAY else None
         session.to(State.LEAF, session.worker.limits.leaf_timeout + 1)
-        return self._leaf(not_after)
+        self.not_after = not_after
+        return self._leaf()
 
     def server_refused(self, error: LegError) -> None:
         """TLS with the server failed: in its handshake, or just behind it (one who wants a client certificate, say)."""
@@ -259,14 +264,18 @@ class Tunnel(Unhurried):
 
     # --- the leaf, and the client's handshake ---
 
-    def _leaf(self, server_not_after: float | None) -> None:
-        session = self.session
+    def _leaf(self) -> None:
+        session, server_not_after = self.session, self.not_after
         leaves, snapshot, host = session.worker.leaves, session.tenant, self.host.text
         assert self.hello is not None  # noqa: S101 - known since the state SERVER
         kind = "rsa" if snapshot.signing_ca_is_rsa and not self.hello.ecdsa else "ecdsa"
         if (shown := leaves.kept(snapshot, host, kind, server_not_after)) is not None:
             return self._show(shown, "cache")
         return leaves.ask(snapshot, host, kind, server_not_after, self._answered, session.id)
+
+    def _leaf_again(self) -> None:
+        if self.session.phase is self:
+            self._leaf()
 
     def _answered(self, outcome: Shown | Exception) -> None:
         """The issuer has answered, or will not."""
@@ -293,6 +302,14 @@ class Tunnel(Unhurried):
 
     def _show(self, shown: Shown, source: str) -> None:
         session, server = self.session, self.server
+        current = session.worker.snapshots.current.get(session.tenant.tenant)
+        if current is None:
+            return session.abort("the tenant is gone")
+        if shown.signing_ca != current.signing_ca:
+            # Another CA became the active one: issuer and worker hear of it within a quarter of a second of each other.
+            session.snapshot = current
+            session.loop.call_later(AGAIN_SECONDS, self._leaf_again)
+            return None
         if session.followed:
             serial = f"{shown.certificate.get_serial_number():x}"
             session.stage("leaf", host=self.host.text, source=source, serial=serial)
@@ -316,6 +333,7 @@ class Tunnel(Unhurried):
             self.leg = TlsLeg(tls, session.client, accepting=True)
             session.to(State.CLIENT, session.worker.limits.tls_timeout)
             self._client_handshake(first)
+        return None
 
     def _client_handshake(self, data: bytes) -> None:
         session, leg, server = self.session, self.leg, self.server
@@ -389,7 +407,8 @@ class Tunnel(Unhurried):
             session.has_taken("answer")
             session.phase = AnswerLane(session, self.leg, refusal)  # the client's handshake is under way already
         elif not waiting:
-            self._leaf(None)
+            self.not_after = None
+            self._leaf()
         return None
 
     def ended(self) -> bool:

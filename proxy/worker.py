@@ -45,6 +45,7 @@ from proxy.log import ERROR, INFO, WARNING, Log, open_log
 from proxy.metrics import Metrics
 from proxy.metrics_sink import open_sink
 from proxy.overload import Overload, available, share_of
+from proxy.purge import Purges
 from proxy.rounds import Rounds
 from proxy.seats import Seats, columns, own_descriptors, worker_count
 from proxy.seldom import Seldom
@@ -105,11 +106,11 @@ class Worker:
         common = parse_common_store(read_common_store(settings.trust.common_store))
         self.snapshots = Snapshots(self.store, common, tenants, log, self.clock, settings.limits.store_outage)
         self.snapshots.changed = self._changed
-        self.snapshots.replaced = self.metrics.purged
+        self.snapshots.replaced = self._replaced
+        self.purges = Purges(self)
         self.issuer_watch = IssuerWatch(self.issuer, lambda: self.snapshots.current, self.loop.time)
         self.leaves.heard = self.issuer_watch.heard
         self.inspectors = _inspectors(settings, log, self.metrics)
-        self.leaf_owner: dict[str, int | None] = {}
         self.draining = asyncio.Event()
         self.tracer = _tracer(settings, log)
         self._disclosures: dict[str, Disclosure] = {}
@@ -229,15 +230,12 @@ class Worker:
     def _changed(self, snapshot: Snapshot | None, tenant: str) -> None:
         """A tenant's working set was replaced; what was derived from the old one goes."""
         self.judge.forget(tenant)
-        before = self.leaf_owner.get(tenant)
-        after = snapshot.signing_ca if snapshot is not None else None
-        if before is not None and before != after:
-            self.leaves.forget(tenant)
-        self.leaf_owner[tenant] = after
-        if snapshot is None:
-            for session in tuple(self.sessions):
-                if session.snapshot is not None and session.snapshot.tenant == tenant:
-                    session.abort("the tenant is gone")
+        self.purges.changed(snapshot, tenant)
+
+    def _replaced(self, seconds: float) -> None:
+        """All working sets that were changed are replaced."""
+        self.metrics.purged(seconds)
+        self.purges.done(seconds)
 
     def refuse_counted(self, which: str, /, **fields: object) -> None:
         """Count what a limit has refused, and say so once a second at most: ``fields`` tell of the last one."""

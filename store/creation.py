@@ -25,6 +25,7 @@ LOCK_SECONDS = 60.0
 def bring_up_to_date(path: Path, *, create: bool) -> None:
     """Make sure that the database at ``path`` is there and has the newest revision.
 
+    One of an older revision is copied to ``NAME.revision-R`` first, which its own version can go on with.
     Raises NewerDatabase or StoreError, with the file unchanged.
     """
     if _revision(path, create=create) == NEWEST:
@@ -38,9 +39,20 @@ def bring_up_to_date(path: Path, *, create: bool) -> None:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise StoreError(f"{path}: cannot be created: {error.strerror}; see to the folder it is in") from None
+        if found is not None:
+            _keep(path, found)
         from store.migrations import run
 
         run.upgrade(path)
+
+
+def _keep(path: Path, revision: str) -> None:
+    """Copy a database beside itself before it is migrated; a copy that is there is of a migration that failed."""
+    from store import backup  # which needs this module
+
+    kept = path.with_name(f"{path.name}.revision-{revision}")
+    if not kept.exists():
+        backup.copy(path, kept)
 
 
 def is_newest(path: Path) -> bool:

@@ -16,7 +16,11 @@ class ChangeKind(StrEnum):
     TENANT_CREATED = "tenant_created"
     TENANT_DELETED = "tenant_deleted"
     TRUSTED_CA_ADDED = "trusted_ca_added"
+    TRUSTED_CA_CHANGED = "trusted_ca_changed"
     TRUSTED_CA_DELETED = "trusted_ca_deleted"
+    SIGNING_CA_ADDED = "signing_ca_added"
+    SIGNING_CA_ACTIVATED = "signing_ca_activated"
+    SIGNING_CA_CHANGED = "signing_ca_changed"
     ERROR_SETTINGS_CHANGED = "error_settings_changed"
 
 
@@ -32,7 +36,10 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class SigningCa:
-    """A certificate set that can sign leaves. Its sealed key is read apart, so that no listing carries it."""
+    """A certificate set that can sign leaves. Its sealed key is read apart, so that no listing carries it.
+
+    ``status``: active, inactive, requested (``request`` is to be signed, there is no certificate yet) or revoked.
+    """
 
     id: int
     tenant_id: int
@@ -41,8 +48,10 @@ class SigningCa:
     status: str
     certificate: bytes
     chain: tuple[bytes, ...]
+    request: bytes | None
     created_at: datetime
     changed_at: datetime
+    changed_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,22 @@ class TrustedCa:
     chain: tuple[bytes, ...]
     created_at: datetime
     changed_at: datetime
+    changed_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One thing that somebody changed. ``before`` and ``after`` are JSON objects of what it was and is."""
+
+    id: int
+    tenant: str | None
+    at: datetime
+    actor: str
+    origin: str
+    action: str
+    subject: str
+    before: str | None
+    after: str | None
 
 
 @dataclass(frozen=True, slots=True)

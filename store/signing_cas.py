@@ -1,4 +1,7 @@
-"""Signing CAs and their sealed keys. At most one of a tenant is active: the database itself refuses a second."""
+"""Signing CAs and their sealed keys. Exactly one of a tenant is active: the tenant's row points at it.
+
+That it is the tenant's own and can sign is a constraint of the database, checked at every commit.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,27 @@ from cryptography import x509
 from certs.authority import spki_sha256
 from store.engine import Connection
 from store.records import SigningCa
-from store.tables import signing_cas
+from store.tables import signing_cas, tenants
 
 ACTIVE = "active"
-COLUMNS: tuple[sa.Column[Any], ...] = (
+_IS_ACTIVE = tenants.c.active_signing_ca_id == signing_cas.c.id
+_STATUS = sa.case((_IS_ACTIVE, ACTIVE), (signing_cas.c.state == "ready", "inactive"), else_=signing_cas.c.state).label(
+    "status"
+)
+COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     signing_cas.c.id,
     signing_cas.c.tenant_id,
     signing_cas.c.name,
     signing_cas.c.kind,
-    signing_cas.c.status,
+    _STATUS,
     signing_cas.c.chain,
+    signing_cas.c.request,
     signing_cas.c.created_at,
     signing_cas.c.changed_at,
+    signing_cas.c.changed_by,
 )
+_JOINED = signing_cas.join(tenants, tenants.c.id == signing_cas.c.tenant_id)
+_THERE = signing_cas.c.state != "deleted"
 
 
 def add(
@@ -32,55 +43,112 @@ def add(
     tenant_id: int,
     name: str,
     kind: str,
-    status: str,
     chain: Sequence[bytes],
     sealed_key: bytes,
     sealed_root_key: bytes | None,
     now: datetime,
+    by: str,
 ) -> SigningCa:
-    """Add a signing CA; ``chain`` is DER, the issuing certificate first.
+    """Add a signing CA that is ready to be activated; ``chain`` is DER, the issuing certificate first.
 
-    Raises Conflict where the tenant has one of that name, or an active one and this is to be active too; ValueError
-    where the issuing certificate cannot be parsed.
+    Raises Conflict where the tenant has one of that name; ValueError where the issuing certificate cannot be parsed.
     """
     statement = sa.insert(signing_cas).values(
         tenant_id=tenant_id,
         name=name,
         kind=kind,
-        status=status,
+        state="ready",
         chain=tuple(chain),
-        issuing_spki_sha256=spki_sha256(x509.load_der_x509_certificate(chain[0])),
+        issuing_spki_sha256=_spki(chain),
         sealed_key=sealed_key,
         sealed_root_key=sealed_root_key,
         created_at=now,
         changed_at=now,
+        changed_by=by,
     )
-    return _record(c.execute(statement.returning(*COLUMNS)).one())
+    return _added(c, statement)
+
+
+def add_request(
+    c: Connection,
+    tenant_id: int,
+    name: str,
+    request: bytes,
+    spki: bytes,
+    sealed_key: bytes,
+    now: datetime,
+    by: str,
+) -> SigningCa:
+    """Add one whose certificate is still to be signed elsewhere: ``request`` is PKCS #10, ``spki`` its key's SHA-256.
+
+    Raises Conflict where the tenant has one of that name.
+    """
+    statement = sa.insert(signing_cas).values(
+        tenant_id=tenant_id,
+        name=name,
+        kind="csr",
+        state="requested",
+        chain=(),
+        issuing_spki_sha256=spki,
+        request=request,
+        sealed_key=sealed_key,
+        created_at=now,
+        changed_at=now,
+        changed_by=by,
+    )
+    return _added(c, statement)
+
+
+def complete(c: Connection, id: int, chain: Sequence[bytes], now: datetime, by: str) -> bool:
+    """The request's certificate has come. False where it is no request any more."""
+    return _update(c, id, signing_cas.c.state == "requested", state="ready", chain=tuple(chain), changed_at=now,
+                   changed_by=by)  # fmt: skip
+
+
+def activate(c: Connection, tenant_id: int, id: int, now: datetime, by: str) -> None:
+    """Make it the tenant's active one, in place of the one that was. At commit, StoreError where it cannot sign."""
+    before = sa.select(tenants.c.active_signing_ca_id).where(tenants.c.id == tenant_id).scalar_subquery()
+    touched = signing_cas.c.id.in_([c.execute(sa.select(before)).scalar_one(), id])
+    c.execute(sa.update(signing_cas).where(touched).values(changed_at=now, changed_by=by))
+    c.execute(sa.update(tenants).where(tenants.c.id == tenant_id).values(active_signing_ca_id=id))
+
+
+def rename(c: Connection, id: int, name: str, now: datetime, by: str) -> bool:
+    """Another name. False where there is no such signing CA. Raises Conflict where the tenant has one of that name."""
+    return _update(c, id, _THERE, name=name, changed_at=now, changed_by=by)
+
+
+def end(c: Connection, id: int, state: str, now: datetime, by: str) -> bool:
+    """Destroy its keys, so that it can sign nothing ever again; ``state``: revoked or deleted.
+
+    At commit, StoreError where it is the active one.
+    """
+    return _update(c, id, _THERE, state=state, sealed_key=None, sealed_root_key=None, changed_at=now, changed_by=by)
 
 
 def active(c: Connection, tenant_id: int) -> SigningCa | None:
-    """The tenant's active signing CA."""
-    return _one(c, signing_cas.c.tenant_id == tenant_id, signing_cas.c.status == ACTIVE)
+    """The tenant's active signing CA; None where there is no such tenant."""
+    return _one(c, signing_cas.c.tenant_id == tenant_id, _IS_ACTIVE)
 
 
 def by_name(c: Connection, tenant_id: int, name: str) -> SigningCa | None:
     """The tenant's signing CA of that name."""
-    return _one(c, signing_cas.c.tenant_id == tenant_id, signing_cas.c.name == name)
+    return _one(c, signing_cas.c.tenant_id == tenant_id, signing_cas.c.name == name, _THERE)
 
 
 def listing(c: Connection, tenant_id: int) -> list[SigningCa]:
     """The tenant's signing CAs, by name."""
-    statement = sa.select(*COLUMNS).where(signing_cas.c.tenant_id == tenant_id).order_by(signing_cas.c.name)
-    return [_record(row) for row in c.execute(statement)]
+    statement = sa.select(*COLUMNS).select_from(_JOINED).where(signing_cas.c.tenant_id == tenant_id, _THERE)
+    return [_record(row) for row in c.execute(statement.order_by(signing_cas.c.name))]
 
 
 def sealed_key(c: Connection, id: int) -> bytes:
-    """The sealed key of the issuing certificate. Raises KeyError where there is no such signing CA."""
+    """The sealed key of the issuing certificate. Raises KeyError where there is no such signing CA that can sign."""
     sealed: bytes | None = c.execute(
         sa.select(signing_cas.c.sealed_key).where(signing_cas.c.id == id)
     ).scalar_one_or_none()
     if sealed is None:
-        raise KeyError(f"there is no signing CA {id}")
+        raise KeyError(f"there is no signing CA {id} with a key")
     return sealed
 
 
@@ -89,8 +157,30 @@ def issuing_keys(c: Connection) -> frozenset[bytes]:
     return frozenset(c.execute(sa.select(signing_cas.c.issuing_spki_sha256)).scalars())
 
 
+def names_by_key(c: Connection, tenant_id: int) -> dict[str, bytes]:
+    """The same of a tenant's own, those that are deleted aside, by name."""
+    statement = sa.select(signing_cas.c.name, signing_cas.c.issuing_spki_sha256)
+    found = c.execute(statement.where(signing_cas.c.tenant_id == tenant_id, _THERE))
+    return {row.name: row.issuing_spki_sha256 for row in found}
+
+
+def _spki(chain: Sequence[bytes]) -> bytes:
+    return spki_sha256(x509.load_der_x509_certificate(chain[0]))
+
+
+def _added(c: Connection, statement: sa.Insert) -> SigningCa:
+    id = c.execute(statement.returning(signing_cas.c.id)).scalar_one()
+    found = _one(c, signing_cas.c.id == id)
+    assert found is not None  # noqa: S101 - it was just added
+    return found
+
+
+def _update(c: Connection, id: int, condition: sa.ColumnElement[bool], **values: object) -> bool:
+    return c.execute(sa.update(signing_cas).where(signing_cas.c.id == id, condition).values(**values)).rowcount == 1
+
+
 def _one(c: Connection, *conditions: sa.ColumnElement[bool]) -> SigningCa | None:
-    row = c.execute(sa.select(*COLUMNS).where(*conditions)).one_or_none()
+    row = c.execute(sa.select(*COLUMNS).select_from(_JOINED).where(*conditions)).one_or_none()
     return None if row is None else _record(row)
 
 
@@ -101,8 +191,10 @@ def _record(row: sa.Row[*tuple[Any, ...]]) -> SigningCa:
         name=row.name,
         kind=row.kind,
         status=row.status,
-        certificate=row.chain[0],
+        certificate=row.chain[0] if row.chain else b"",
         chain=row.chain,
+        request=row.request,
         created_at=row.created_at,
         changed_at=row.changed_at,
+        changed_by=row.changed_by,
     )

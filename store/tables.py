@@ -100,7 +100,14 @@ tenants = sa.Table(
     sa.Column("name", sa.Text, nullable=False, unique=True),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("wrapped_key", sa.LargeBinary, nullable=False),
+    sa.Column("active_signing_ca_id", sa.Integer, nullable=False),
+    sa.Column("active_signing_ca_state", sa.Text, nullable=False),
     _at("created_at"),
+    sa.CheckConstraint("active_signing_ca_state = 'ready'", name="active_is_ready"),
+    # The migration has a foreign key more, which SQLAlchemy cannot tell of beside AUTOINCREMENT: from
+    # (active_signing_ca_id, id, active_signing_ca_state) to (id, tenant_id, state) of signing_cas. So just one is the
+    # active one, it is the tenant's own, and it can sign: at every commit, whatever crashes or races. It is deferred to
+    # the commit, since a tenant and its first CA need each other.
     sqlite_autoincrement=True,
 )
 
@@ -111,25 +118,30 @@ signing_cas = sa.Table(
     _of("tenants", "tenant_id"),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
     sa.Column("chain", Certificates, nullable=False),
     sa.Column("issuing_spki_sha256", sa.LargeBinary, nullable=False),
-    sa.Column("sealed_key", sa.LargeBinary, nullable=False),
+    sa.Column("request", sa.LargeBinary, nullable=True),
+    sa.Column("sealed_key", sa.LargeBinary, nullable=True),
     sa.Column("sealed_root_key", sa.LargeBinary, nullable=True),
     _at("created_at"),
     _at("changed_at"),
-    sa.UniqueConstraint("tenant_id", "name"),
-    sa.CheckConstraint("kind IN ('built_in')", name="kind"),
-    sa.CheckConstraint("status IN ('active', 'inactive', 'revoked')", name="status"),
+    sa.Column("changed_by", sa.Text, nullable=False),
+    sa.UniqueConstraint("id", "tenant_id", "state"),
+    sa.CheckConstraint("kind IN ('built_in', 'csr', 'imported')", name="kind"),
+    sa.CheckConstraint("state IN ('requested', 'ready', 'revoked', 'deleted')", name="state"),
+    # What is revoked or deleted can never sign again: its key is gone with the same statement.
+    sa.CheckConstraint("(state IN ('revoked', 'deleted')) = (sealed_key IS NULL)", name="key"),
     sqlite_autoincrement=True,
 )
-# At most one active, by the database itself: no crash and no race can make a second.
+# A deleted one stays, without its keys, for the leaves that it has signed; its name is free again.
 sa.Index(
-    "uq_signing_cas_one_active",
+    "uq_signing_cas_tenant_id_name",
     signing_cas.c.tenant_id,
+    signing_cas.c.name,
     unique=True,
-    sqlite_where=signing_cas.c.status == "active",
-    postgresql_where=signing_cas.c.status == "active",
+    sqlite_where=signing_cas.c.state != "deleted",
+    postgresql_where=signing_cas.c.state != "deleted",
 )
 
 trusted_cas = sa.Table(
@@ -143,6 +155,7 @@ trusted_cas = sa.Table(
     sa.Column("anchor_sha256", sa.LargeBinary, nullable=False),
     _at("created_at"),
     _at("changed_at"),
+    sa.Column("changed_by", sa.Text, nullable=False),
     sa.UniqueConstraint("tenant_id", "name"),
     sa.UniqueConstraint("tenant_id", "anchor_sha256"),
     sqlite_autoincrement=True,
@@ -200,5 +213,23 @@ changes = sa.Table(
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     _at("at"),
+    sqlite_autoincrement=True,
+)
+
+audit_log = sa.Table(
+    "audit_log",
+    metadata,
+    _id(),
+    # No foreign key: what was done stays known after the tenant is gone.
+    sa.Column("tenant_id", sa.Integer, nullable=True),
+    sa.Column("tenant", sa.Text, nullable=True),
+    _at("at"),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("before", sa.Text, nullable=True),
+    sa.Column("after", sa.Text, nullable=True),
+    sa.Index(None, "tenant_id", "action"),
     sqlite_autoincrement=True,
 )

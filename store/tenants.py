@@ -15,8 +15,18 @@ COLUMNS: tuple[sa.Column[Any], ...] = (tenants.c.id, tenants.c.name, tenants.c.g
 
 
 def create(c: Connection, name: str, wrapped_key: bytes, now: datetime) -> Tenant:
-    """Add a tenant of generation 0. Raises Conflict where the name is taken."""
-    statement = sa.insert(tenants).values(name=name, generation=0, wrapped_key=wrapped_key, created_at=now)
+    """Add a tenant of generation 0. Raises Conflict where the name is taken.
+
+    A signing CA of its own has to be made its active one before the transaction ends, which fails otherwise.
+    """
+    statement = sa.insert(tenants).values(
+        name=name,
+        generation=0,
+        wrapped_key=wrapped_key,
+        active_signing_ca_id=0,
+        active_signing_ca_state="ready",
+        created_at=now,
+    )
     row = c.execute(statement.returning(*COLUMNS)).one()
     return Tenant(*row)
 

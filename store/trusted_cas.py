@@ -20,6 +20,7 @@ COLUMNS: tuple[sa.Column[Any], ...] = (
     trusted_cas.c.chain,
     trusted_cas.c.created_at,
     trusted_cas.c.changed_at,
+    trusted_cas.c.changed_by,
 )
 
 
@@ -31,6 +32,7 @@ def add(
     chain: Sequence[bytes],
     anchor_fingerprint: bytes,
     now: datetime,
+    by: str,
 ) -> TrustedCa:
     """Add a trusted CA; ``chain`` is DER, intermediates first and the anchor last, ``anchor_fingerprint`` its SHA-256.
 
@@ -44,6 +46,7 @@ def add(
         anchor_sha256=anchor_fingerprint,
         created_at=now,
         changed_at=now,
+        changed_by=by,
     )
     return TrustedCa(*c.execute(statement.returning(*COLUMNS)).one())
 
@@ -59,6 +62,15 @@ def by_name(c: Connection, tenant_id: int, name: str) -> TrustedCa | None:
     statement = sa.select(*COLUMNS).where(trusted_cas.c.tenant_id == tenant_id, trusted_cas.c.name == name)
     row = c.execute(statement).one_or_none()
     return None if row is None else TrustedCa(*row)
+
+
+def change(
+    c: Connection, id: int, now: datetime, by: str, *, name: str | None = None, active: bool | None = None
+) -> bool:
+    """Give it another name, or trust it or not. False where there is none. Raises Conflict where the name is taken."""
+    values = {key: value for key, value in (("name", name), ("active", active)) if value is not None}
+    statement = sa.update(trusted_cas).where(trusted_cas.c.id == id)
+    return c.execute(statement.values(changed_at=now, changed_by=by, **values)).rowcount == 1
 
 
 def delete(c: Connection, id: int) -> bool:

@@ -97,6 +97,10 @@ class Explicit(Unhurried):
         if not permitted:
             refused = addresses[0] if addresses else None
             return session.say(refusals.destination_prohibited(host.text, refused, session.id))
+        worker, tenant = session.worker, session.tenant
+        if tenant.tenant in worker.issuer_watch.cannot_sign or tenant.signing_ca_end <= worker.wall():
+            # Inside the tunnel there would be no certificate to tell it under.
+            return session.say(refusals.cannot_sign(host.text, session.id))
         session.client.write(ESTABLISHED)
         tunnel = Tunnel(session, host, port)
         session.to(State.HELLO, session.worker.limits.tls_timeout, tunnel)

@@ -170,7 +170,7 @@ def test_every_part_downloads_in_every_form(run: Run, tmp_path: Path) -> None:
 def test_a_chain_is_no_der_file_and_an_output_must_be_writable(run: Run, tmp_path: Path) -> None:
     done = run("signing-ca", "download", "--chain", "--format", "der")
     assert done.exit_code == 2
-    assert "--format pem or p7b" in done.stderr
+    assert "use pem or p7b" in done.stderr
     done = run("signing-ca", "download", "--output", str(tmp_path / "none" / "root.pem"))
     assert done.exit_code == 2
     assert "No such file or directory" in done.stderr

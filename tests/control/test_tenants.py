@@ -150,11 +150,3 @@ def test_the_parts_of_the_built_in_ca(inst: Installation) -> None:
     assert root.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 1
     with pytest.raises(Refused, match="tenant default has no signing CA 'other'"):
         signing_cas.show(inst, "default", "other")
-
-
-def test_without_an_active_ca_there_is_nothing_to_show(inst: Installation) -> None:
-    with inst.store.transaction() as c:
-        c.exec_driver_sql("UPDATE signing_cas SET status = 'inactive'")
-    with pytest.raises(Refused, match="no active signing CA"):
-        signing_cas.show(inst, "default")
-    assert signing_cas.show(inst, "default", "built-in").status == "inactive"

@@ -14,6 +14,8 @@ PACKAGES = {
     "c-icap": "libc-icap-mod-virus-scan",
     "clamd": "clamav-daemon",
     "systemd-analyze": "systemd",
+    "certutil": "libnss3-tools",
+    "keytool": "default-jre-headless",
 }
 """Program to Debian package, where scripts/test-packages installs it."""
 # A user's PATH often leaves out where daemons live.

@@ -173,18 +173,18 @@ def switch_ca(inst: Installation, connection: Connection, tenant: str, now: date
     assert found is not None
     key = TenantKey(inst.provider.unwrap(tenants.wrapped_key(connection, found.id), tenant))
     pkcs8 = authority.intermediate_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    connection.exec_driver_sql("UPDATE signing_cas SET status = 'inactive' WHERE tenant_id = ?", (found.id,))
     ca = signing_cas.add(
         connection,
         found.id,
         f"ca-{os.urandom(4).hex()}",
         "built_in",
-        "active",
         [authority.intermediate.public_bytes(Encoding.DER), authority.root.public_bytes(Encoding.DER)],
         key.seal(tenant, "signing-ca-key", pkcs8),
         None,
         now,
+        "ann",
     )
+    signing_cas.activate(connection, found.id, ca.id, now, "ann")
     changes.announce(connection, found.id, "signing_ca_activated", now)
     return ca.id
 

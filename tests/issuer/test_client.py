@@ -187,13 +187,13 @@ def test_an_answer_to_another_question_is_an_error(tmp_path: Path) -> None:
 def test_the_issuers_refusal_is_passed_on(tmp_path: Path) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async for request in requests(reader):
-            writer.write(encode_answer(Failure(request.id, Code.NO_ACTIVE_CA, "activate one")))
+            writer.write(encode_answer(Failure(request.id, Code.UNKNOWN_TENANT, "create it")))
 
     async def run() -> None:
         async with issuer_that(tmp_path, serve) as client:
-            with pytest.raises(IssuerUnavailable, match="activate one") as caught:
+            with pytest.raises(IssuerUnavailable, match="create it") as caught:
                 await client.leaf("default", "www.example", "ecdsa", None)
-            assert (caught.value.code, caught.value.message) == ("no_active_ca", "activate one")
+            assert (caught.value.code, caught.value.message) == ("unknown_tenant", "create it")
 
     asyncio.run(run())
 

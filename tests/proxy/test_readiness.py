@@ -65,7 +65,7 @@ def test_it_is_ready_where_every_worker_is_there_and_well() -> None:
         (
             [worker(missing_tenants=["other"])],
             1,
-            ["tenant other of a listener cannot be served: it is gone, or has no active signing CA"],
+            ["tenant other of a listener cannot be served: it is gone"],
         ),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,22 @@ def chain() -> tuple[bytes, ...]:
 
 
 def add_ca(c: Connection, tenant: Tenant, name: str, status: str = "active") -> SigningCa:
-    """A signing CA with made-up sealed keys."""
-    return signing_cas.add(c, tenant.id, name, "built_in", status, chain(), b"sealed key", b"sealed root key", NOW)
+    """A signing CA with made-up sealed keys: active, inactive or revoked."""
+    added = signing_cas.add(c, tenant.id, name, "built_in", chain(), b"sealed key", b"sealed root key", NOW, "ann")
+    if status == "active":
+        signing_cas.activate(c, tenant.id, added.id, NOW, "ann")
+    elif status == "revoked":
+        signing_cas.end(c, added.id, "revoked", NOW, "ann")
+    found = signing_cas.by_name(c, tenant.id, name)
+    assert found is not None
+    return found
+
+
+def add_tenant(c: Connection, name: str, wrapped_key: bytes = b"wrapped", now: datetime = NOW) -> Tenant:
+    """A tenant as the database lets it be: with a signing CA, named first, that is the active one."""
+    created = tenants.create(c, name, wrapped_key, now)
+    add_ca(c, created, "first")
+    return created
 
 
 @pytest.fixture
@@ -40,6 +55,6 @@ def store(path: Path) -> Iterator[Store]:
 @pytest.fixture
 def tenant(store: Store) -> Tenant:
     with store.transaction() as c:
-        created = tenants.create(c, "acme", b"wrapped", NOW)
+        created = add_tenant(c, "acme")
         changes.announce(c, created.id, "tenant_created", NOW)
     return created

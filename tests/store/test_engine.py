@@ -16,6 +16,7 @@ from store import changes, engine, installation, tenants
 from store.engine import Busy, Conflict, NewerDatabase, Store, StoreError
 from store.records import Tenant
 from tests.harness.pki import NOW
+from tests.store.conftest import add_tenant
 
 ROOT = Path(__file__).parents[2]
 
@@ -152,7 +153,7 @@ def test_a_database_that_stays_locked_is_an_error_and_the_store_works_again_afte
         other.execute("COMMIT")
         other.close()
         with store.transaction() as c:
-            tenants.create(c, "acme", b"wrapped", NOW)
+            add_tenant(c, "acme")
 
 
 def test_a_nested_transaction_ends_in_an_error_not_in_a_deadlock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,11 +342,11 @@ def test_processes_that_open_a_fresh_folder_at_once_all_get_the_same_database(pa
     code = """
 import sys, pathlib, datetime
 from store.engine import Store
-from store import tenants
+from tests.store.conftest import add_tenant
 sys.stdin.readline()
 with Store.open(pathlib.Path(sys.argv[1]), create=True) as store:
     with store.transaction() as c:
-        tenants.create(c, sys.argv[2], b"wrapped", datetime.datetime.fromisoformat(sys.argv[3]))
+        add_tenant(c, sys.argv[2], b"wrapped", datetime.datetime.fromisoformat(sys.argv[3]))
 """
     processes = [
         subprocess.Popen(
@@ -378,13 +379,14 @@ def test_a_process_killed_within_a_transaction_changes_nothing(store: Store, ten
     code = """
 import sys, os, signal, pathlib, datetime
 from store.engine import Store
-from store import changes, tenants
+from store import changes
+from tests.store.conftest import add_tenant
 store = Store.open(pathlib.Path(sys.argv[1]), create=False)
 now = datetime.datetime.fromisoformat(sys.argv[2])
 with store.transaction(durable=True) as c:
-    tenants.create(c, "committed", b"wrapped", now)
+    add_tenant(c, "committed", b"wrapped", now)
 with store.transaction(durable=True) as c:
-    tenants.create(c, "half", b"wrapped", now)
+    add_tenant(c, "half", b"wrapped", now)
     changes.announce(c, 1, "tenant_created", now)
     c.exec_driver_sql("PRAGMA cache_spill")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -406,7 +408,7 @@ def create_table(name, *arguments, **keywords):
     if when == "before the first table":
         os.kill(os.getpid(), signal.SIGKILL)
     real(name, *arguments, **keywords)
-    if name == "changes":
+    if name == "audit_log":
         os.kill(os.getpid(), signal.SIGKILL)
 op.create_table = create_table
 Store.open(pathlib.Path(sys.argv[1]), create=True)
@@ -414,4 +416,4 @@ Store.open(pathlib.Path(sys.argv[1]), create=True)
     killed(code, path, when)
     assert path.exists()
     with Store.open(path, create=True) as store, store.transaction() as c:
-        assert tenants.create(c, "acme", b"wrapped", NOW).name == "acme"
+        assert add_tenant(c, "acme").name == "acme"

@@ -1,0 +1,22 @@
+"""Names that administrators give to CAs."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from control.errors import Refused
+
+LONGEST_NAME = 128
+
+
+def check_name(name: str, what: str) -> None:
+    """Raise Refused where the name cannot be one; ``what``: a trusted CA, a signing CA.
+
+    What cannot be seen, or turns the direction of the text around it, would make two names look like one.
+    """
+    seen = name.isprintable() and not any(unicodedata.category(each) in ("Cf", "Co", "Cs") for each in name)
+    if not 1 <= len(name) <= LONGEST_NAME or not seen or name != name.strip():
+        raise Refused(
+            f"{name[:LONGEST_NAME]!r} cannot name {what}; "
+            f"expected 1 to {LONGEST_NAME} printable characters, no space at the ends"
+        )

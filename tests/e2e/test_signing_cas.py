@@ -1,0 +1,263 @@
+"""Another CA becomes the active one while clients are at work: what they are shown, and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sqlite3
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from tests.e2e.conftest import PUBLIC
+from tests.harness.curl import curl
+from tests.harness.daemon import Daemon
+from tests.harness.origins import Nginx
+from tests.harness.pki import Authority
+from tests.harness.programs import need
+
+PASSPHRASE = "correct horse battery staple"
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, origin: Nginx) -> Iterator[Daemon]:
+    """One of the test's own: what is active is not shared."""
+    hosts = {name: "127.0.0.1" for name in origin.sites if name not in ("six.example", "literal")}
+    with Daemon(tmp_path / "daemon", hosts=hosts, common=PUBLIC, workers=2) as running:
+        assert running.root.exists()  # the built-in one's, downloaded while that is the active one
+        yield running
+
+
+def roots(daemon: Daemon, *more: Authority) -> Path:
+    """A file with the built-in root and others, for clients that trust all of them."""
+    path = daemon.folder / "roots.pem"
+    path.write_bytes(daemon.root.read_bytes() + b"".join(one.pem() for one in more))
+    return path
+
+
+def imported(daemon: Daemon, name: str, **leaf: Any) -> tuple[Authority, Authority]:
+    """A CA made elsewhere, imported under that name: its root, and what issues."""
+    root = Authority.root(f"{name} root")
+    issuing = root.intermediate(f"{name} issuing", **leaf)
+    certificates, key = daemon.folder / f"{name}.pem", daemon.folder / f"{name}.key"
+    certificates.write_bytes(issuing.chain_pem(with_root=True))
+    key.write_bytes(issuing.key_pem())
+    daemon.told("signing-ca", "import", name, "--cert", str(certificates), "--key", str(key))
+    return root, issuing
+
+
+class Client:
+    """TLS through the proxy, whose context keeps what it may resume by."""
+
+    def __init__(self, daemon: Daemon, port: int, trusted: Path) -> None:
+        host, _, number = daemon.proxy.rpartition(":")
+        self.proxy, self.port = (host, int(number)), port
+        self.context = ssl.create_default_context(cafile=str(trusted))
+        self.session: ssl.SSLSession | None = None
+
+    def open(self) -> ssl.SSLSocket:
+        """A connection to good.example. Raises OSError where there is none to be had."""
+        tunnel = socket.create_connection(self.proxy, timeout=10)
+        try:
+            tunnel.sendall(f"CONNECT good.example:{self.port} HTTP/1.1\r\nHost: good.example\r\n\r\n".encode())
+            answer = b""
+            while not answer.endswith(b"\r\n\r\n"):
+                answer += tunnel.recv(1)
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            return self.context.wrap_socket(tunnel, server_hostname="good.example", session=self.session)
+        except BaseException:
+            tunnel.close()
+            raise
+
+    @staticmethod
+    def ask(opened: ssl.SSLSocket) -> bytes:
+        """One request on it, its answer up to the end of the head and of the known body."""
+        opened.sendall(b"GET / HTTP/1.1\r\nHost: good.example\r\n\r\n")
+        answer = b""
+        while b"hello from good.example\n" not in answer:
+            piece = opened.recv(65536)
+            if not piece:
+                raise ConnectionError(f"closed behind {answer!r}")
+            answer += piece
+        return answer
+
+    @staticmethod
+    def issuer(opened: ssl.SSLSocket) -> str:
+        """The common name of whoever signed the leaf."""
+        der = opened.getpeercert(binary_form=True)
+        assert der is not None
+        return re.sub("^CN=", "", x509.load_der_x509_certificate(der).issuer.rfc4514_string())
+
+
+def resumed(client: Client) -> bool:
+    """Whether its ticket is worth anything, at the worker that gave it: other workers get the next connections, too."""
+    for _ in range(20):
+        with client.open() as opened:
+            if opened.session_reused:
+                return True
+    return False
+
+
+def workers(daemon: Daemon) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(daemon.told("nodes", "--json"))
+    return found
+
+
+def purged(daemon: Daemon, generation: int) -> list[dict[str, Any]] | None:
+    """The workers, once each has purged what was before that generation."""
+    found = workers(daemon)
+    return found if all((one["purged_generation"] or 0) >= generation for one in found) else None
+
+
+def test_what_another_ca_has_signed_for_our_request_is_what_clients_see(daemon: Daemon, origin: Nginx) -> None:
+    need("openssl")
+    from tests.control.test_signing_cas import EXTENSIONS, openssl, root_above
+
+    folder = daemon.folder
+    root_above(folder)
+    daemon.told("signing-ca", "csr", "gateway", "--common-name", "Gateway CA", "--country", "ch", "--output",
+                str(folder / "gateway.csr"))  # fmt: skip
+    (folder / "extensions").write_text(EXTENSIONS)
+    openssl(folder, "x509", "-req", "-in", "gateway.csr", "-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial",
+            "-days", "365", "-extfile", "extensions", "-out", "gateway.pem")  # fmt: skip
+    files = [str(folder / "gateway.pem"), str(folder / "root.pem")]
+    assert "It would be accepted" in daemon.told("signing-ca", "validate", "gateway", *files)
+    daemon.told("signing-ca", "complete", "gateway", *files, "--activate")
+    url = origin["good.example"].url()
+    daemon.within(1.0, lambda: curl(daemon, url, "--cacert", str(folder / "root.pem")).status == 200)
+    client = Client(daemon, origin["good.example"].port, folder / "root.pem")
+    with client.open() as opened:
+        assert client.issuer(opened).startswith("Gateway CA")
+    assert curl(daemon, url, "--cacert", str(daemon.folder / "default-root.pem")).exit_code in (60, 77)
+
+
+def test_a_purge_is_within_a_second_and_nothing_of_the_old_ca_is_seen_behind_it(daemon: Daemon, origin: Nginx) -> None:
+    root, _ = imported(daemon, "theirs")
+    trusted, port = roots(daemon, root), origin["good.example"].port
+    seen: list[tuple[float, str]] = []
+    failures: list[str] = []
+    done = threading.Event()
+
+    def load() -> None:
+        client = Client(daemon, port, trusted)
+        while not done.is_set():
+            began = time.time()
+            try:
+                with client.open() as opened:
+                    seen.append((began, client.issuer(opened)))
+                    client.ask(opened)
+            except OSError as error:
+                failures.append(f"{began}: {error!r}")
+
+    resting = Client(daemon, port, trusted)
+    idle = resting.open()
+    resting.ask(idle)
+    resting.session = idle.session
+    assert resumed(resting)
+    loads = [threading.Thread(target=load) for _ in range(4)]
+    for each in loads:
+        each.start()
+    daemon.within(5.0, lambda: len(seen) > 20)
+    before = max(one["generation"] for one in workers(daemon))
+    daemon.told("signing-ca", "activate", "theirs")
+    acknowledged, _ = daemon.within(3.0, lambda: purged(daemon, before + 1))
+    many = len(seen)
+    daemon.within(5.0, lambda: len(seen) > many + 20)
+    done.set()
+    for each in loads:
+        each.join(20)
+    assert len(acknowledged) == 2
+    assert all(one["purge_seconds"] < 1.0 for one in acknowledged), acknowledged
+    last = max(datetime.fromisoformat(one["purged_at"]).timestamp() for one in acknowledged)
+    behind = {issuer for began, issuer in seen if began > last}
+    assert behind == {"theirs issuing"}
+    assert len({issuer for _, issuer in seen}) == 2
+    # Nobody is refused; a connection on which something was under way ends behind it.
+    assert not failures, failures[:5]
+    # One that rested was told goodbye, and its ticket is worth nothing.
+    idle.settimeout(5)
+    assert idle.recv(10) == b""
+    idle.close()
+    assert not resumed(resting)
+    with resting.open() as fresh:
+        assert resting.issuer(fresh) == "theirs issuing"
+
+
+def test_where_the_active_ca_is_revoked_the_built_in_one_signs_within_a_second(daemon: Daemon, origin: Nginx) -> None:
+    root, _ = imported(daemon, "theirs")
+    daemon.told("signing-ca", "activate", "theirs")
+    client = Client(daemon, origin["good.example"].port, roots(daemon, root))
+
+    def issuer() -> str:
+        with client.open() as opened:
+            return client.issuer(opened)
+
+    daemon.within(1.0, lambda: issuer() == "theirs issuing")
+    daemon.told("signing-ca", "revoke", "theirs")
+    daemon.within(1.0, lambda: issuer().startswith("Sallyport Intermediate CA"))
+    done = daemon.cli("signing-ca", "activate", "theirs")
+    assert (done.returncode, "was revoked" in done.stderr) == (1, True)
+
+
+def test_with_a_key_that_cannot_be_opened_nothing_is_intercepted_and_it_is_said(daemon: Daemon, origin: Nginx) -> None:
+    imported(daemon, "theirs")
+    with closing(sqlite3.connect(daemon.state_dir / "sallyport.db", isolation_level=None)) as database:
+        database.executescript(
+            "BEGIN IMMEDIATE; UPDATE signing_cas SET sealed_key = x'00' WHERE name = 'theirs';"
+            "UPDATE tenants SET generation = generation + 1,"
+            " active_signing_ca_id = (SELECT id FROM signing_cas WHERE name = 'theirs');"
+            "INSERT INTO changes (tenant_id, generation, kind, at)"
+            " SELECT id, generation, 'signing_ca_activated', '2026-01-01 00:00:00.000000' FROM tenants; COMMIT"
+        )
+    url = origin["good.example"].url()
+
+    def refused() -> bool:
+        result = curl(daemon, url)
+        return result.proxy_status == 'sallyport; error=proxy_configuration_error; details="signing_ca"'
+
+    daemon.within(10.0, refused)
+    daemon.told("signing-ca", "activate", "built-in")
+    daemon.within(10.0, lambda: curl(daemon, url).status == 200)
+
+
+def test_no_key_is_anywhere_in_the_clear(daemon: Daemon, origin: Nginx) -> None:
+    _, issuing = imported(daemon, "theirs")
+    certificates, key, secret = (daemon.folder / name for name in ("locked.pem", "locked.key", "secret"))
+    locked = Authority.root("locked root").intermediate("locked issuing")
+    certificates.write_bytes(locked.chain_pem(with_root=True))
+    from tests.control.test_signing_cas import pkcs8
+
+    key.write_bytes(pkcs8(locked, PASSPHRASE.encode()))
+    secret.write_text(PASSPHRASE + "\n")
+    daemon.told("signing-ca", "import", "locked", "--cert", str(certificates), "--key", str(key), "--passphrase-file",
+                str(secret), "--activate")  # fmt: skip
+    daemon.told("signing-ca", "csr", "gateway", "--common-name", "Gateway CA")
+    daemon.within(5.0, lambda: curl(daemon, origin["good.example"].url(), "-k").status == 200)
+    needles = [b"PRIVATE KEY", PASSPHRASE.encode()]
+    for one in (issuing, locked):
+        numbers: Any = one.key.private_numbers()  # type: ignore[union-attr]
+        secret_number = numbers.private_value if hasattr(numbers, "private_value") else numbers.d
+        raw = secret_number.to_bytes((secret_number.bit_length() + 7) // 8, "big")
+        needles += [raw, one.key_pem().splitlines()[2], raw.hex().encode()]
+    places = [path for path in daemon.state_dir.rglob("*") if path.is_file()]
+    places.append(daemon.stderr)
+    pids = daemon.pids()
+    for pid in (pids.supervisor, pids.issuer, *pids.workers):
+        places += [Path(f"/proc/{pid}/environ"), Path(f"/proc/{pid}/cmdline")]
+    assert any(path.name == "sallyport.db" for path in places)
+    for path in places:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue  # a write-ahead log comes and goes
+        for needle in needles:
+            assert needle not in content, path
