@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from control.actor import Actor
+from control.names import storable
 from store import audit_log
 from store.engine import Connection
 from store.records import AuditEntry, Tenant
@@ -41,7 +42,7 @@ def newest(inst: Installation, most: int = 50, tenant: str | None = None) -> lis
 
 def what_happened(connection: Connection, tenant: Tenant, noun: str, name: str) -> str:
     """For who looks for something that is not there any more: what became of it, to be said behind that, or nothing."""
-    entry = audit_log.last_about(connection, tenant.id, noun, name)
+    entry = audit_log.last_about(connection, tenant.id, noun, name) if storable(name) else None
     if entry is None:
         return ""
     verb = {"rename": "renamed", "delete": "deleted", "add": "added"}.get(entry.action.partition(".")[2], "changed")

@@ -19,6 +19,7 @@ from control import audit_log, state_dir
 from control.actor import ITSELF, Actor
 from control.built_in import new_tenant
 from control.errors import InstallationError, Refused
+from control.names import storable
 from kms.envelope import SealError
 from kms.provider import KeyProvider
 from kms.providers.local import MASTER_KEY_FILE, KeyFileError, LocalProvider
@@ -141,7 +142,7 @@ class Installation:
 
     @staticmethod
     def _tenant(connection: Connection, name: str) -> Tenant:
-        found = tenants.by_name(connection, name)
+        found = tenants.by_name(connection, name) if storable(name) else None
         if found is None:
             known = ", ".join(tenant.name for tenant in tenants.listing(connection)) or "none"
             raise Refused(f"there is no tenant {name!r}; tenants: {known}")

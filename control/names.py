@@ -20,3 +20,8 @@ def check_name(name: str, what: str) -> None:
             f"{name[:LONGEST_NAME]!r} cannot name {what}; "
             f"expected 1 to {LONGEST_NAME} printable characters, no space at the ends"
         )
+
+
+def storable(name: str) -> bool:
+    """Whether anything can have that name: one with halves of characters (bytes that are no UTF-8) nothing has."""
+    return not any("\ud800" <= each <= "\udfff" for each in name)

@@ -27,7 +27,7 @@ from control import audit_log
 from control.built_in import BUILT_IN, CA_KEY, SealedAuthority, pkcs8, sealed_authority
 from control.errors import Refused
 from control.installation import Installation, publish_root
-from control.names import check_name
+from control.names import check_name, storable
 from kms.envelope import SealError, TenantKey
 from store import signing_cas, tenants
 from store.engine import Connection
@@ -148,7 +148,8 @@ def validate_import(inst: Installation, tenant: str, upload: Upload, now: dateti
     """What the files hold, and whether they could be imported. Saves nothing. Raises Refused for an unknown tenant."""
     with inst.reading(tenant) as (connection, found):
         existing = signing_cas.names_by_key(connection, found.id)
-    return _opened(upload, now, existing)[1]
+        revoked = signing_cas.revoked_keys(connection, found.id)
+    return _opened(upload, now, existing, revoked)[1]
 
 
 def import_(
@@ -162,13 +163,17 @@ def import_(
     check_name(name, "a signing CA")
     with inst.reading(tenant) as (connection, found):
         existing = signing_cas.names_by_key(connection, found.id)
-    key, bundle = _opened(upload, now, existing)
+        revoked = signing_cas.revoked_keys(connection, found.id)
+    key, bundle = _opened(upload, now, existing, revoked)
     _refuse_errors(name, bundle)
     assert key is not None  # noqa: S101 - without one there is an error
     sealed = _tenant_key(inst, tenant).seal(tenant, CA_KEY, pkcs8(key))
     with inst.changing(tenant) as (connection, found):
         _refuse_taken(connection, found, name)
-        _refuse_errors(name, _opened(upload, now, signing_cas.names_by_key(connection, found.id))[1])
+        spki = key_sha256(key.public_key())
+        known = signing_cas.names_by_key(connection, found.id)
+        if spki in known.values() or spki in signing_cas.revoked_keys(connection, found.id):
+            raise Refused(f"{name}: a signing CA with this key was added meanwhile; see: sallyport signing-ca list")
         added = signing_cas.add(
             connection, found.id, name, "imported", _encoded(bundle), sealed, None, now, inst.actor.name
         )
@@ -191,9 +196,8 @@ def activate(inst: Installation, tenant: str, name: str, now: datetime) -> Signi
     """
     with inst.changing(tenant) as (connection, found):
         ca = _one(connection, found, name)
-        if ca.status == signing_cas.ACTIVE:
-            return ca
-        ca = _activate(inst, connection, found, ca, now)
+        if ca.status != signing_cas.ACTIVE:
+            ca = _activate(inst, connection, found, ca, now)
     publish_root(inst, tenant)
     return ca
 
@@ -215,18 +219,19 @@ def rename(inst: Installation, tenant: str, old: str, new: str, now: datetime) -
 def revoke(inst: Installation, tenant: str, name: str, now: datetime) -> Revoked:
     """Destroy its key, for good. Where it was the active one, the built-in CA takes over.
 
-    Where that is what is revoked, a new one is made first.
+    Where that is what is revoked, or none is valid, a new one is made first.
     Raises Refused where there is none of that name, or it is revoked already.
     """
     with inst.reading(tenant) as (connection, found):
-        built_in = _one(connection, found, name).kind == "built_in"
+        ca = _one(connection, found, name)
+        needed = ca.kind == "built_in" or not _built_ins(connection, found, now)
     # Its keys may take seconds, so they are made outside of the transaction.
-    fresh = _fresh_built_in(inst, tenant, now) if built_in else None
+    fresh = _fresh_built_in(inst, tenant, now) if needed else None
     with inst.changing(tenant) as (connection, found):
         ca = _one(connection, found, name)
         if ca.status == "revoked":
             raise Refused(f"signing CA {name} is revoked already")
-        if ca.kind == "built_in" and fresh is None:
+        if fresh is None and (ca.kind == "built_in" or not _built_ins(connection, found, now)):
             raise Refused(f"signing CA {name} was changed by somebody else meanwhile; try again")
         successor = None
         if fresh is not None:
@@ -234,15 +239,15 @@ def revoke(inst: Installation, tenant: str, name: str, now: datetime) -> Revoked
             successor = fresh.save(connection, found.id, free, inst.actor.name, now)
             _record(inst, connection, found, "add", None, successor, now)
         if ca.status == signing_cas.ACTIVE:
-            successor = _activate(inst, connection, found, successor or _built_in(connection, found, now), now)
+            successor = _activate(inst, connection, found, successor or _built_ins(connection, found, now)[0], now)
         else:
             successor = None
         signing_cas.end(connection, ca.id, "revoked", now, inst.actor.name)
         after = _one(connection, found, name)
         _record(inst, connection, found, "revoke", ca, after, now)
-    inst.store.checkpoint()
     if successor is not None:
         publish_root(inst, tenant)
+    inst.store.checkpoint()
     return Revoked(after, successor)
 
 
@@ -255,7 +260,7 @@ def delete(inst: Installation, tenant: str, name: str, now: datetime) -> None:
         ca = _one(connection, found, name)
         if ca.status == signing_cas.ACTIVE:
             raise Refused(f"signing CA {name} is the active one; activate another first")
-        others = [each for each in _built_ins(connection, found) if each.id != ca.id]
+        others = [each for each in _built_ins(connection, found, now) if each.id != ca.id]
         if ca.kind == "built_in" and ca.status != "revoked" and not others:
             raise Refused(f"signing CA {name} takes over where another is revoked, so it stays")
         signing_cas.end(connection, ca.id, "deleted", now, inst.actor.name)
@@ -304,7 +309,9 @@ def _check_key(inst: Installation, connection: Connection, tenant: Tenant, ca: S
         raise Refused(f"{what} is not its certificate's; restore a backup")
 
 
-def _opened(upload: Upload, now: datetime, existing: dict[str, bytes]) -> tuple[SigningKey | None, Bundle]:
+def _opened(
+    upload: Upload, now: datetime, existing: dict[str, bytes], revoked: frozenset[bytes]
+) -> tuple[SigningKey | None, Bundle]:
     """The key and the judged certificates of an upload; a key that cannot be read is a finding like others."""
     files = list(upload.certificates)
     try:
@@ -320,6 +327,9 @@ def _opened(upload: Upload, now: datetime, existing: dict[str, bytes]) -> tuple[
             key = read_private_key(upload.key, upload.passphrase)
     except KeyProblem as error:
         return None, Bundle((), (BundleFinding("error", error.code, str(error)),))
+    if key_sha256(key.public_key()) in revoked:
+        gone = "the private key is of a signing CA that was revoked here, which is for good; have one made with another"
+        return None, Bundle((), (BundleFinding("error", "revoked", gone),))
     return key, examine_signing(files, now, key.public_key(), existing)
 
 
@@ -356,19 +366,16 @@ def _fresh_built_in(inst: Installation, tenant: str, now: datetime) -> SealedAut
     return sealed_authority(key, tenant, inst.name, now, inst.settings.signing.built_in)
 
 
-def _built_ins(connection: Connection, tenant: Tenant) -> list[SigningCa]:
-    """Those that could be active, the newest first."""
-    found = signing_cas.listing(connection, tenant.id)
-    ready = [ca for ca in found if ca.kind == "built_in" and ca.status in (signing_cas.ACTIVE, "inactive")]
+def _built_ins(connection: Connection, tenant: Tenant, now: datetime) -> list[SigningCa]:
+    """Those that could take over now, the newest first."""
+    ready = [
+        ca
+        for ca in signing_cas.listing(connection, tenant.id)
+        if ca.kind == "built_in"
+        and ca.status in (signing_cas.ACTIVE, "inactive")
+        and all(x509.load_der_x509_certificate(der).not_valid_after_utc > now for der in ca.chain)
+    ]
     return sorted(ready, key=lambda ca: ca.created_at, reverse=True)
-
-
-def _built_in(connection: Connection, tenant: Tenant, now: datetime) -> SigningCa:
-    """What takes over."""
-    for ca in _built_ins(connection, tenant):
-        if x509.load_der_x509_certificate(ca.certificate).not_valid_after_utc > now:
-            return ca
-    raise Refused(f"tenant {tenant.name} has no built-in CA that is valid now; activate another before you revoke it")
 
 
 def _free_name(connection: Connection, tenant: Tenant) -> str:
@@ -394,7 +401,7 @@ def _requested(ca: SigningCa) -> SigningCa:
 
 
 def _one(connection: Connection, tenant: Tenant, name: str) -> SigningCa:
-    found = signing_cas.by_name(connection, tenant.id, name)
+    found = signing_cas.by_name(connection, tenant.id, name) if storable(name) else None
     if found is None:
         became = audit_log.what_happened(connection, tenant, NOUN, name)
         raise Refused(f"tenant {tenant.name} has no signing CA {name!r}{became}; see: sallyport signing-ca list")

@@ -12,7 +12,7 @@ from certs.bundle import Bundle, examine_trusted
 from control import audit_log
 from control.errors import Refused
 from control.installation import Installation
-from control.names import check_name
+from control.names import check_name, storable
 from store import trusted_cas
 from store.engine import Conflict, Connection
 from store.records import ChangeKind, Tenant, TrustedCa
@@ -144,7 +144,7 @@ def _refuse_taken(connection: Connection, tenant_id: int, tenant: str, name: str
 
 
 def _one(connection: Connection, tenant: Tenant, name: str) -> TrustedCa:
-    found = trusted_cas.by_name(connection, tenant.id, name)
+    found = trusted_cas.by_name(connection, tenant.id, name) if storable(name) else None
     if found is None:
         became = audit_log.what_happened(connection, tenant, NOUN, name)
         raise Refused(f"tenant {tenant.name} has no trusted CA {name!r}{became}; see: sallyport trusted-ca list")

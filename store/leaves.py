@@ -60,13 +60,14 @@ def add_key(c: Connection, tenant_id: int, signing_ca_id: int, kind: str, sealed
 
 
 def newest_key(c: Connection, tenant_id: int, signing_ca_id: int, kind: str) -> LeafKey | None:
-    """The youngest key of that kind under that signing CA."""
+    """The youngest key of that kind under that signing CA, those that were retired aside."""
     statement = (
         sa.select(*KEY_COLUMNS)
         .where(
             leaf_keys.c.tenant_id == tenant_id,
             leaf_keys.c.signing_ca_id == signing_ca_id,
             leaf_keys.c.kind == kind,
+            leaf_keys.c.sealed != b"",
         )
         .order_by(leaf_keys.c.id.desc())
         .limit(1)
@@ -76,8 +77,10 @@ def newest_key(c: Connection, tenant_id: int, signing_ca_id: int, kind: str) -> 
 
 
 def key_by_id(c: Connection, tenant_id: int, leaf_key_id: int) -> LeafKey | None:
-    """The leaf key of that id, where it is that tenant's."""
-    statement = sa.select(*KEY_COLUMNS).where(leaf_keys.c.id == leaf_key_id, leaf_keys.c.tenant_id == tenant_id)
+    """The leaf key of that id, where it is that tenant's and was not retired."""
+    statement = sa.select(*KEY_COLUMNS).where(
+        leaf_keys.c.id == leaf_key_id, leaf_keys.c.tenant_id == tenant_id, leaf_keys.c.sealed != b""
+    )
     row = c.execute(statement).one_or_none()
     return None if row is None else LeafKey(*row)
 

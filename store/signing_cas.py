@@ -15,7 +15,7 @@ from cryptography import x509
 from certs.authority import spki_sha256
 from store.engine import Connection
 from store.records import SigningCa
-from store.tables import signing_cas, tenants
+from store.tables import leaf_keys, signing_cas, tenants
 
 ACTIVE = "active"
 _IS_ACTIVE = tenants.c.active_signing_ca_id == signing_cas.c.id
@@ -35,7 +35,7 @@ COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     signing_cas.c.changed_by,
 )
 _JOINED = signing_cas.join(tenants, tenants.c.id == signing_cas.c.tenant_id)
-_THERE = signing_cas.c.state != "deleted"
+_THERE = signing_cas.c.state.not_in(["deleted", "revoked_deleted"])
 
 
 def add(
@@ -108,7 +108,10 @@ def complete(c: Connection, id: int, chain: Sequence[bytes], now: datetime, by: 
 def activate(c: Connection, tenant_id: int, id: int, now: datetime, by: str) -> None:
     """Make it the tenant's active one, in place of the one that was. At commit, StoreError where it cannot sign."""
     before = sa.select(tenants.c.active_signing_ca_id).where(tenants.c.id == tenant_id).scalar_subquery()
-    touched = signing_cas.c.id.in_([c.execute(sa.select(before)).scalar_one(), id])
+    old = c.execute(sa.select(before)).scalar_one()
+    # Leaf keys are changed at every purge: should this one become active again, others are made for it.
+    _retire_leaf_keys(c, old)
+    touched = signing_cas.c.id.in_([old, id])
     c.execute(sa.update(signing_cas).where(touched).values(changed_at=now, changed_by=by))
     c.execute(sa.update(tenants).where(tenants.c.id == tenant_id).values(active_signing_ca_id=id))
 
@@ -119,10 +122,14 @@ def rename(c: Connection, id: int, name: str, now: datetime, by: str) -> bool:
 
 
 def end(c: Connection, id: int, state: str, now: datetime, by: str) -> bool:
-    """Destroy its keys, so that it can sign nothing ever again; ``state``: revoked or deleted.
+    """Destroy its keys, those of its leaves too, so that it can sign nothing ever again; ``state``: revoked or deleted.
 
-    At commit, StoreError where it is the active one.
+    What was revoked stays so when it is deleted. At commit, StoreError where it is the active one.
     """
+    _retire_leaf_keys(c, id)
+    if state == "deleted" and _update(c, id, signing_cas.c.state == "revoked", state="revoked_deleted", changed_at=now,
+                                      changed_by=by):  # fmt: skip
+        return True
     return _update(c, id, _THERE, state=state, sealed_key=None, sealed_root_key=None, changed_at=now, changed_by=by)
 
 
@@ -162,6 +169,17 @@ def names_by_key(c: Connection, tenant_id: int) -> dict[str, bytes]:
     statement = sa.select(signing_cas.c.name, signing_cas.c.issuing_spki_sha256)
     found = c.execute(statement.where(signing_cas.c.tenant_id == tenant_id, _THERE))
     return {row.name: row.issuing_spki_sha256 for row in found}
+
+
+def revoked_keys(c: Connection, tenant_id: int) -> frozenset[bytes]:
+    """The same of those of a tenant that were revoked, deleted since or not: for good."""
+    revoked = signing_cas.c.state.in_(["revoked", "revoked_deleted"])
+    statement = sa.select(signing_cas.c.issuing_spki_sha256)
+    return frozenset(c.execute(statement.where(signing_cas.c.tenant_id == tenant_id, revoked)).scalars())
+
+
+def _retire_leaf_keys(c: Connection, id: int) -> None:
+    c.execute(sa.update(leaf_keys).where(leaf_keys.c.signing_ca_id == id).values(sealed=b""))
 
 
 def _spki(chain: Sequence[bytes]) -> bytes:

@@ -111,6 +111,9 @@ tenants = sa.Table(
     sqlite_autoincrement=True,
 )
 
+THERE = "state NOT IN ('deleted', 'revoked_deleted')"
+"""A signing CA that anybody still sees."""
+
 signing_cas = sa.Table(
     "signing_cas",
     metadata,
@@ -129,9 +132,9 @@ signing_cas = sa.Table(
     sa.Column("changed_by", sa.Text, nullable=False),
     sa.UniqueConstraint("id", "tenant_id", "state"),
     sa.CheckConstraint("kind IN ('built_in', 'csr', 'imported')", name="kind"),
-    sa.CheckConstraint("state IN ('requested', 'ready', 'revoked', 'deleted')", name="state"),
+    sa.CheckConstraint("state IN ('requested', 'ready', 'revoked', 'deleted', 'revoked_deleted')", name="state"),
     # What is revoked or deleted can never sign again: its key is gone with the same statement.
-    sa.CheckConstraint("(state IN ('revoked', 'deleted')) = (sealed_key IS NULL)", name="key"),
+    sa.CheckConstraint("(state IN ('revoked', 'deleted', 'revoked_deleted')) = (sealed_key IS NULL)", name="key"),
     sqlite_autoincrement=True,
 )
 # A deleted one stays, without its keys, for the leaves that it has signed; its name is free again.
@@ -140,8 +143,8 @@ sa.Index(
     signing_cas.c.tenant_id,
     signing_cas.c.name,
     unique=True,
-    sqlite_where=signing_cas.c.state != "deleted",
-    postgresql_where=signing_cas.c.state != "deleted",
+    sqlite_where=sa.text(THERE),
+    postgresql_where=sa.text(THERE),
 )
 
 trusted_cas = sa.Table(

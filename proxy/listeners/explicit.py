@@ -97,8 +97,9 @@ class Explicit(Unhurried):
         if not permitted:
             refused = addresses[0] if addresses else None
             return session.say(refusals.destination_prohibited(host.text, refused, session.id))
-        worker, tenant = session.worker, session.tenant
-        if tenant.tenant in worker.issuer_watch.cannot_sign or tenant.signing_ca_end <= worker.wall():
+        worker, name = session.worker, session.tenant.tenant
+        tenant = worker.snapshots.current.get(name, session.tenant)
+        if name in worker.issuer_watch.cannot_sign or tenant.signing_ca_end <= worker.wall():
             # Inside the tunnel there would be no certificate to tell it under.
             return session.say(refusals.cannot_sign(host.text, session.id))
         session.client.write(ESTABLISHED)

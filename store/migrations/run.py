@@ -31,6 +31,7 @@ def upgrade(path: Path) -> None:
     def _connected(driver: Any, record: object) -> None:
         driver.execute("PRAGMA journal_mode = WAL")  # kept in the file, for every later connection
         driver.execute("PRAGMA synchronous = FULL")
+        driver.execute("PRAGMA secure_delete = ON")  # the tables that are dropped hold sealed keys
         driver.execute("PRAGMA foreign_keys = OFF")
 
     @event.listens_for(engine, "begin")

@@ -25,7 +25,7 @@ from config.settings import Settings, Signing
 from control import audit_log, signing_cas
 from control.actor import Actor
 from control.errors import Refused
-from control.installation import Installation, root_pem
+from control.installation import Installation, publish_root, root_pem
 from control.signing_cas import Upload
 from store import signing_cas as stored
 from tests.control.conftest import kinds_since, last_change
@@ -250,6 +250,39 @@ def test_where_the_active_one_is_revoked_the_built_in_one_takes_over(inst: Insta
     unchanged(inst, lambda: signing_cas.revoke(inst, "default", "a", NOW), "is revoked already")
     with inst.reading("default") as (c, _), pytest.raises(KeyError):
         stored.sealed_key(c, done.ca.id)
+
+
+def test_a_revoked_key_never_comes_back(inst: Installation) -> None:
+    authority = imported(inst, "a", active=True)
+    signing_cas.revoke(inst, "default", "a", NOW)
+    upload = Upload((authority.chain_pem(with_root=True),), authority.key_pem())
+    unchanged(inst, lambda: signing_cas.import_(inst, "default", "b", upload, NOW), "was revoked here")
+    signing_cas.delete(inst, "default", "a", NOW)
+    unchanged(inst, lambda: signing_cas.import_(inst, "default", "b", upload, NOW), "was revoked here")
+    assert status(inst) == {"built-in": "active"}
+
+
+def test_activating_an_active_one_puts_its_published_root_right(inst: Installation) -> None:
+    path = publish_root(inst, "default")
+    path.write_text("stale")
+    signing_cas.activate(inst, "default", "built-in", NOW)
+    assert path.read_text() == root_pem(inst, "default")
+
+
+def test_where_no_built_in_one_is_valid_another_is_made_to_take_over(inst: Installation) -> None:
+    later = NOW + timedelta(days=365 * 11)
+    end = later + 400 * DAY
+    authority = Authority.root("Long", not_after=end).intermediate("Issuing", not_after=end)
+    upload = Upload((authority.chain_pem(with_root=True),), authority.key_pem())
+    signing_cas.import_(inst, "default", "a", upload, NOW, activated=True)
+    done = signing_cas.revoke(inst, "default", "a", later)
+    assert done.successor is not None
+    assert status(inst) == {"a": "revoked", "built-in": "inactive", "built-in-2": "active"}
+
+
+def test_a_name_that_is_no_text_is_one_that_nothing_has(inst: Installation) -> None:
+    unchanged(inst, lambda: signing_cas.show(inst, "default", "\udcff"), "has no signing CA")
+    unchanged(inst, lambda: signing_cas.show(inst, "\udcff", "a"), "there is no tenant")
 
 
 def test_where_the_built_in_one_is_revoked_another_is_made(inst: Installation) -> None:

@@ -148,6 +148,19 @@ def test_the_database_itself_sees_to_it_that_just_one_is_active_and_can_sign(
     assert active_names(store, tenant) == ["first"]
 
 
+def test_leaf_keys_are_retired_with_the_ca_that_is_active_no_more(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        first = signing_cas.active(c, tenant.id)
+        assert first is not None
+        spare = add_ca(c, tenant, "two", "inactive")
+        key = leaves.add_key(c, tenant.id, first.id, "ecdsa", b"sealed", NOW)
+        assert leaves.newest_key(c, tenant.id, first.id, "ecdsa") == key
+        signing_cas.activate(c, tenant.id, spare.id, NOW, "ann")
+        signing_cas.activate(c, tenant.id, first.id, NOW, "ann")
+        assert leaves.newest_key(c, tenant.id, first.id, "ecdsa") is None
+        assert leaves.key_by_id(c, tenant.id, key.id) is None
+
+
 def test_a_tenant_without_a_signing_ca_cannot_be(store: Store) -> None:
     with pytest.raises(StoreError, match="constraint failed"), store.transaction() as c:
         tenants.create(c, "acme", b"wrapped", NOW)

@@ -109,8 +109,14 @@ def _signing_cas() -> None:
         _tenant_of("signing_cas"),
         sa.UniqueConstraint("id", "tenant_id", "state", name="uq_signing_cas_id_tenant_id_state"),
         sa.CheckConstraint("kind IN ('built_in', 'csr', 'imported')", name=op.f("ck_signing_cas_kind")),
-        sa.CheckConstraint("state IN ('requested', 'ready', 'revoked', 'deleted')", name=op.f("ck_signing_cas_state")),
-        sa.CheckConstraint("(state IN ('revoked', 'deleted')) = (sealed_key IS NULL)", name=op.f("ck_signing_cas_key")),
+        sa.CheckConstraint(
+            "state IN ('requested', 'ready', 'revoked', 'deleted', 'revoked_deleted')",
+            name=op.f("ck_signing_cas_state"),
+        ),
+        sa.CheckConstraint(
+            "(state IN ('revoked', 'deleted', 'revoked_deleted')) = (sealed_key IS NULL)",
+            name=op.f("ck_signing_cas_key"),
+        ),
         sqlite_autoincrement=True,
     )
     op.execute(
@@ -121,7 +127,7 @@ def _signing_cas() -> None:
         "FROM signing_cas"
     )
     _replace("signing_cas")
-    there = sa.text("state != 'deleted'")
+    there = sa.text("state NOT IN ('deleted', 'revoked_deleted')")
     op.create_index(
         "uq_signing_cas_tenant_id_name",
         "signing_cas",
