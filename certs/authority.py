@@ -26,6 +26,18 @@ _KEPT_ISSUERS = 64
 _KEPT_KEYS = 256
 LONGEST_COMMON_NAME = 64  # RFC 5280 A.1, ub-common-name; ub-organizational-unit-name is the same
 
+CA_USAGE = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""The keyUsage of a CA (RFC 5280 4.2.1.3): it signs certificates and CRLs, and nothing else."""
 GOOD_HASHES = frozenset({"sha224", "sha256", "sha384", "sha512", "sha3-224", "sha3-256", "sha3-384", "sha3-512"})
 SMALLEST_RSA = 2048
 SMALLEST_CURVE = 256
@@ -258,20 +270,9 @@ def _ca_extensions(
     builder: x509.CertificateBuilder, key: SigningKey, issuer_key: SigningKey, path_length: int
 ) -> x509.CertificateBuilder:
     """What RFC 5280 4.2.1.1, 4.2.1.2, 4.2.1.3 and 4.2.1.9 want of a CA certificate."""
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
     return (
         builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(CA_USAGE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )

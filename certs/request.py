@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from certs.authority import LONGEST_COMMON_NAME
+from certs.authority import CA_USAGE, LONGEST_COMMON_NAME
 from certs.signer import SigningKey, hash_for
 
 type Algorithm = Literal["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
@@ -74,21 +74,10 @@ def make_request(subject: Subject, algorithm: Algorithm) -> tuple[SigningKey, x5
     if problems := check_subject(subject):
         raise ValueError("; ".join(problems))
     key = _new_key(algorithm)
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
     builder = (
         x509.CertificateSigningRequestBuilder(_name(subject))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(CA_USAGE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     return key, builder.sign(key, hash_for(key))

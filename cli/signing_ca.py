@@ -8,7 +8,7 @@ import click
 
 from cli import certificates, clock, output
 from cli.context import Context, json_option, pass_context
-from cli.trusted_ca import chain, findings, tell
+from cli.trusted_ca import findings, report, tell
 
 if TYPE_CHECKING:
     from certs.bundle import Bundle
@@ -197,15 +197,7 @@ def validate(
         bundle = signing_cas.validate_completion(context.installation, context.tenant, name, read, clock.now())
     else:
         output.misuse("expected the arguments of complete (NAME FILE…) or those of import (--cert FILE --key FILE)")
-    if context.json:
-        output.as_json({"ok": bundle.ok, "certificates": chain(bundle.chain), "findings": findings(bundle)})
-        raise SystemExit(output.DONE if bundle.ok else output.REFUSED)
-    for place, certificate in enumerate(bundle.chain, start=1):
-        click.echo(f"Certificate {place} of {len(bundle.chain)}")
-        output.fields(certificates.as_fields(certificate), indent="  ")
-    tell(bundle)
-    if not bundle.ok:
-        output.refuse([finding.message for finding in bundle.findings if finding.level == "error"])
+    report(context, bundle)
     click.echo(f"It would be accepted; leaves would be signed by {certificates.common_name(bundle.chain[0])}.")
 
 

@@ -48,15 +48,7 @@ def validate(context: Context, file: str) -> None:
     from control import trusted_cas
 
     bundle = trusted_cas.validate(context.installation, context.tenant, output.read_input(file), clock.now())
-    if context.json:
-        output.as_json({"ok": bundle.ok, "certificates": chain(bundle.chain), "findings": findings(bundle)})
-        raise SystemExit(output.DONE if bundle.ok else output.REFUSED)
-    for place, certificate in enumerate(bundle.chain, start=1):
-        click.echo(f"Certificate {place} of {len(bundle.chain)}")
-        output.fields(certificates.as_fields(certificate), indent="  ")
-    tell(bundle)
-    if not bundle.ok:
-        output.refuse([finding.message for finding in bundle.findings if finding.level == "error"])
+    report(context, bundle)
     click.echo(f"It would be accepted; the anchor would be {certificates.common_name(bundle.anchor)}.")
 
 
@@ -196,6 +188,19 @@ def findings(bundle: Bundle) -> list[dict[str, Any]]:
         {"level": one.level, "code": one.code, "message": one.message, "certificate": one.certificate}
         for one in bundle.findings
     ]
+
+
+def report(context: Context, bundle: Bundle) -> None:
+    """What a validation found; the command ends here with --json, and where an error was found."""
+    if context.json:
+        output.as_json({"ok": bundle.ok, "certificates": chain(bundle.chain), "findings": findings(bundle)})
+        raise SystemExit(output.DONE if bundle.ok else output.REFUSED)
+    for place, certificate in enumerate(bundle.chain, start=1):
+        click.echo(f"Certificate {place} of {len(bundle.chain)}")
+        output.fields(certificates.as_fields(certificate), indent="  ")
+    tell(bundle)
+    if not bundle.ok:
+        output.refuse([finding.message for finding in bundle.findings if finding.level == "error"])
 
 
 def tell(bundle: Bundle) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from certs.bundle import BundleFinding
+from certs.bundle import Bundle, BundleFinding
 
 
 class Refused(Exception):  # noqa: N818 - the name that the parts agreed on
@@ -14,6 +14,13 @@ class Refused(Exception):  # noqa: N818 - the name that the parts agreed on
     def __init__(self, message: str, findings: tuple[BundleFinding, ...] = ()) -> None:
         super().__init__(message)
         self.findings = findings
+
+
+def refuse_errors(name: str, bundle: Bundle) -> None:
+    """Raise Refused, with all that was found, where an upload that is to have this name has an error."""
+    if not bundle.ok:
+        errors = [finding.message for finding in bundle.findings if finding.level == "error"]
+        raise Refused(f"{name}: {'; '.join(errors)}", bundle.findings)
 
 
 class InstallationError(Exception):

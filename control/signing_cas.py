@@ -25,7 +25,7 @@ from certs.signer import LocalSigner, SigningError, SigningKey
 from certs.signing import examine_signing
 from control import audit_log
 from control.built_in import BUILT_IN, CA_KEY, SealedAuthority, pkcs8, sealed_authority
-from control.errors import Refused
+from control.errors import Refused, refuse_errors
 from control.installation import Installation, publish_root
 from control.names import check_name, storable
 from kms.envelope import SealError, TenantKey
@@ -127,10 +127,10 @@ def complete(
     Raises Refused: no such request, or files with an error (all findings with it).
     """
     bundle = validate_completion(inst, tenant, name, files, now)
-    _refuse_errors(name, bundle)
+    refuse_errors(name, bundle)
     with inst.changing(tenant) as (connection, found):
         before = _requested(_one(connection, found, name))
-        _refuse_errors(name, _examined_for(before, files, now))  # the request may be another one by now
+        refuse_errors(name, _examined_for(before, files, now))  # the request may be another one by now
         signing_cas.complete(connection, before.id, _encoded(bundle), now, inst.actor.name)
         after = _one(connection, found, name)
         _record(inst, connection, found, "complete", before, after, now)
@@ -165,7 +165,7 @@ def import_(
         existing = signing_cas.names_by_key(connection, found.id)
         revoked = signing_cas.revoked_keys(connection, found.id)
     key, bundle = _opened(upload, now, existing, revoked)
-    _refuse_errors(name, bundle)
+    refuse_errors(name, bundle)
     assert key is not None  # noqa: S101 - without one there is an error
     sealed = _tenant_key(inst, tenant).seal(tenant, CA_KEY, pkcs8(key))
     with inst.changing(tenant) as (connection, found):
@@ -349,12 +349,6 @@ def _file(store: Pkcs12) -> list[bytes]:
 def _examined_for(ca: SigningCa, files: Sequence[bytes], now: datetime) -> Bundle:
     assert ca.request is not None  # noqa: S101 - every request has one
     return examine_signing(files, now, x509.load_der_x509_csr(ca.request).public_key(), for_request=True)
-
-
-def _refuse_errors(name: str, bundle: Bundle) -> None:
-    if not bundle.ok:
-        errors = [finding.message for finding in bundle.findings if finding.level == "error"]
-        raise Refused(f"{name}: {'; '.join(errors)}", bundle.findings)
 
 
 def _encoded(bundle: Bundle) -> list[bytes]:

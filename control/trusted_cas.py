@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.bundle import Bundle, examine_trusted
 from control import audit_log
-from control.errors import Refused
+from control.errors import Refused, refuse_errors
 from control.installation import Installation
 from control.names import check_name, storable
 from store import trusted_cas
@@ -38,9 +38,7 @@ def add(
     with inst.reading(tenant) as (connection, found):
         existing = _anchors(connection, found.id)
     bundle = examine_trusted(data, now, existing)
-    if not bundle.ok:
-        errors = [finding.message for finding in bundle.findings if finding.level == "error"]
-        raise Refused(f"{name}: {'; '.join(errors)}", bundle.findings)
+    refuse_errors(name, bundle)
     chain = [certificate.public_bytes(Encoding.DER) for certificate in bundle.chain]
     try:
         with inst.changing(tenant) as (connection, found):
