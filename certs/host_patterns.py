@@ -19,6 +19,9 @@ class HostPattern:
     name: str
     below: bool = False
 
+    def __str__(self) -> str:
+        return f"*.{self.name}" if self.below else self.name or "*"
+
 
 def parse_pattern(text: str) -> HostPattern:
     """The pattern that a person wrote. Raises InvalidHost, saying what to write."""

@@ -80,7 +80,7 @@ class TrustStore:
 
     def openssl_store(self) -> Iterator[crypto.X509]:
         """The anchors as pyOpenSSL has them."""
-        return (crypto.X509.from_cryptography(anchor.certificate) for anchor in self.anchors)
+        return (_for_openssl(anchor.certificate) for anchor in self.anchors)
 
     def configure(self, context: SSL.Context) -> None:
         """Make these anchors, and no others, those of the context."""
@@ -92,6 +92,12 @@ class TrustStore:
         # An uploaded intermediate without its root is an anchor too (PARTIAL_CHAIN); what the server sends must not
         # lead away from an anchor that would do (TRUSTED_FIRST).
         store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN | _TRUSTED_FIRST)
+
+
+@lru_cache(maxsize=1024)
+def _for_openssl(certificate: x509.Certificate) -> crypto.X509:
+    """The certificate for OpenSSL, parsed once: stores of one program have most of their anchors in common."""
+    return crypto.X509.from_cryptography(certificate)
 
 
 def parse_common_store(pem: bytes) -> tuple[x509.Certificate, ...]:

@@ -32,6 +32,8 @@ class Context:
     config: str | None = None
     tenant: str = "default"
     json: bool = False
+    generation: int | None = None
+    """The tenant's, that whoever asks for a change has looked at."""
 
     @cached_property
     def loaded(self) -> Loaded:
@@ -52,6 +54,8 @@ class Context:
 
         self.no_core_dumps()
         opened = Installation.open(self.settings, clock.now()).acting(_whoever())
+        if self.generation is not None:
+            opened = opened.having_seen(self.generation)
         click.get_current_context().find_root().with_resource(closing(opened))
         return opened
 

@@ -81,17 +81,24 @@ def _version(context: click.Context, _parameter: click.Parameter, value: bool) -
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--config", metavar="FILE", help="The configuration. Else SALLYPORT_CONFIG, or ./sallyport.yaml.")
 @click.option("--tenant", metavar="NAME", default="default", show_default=True, help="The tenant that is meant.")
+@click.option(
+    "--if-generation",
+    "generation",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Refuse a change of what somebody else changed after generation N of the tenant (see tenant show).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
 )
 @click.pass_context
-def sallyport(context: click.Context, config: str | None, tenant: str, as_json: bool) -> None:
+def sallyport(context: click.Context, config: str | None, tenant: str, as_json: bool, generation: int | None) -> None:
     """A forward proxy that ends TLS on both sides and blocks what it cannot verify.
 
     Exit status: 0 done, 1 refused (the reason is on stderr), 2 usage or configuration.
     """
-    context.obj = Context(config=config, tenant=tenant, json=as_json)
+    context.obj = Context(config=config, tenant=tenant, json=as_json, generation=generation)
 
 
 def main() -> None:

@@ -66,6 +66,7 @@ def as_object(report: ProbeReport) -> dict[str, Any]:
             }
             for one in report.verdict.findings
         ],
+        "elsewhere": [{"trusted_ca": name, "why": why} for name, why in report.elsewhere],
         "certificates": [certificates.as_object(one) for one in report.verdict.chain],
     }
 
@@ -87,6 +88,8 @@ def explain(report: ProbeReport, tenant: str) -> None:
         return
     for finding in report.verdict.findings:
         _explain(finding)
+    for name, why in report.elsewhere:
+        click.echo(output.clean(f"Trusted CA {name} would vouch for it, but {why}."))
     if report.verdict.ok:
         click.echo("Nothing is wrong with the server's certificate.")
     verb = {"allow": "lets it pass", "block": "blocks it"}.get(report.action.value, f"applies {report.action.value}")

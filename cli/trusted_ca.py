@@ -19,37 +19,77 @@ def command() -> None:
     """The private CAs that a tenant trusts beside the common store."""
 
 
+HOST_HELP = (
+    "Let it vouch for these hosts alone: example.com, *.example.com (names below it). May be given several times."
+)
+
+
 @command.command()
-@click.argument("name")
-@click.argument("file")
+@click.argument("pairs", metavar="NAME FILE [NAME FILE]...", nargs=-1, required=True)
+@click.option("--host", "hosts", multiple=True, metavar="PATTERN", help=HOST_HELP)
 @click.option("--inactive", is_flag=True, help="Save it, but do not trust it yet.")
 @json_option
 @pass_context
-def add(context: Context, name: str, file: str, inactive: bool) -> None:
-    """Trust the CA in FILE (intermediates first, root last; - is standard input) under NAME."""
+def add(context: Context, pairs: tuple[str, ...], hosts: tuple[str, ...], inactive: bool) -> None:
+    """Trust the CA in FILE (intermediates first, root last; - is standard input) under NAME.
+
+    Several are added together, or none of them.
+    """
     from control import trusted_cas
 
-    data = output.read_input(file)
-    record, bundle = trusted_cas.add(context.installation, context.tenant, name, data, clock.now(), active=not inactive)
+    if len(pairs) % 2:
+        output.misuse(f"{pairs[-1]}: a name without a file; expected NAME FILE, and for several NAME FILE NAME FILE")
+    uploads = [
+        trusted_cas.Upload(name, output.read_input(file), hosts, active=not inactive)
+        for name, file in zip(pairs[::2], pairs[1::2], strict=True)
+    ]
+    saved = trusted_cas.add(context.installation, context.tenant, uploads, clock.now())
     if context.json:
-        output.as_json({**as_object(record), "findings": findings(bundle)})
+        objects = [{**as_object(record), "findings": findings(bundle)} for record, bundle in saved]
+        output.as_json(objects[0] if len(objects) == 1 else objects)
         return
-    tell(bundle)
-    state = "and counts from the next connection" if record.active else "but is not active"
-    click.echo(f"Trusted CA {record.name} ({certificates.common_name(bundle.anchor)}) is saved {state}.")
+    for record, bundle in saved:
+        tell(bundle)
+        state = "and counts from the next connection" if record.active else "but is not active"
+        click.echo(f"Trusted CA {record.name} ({certificates.common_name(bundle.anchor)}) is saved {state}.")
 
 
 @command.command()
-@click.argument("file")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @json_option
 @pass_context
-def validate(context: Context, file: str) -> None:
-    """Say what is in FILE, certificate by certificate, and whether it would be accepted. Saves nothing."""
+def validate(context: Context, files: tuple[str, ...]) -> None:
+    """Say what is in each FILE, certificate by certificate, and whether it would be accepted. Saves nothing."""
     from control import trusted_cas
 
-    bundle = trusted_cas.validate(context.installation, context.tenant, output.read_input(file), clock.now())
-    report(context, bundle)
-    click.echo(f"It would be accepted; the anchor would be {certificates.common_name(bundle.anchor)}.")
+    uploads = [trusted_cas.Upload(file, output.read_input(file)) for file in files]
+    bundles = trusted_cas.validate(context.installation, context.tenant, uploads, clock.now())
+    if context.json and len(bundles) > 1:
+        output.as_json([{"file": file, **judged(bundle)} for file, bundle in zip(files, bundles, strict=True)])
+        raise SystemExit(output.DONE if all(bundle.ok for bundle in bundles) else output.REFUSED)
+    for file, bundle in zip(files, bundles, strict=True):
+        if len(files) > 1:
+            click.echo(output.clean(f"{file}:"))
+        report(context, bundle, more=len(files) > 1)
+        if bundle.ok:
+            click.echo(f"It would be accepted; the anchor would be {certificates.common_name(bundle.anchor)}.")
+    if not all(bundle.ok for bundle in bundles):
+        raise SystemExit(output.REFUSED)
+
+
+@command.command()
+@click.argument("name")
+@click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
+@click.option("--all-hosts", is_flag=True, help="Let it vouch for every host again.")
+@pass_context
+def limit(context: Context, name: str, patterns: tuple[str, ...], all_hosts: bool) -> None:
+    """Let it vouch for hosts of these PATTERNs alone: example.com, *.example.com (names below it), an address."""
+    from control import trusted_cas
+
+    if bool(patterns) is all_hosts:
+        output.misuse("expected either patterns, or --all-hosts")
+    limited = trusted_cas.limit(context.installation, context.tenant, name, patterns, clock.now())
+    click.echo(f"Trusted CA {name} counts for {hosts_of(limited)}, from the next connection on.")
 
 
 @command.command(name="list")
@@ -67,10 +107,10 @@ def list_(context: Context) -> None:
     for record in records:
         anchor = certificates.load(record.chain)[-1]
         expires = output.day(anchor.not_valid_after_utc)
-        rows.append(
-            (record.name, status(record), certificates.common_name(anchor), expires, output.minute(record.changed_at))
-        )
-    headings = ("name", "status", "common name", "expires", "last change")
+        name = certificates.common_name(anchor)
+        changed = output.minute(record.changed_at)
+        rows.append((record.name, status(record), name, hosts_of(record, 2), expires, changed))
+    headings = ("name", "status", "common name", "hosts", "expires", "last change")
     output.table(headings, rows, f"Tenant {context.tenant} trusts no CA of its own.")
 
 
@@ -90,6 +130,7 @@ def show(context: Context, name: str) -> None:
         [
             ("name", record.name),
             ("status", status(record)),
+            ("hosts", hosts_of(record)),
             ("last change", f"{output.minute(record.changed_at)} by {record.changed_by}"),
         ]
     )
@@ -165,11 +206,18 @@ def status(record: TrustedCa) -> str:
     return "active" if record.active else "inactive"
 
 
+def hosts_of(record: TrustedCa, most: int = 100) -> str:
+    """The hosts that it may vouch for, as text."""
+    shown, more = record.hosts[:most], len(record.hosts) - most
+    return ", ".join([*shown, f"{more} more"] if more > 0 else shown) or "all hosts"
+
+
 def as_object(record: TrustedCa) -> dict[str, Any]:
     """The record for JSON, its certificates in order, the anchor last."""
     return {
         "name": record.name,
         "status": status(record),
+        "hosts": record.hosts or ("*",),
         "created_at": record.created_at,
         "changed_at": record.changed_at,
         "changed_by": record.changed_by,
@@ -190,17 +238,28 @@ def findings(bundle: Bundle) -> list[dict[str, Any]]:
     ]
 
 
-def report(context: Context, bundle: Bundle) -> None:
-    """What a validation found; the command ends here with --json, and where an error was found."""
+def judged(bundle: Bundle) -> dict[str, Any]:
+    """What a validation found, for JSON."""
+    return {"ok": bundle.ok, "certificates": chain(bundle.chain), "findings": findings(bundle)}
+
+
+def report(context: Context, bundle: Bundle, *, more: bool = False) -> None:
+    """What a validation found.
+
+    The command ends here with --json, and where an error was found; not for the latter where ``more`` files may come.
+    """
     if context.json:
-        output.as_json({"ok": bundle.ok, "certificates": chain(bundle.chain), "findings": findings(bundle)})
+        output.as_json(judged(bundle))
         raise SystemExit(output.DONE if bundle.ok else output.REFUSED)
     for place, certificate in enumerate(bundle.chain, start=1):
         click.echo(f"Certificate {place} of {len(bundle.chain)}")
         output.fields(certificates.as_fields(certificate), indent="  ")
     tell(bundle)
     if not bundle.ok:
-        output.refuse([finding.message for finding in bundle.findings if finding.level == "error"])
+        refusal = output.Stop(finding.message for finding in bundle.findings if finding.level == "error")
+        if not more:
+            raise refusal
+        refusal.show()
 
 
 def tell(bundle: Bundle) -> None:

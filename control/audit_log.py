@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from control.actor import Actor
+from control.errors import Outdated
 from control.names import storable
 from store import audit_log
 from store.engine import Connection
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from control.installation import Installation
 
 MOST = 1000
+MOST_TOLD = 3
+"""Changes that a conflict tells of, the latest."""
 
 
 def write(
@@ -28,10 +31,37 @@ def write(
     after: object,
     now: datetime,
 ) -> None:
-    """Write what is done, in the transaction in which it is done."""
+    """Write what is done, in the transaction in which it is done. ``tenant`` is of the generation that it makes."""
     audit_log.write(
-        connection, tenant.id, tenant.name, now, actor.name, actor.origin, action, subject, _text(before), _text(after)
-    )
+        connection, tenant.id, tenant.name, now, actor.name, actor.origin, action, subject, _text(before),
+        _text(after), tenant.generation,
+    )  # fmt: skip
+
+
+def refuse_unseen(connection: Connection, tenant: Tenant, action: str, subject: str, seen: int) -> None:
+    """Raise Outdated where what is to be changed was changed by others after the generation ``seen``.
+
+    ``tenant`` is as it was when the transaction began: what the transaction does itself is of later generations.
+    """
+    between = audit_log.between(connection, tenant.id, seen, tenant.generation)
+    if unseen := [entry for entry in between if _concerns(entry, action, subject)]:
+        told = "; ".join(_in_words(entry, subject) for entry in unseen[-MOST_TOLD:])
+        raise Outdated(f"{subject}: changed after generation {seen}, now {tenant.generation}: {told}; look at it again")
+
+
+def _concerns(entry: AuditEntry, action: str, subject: str) -> bool:
+    """Whether a change was of the same thing. Of signing CAs one is active, so any activation is of the same thing."""
+    noun = action.partition(".")[0]
+    if noun == "tenant":
+        return True
+    if entry.action.partition(".")[0] != noun:
+        return False
+    names = {entry.subject, *(_named(told) for told in (entry.before, entry.after))}
+    return subject in names or entry.action == action == "signing_ca.activate"
+
+
+def _named(told: str | None) -> object:
+    return json.loads(told).get("name") if told else None
 
 
 def newest(inst: Installation, most: int = 50, tenant: str | None = None) -> list[AuditEntry]:
@@ -45,10 +75,22 @@ def what_happened(connection: Connection, tenant: Tenant, noun: str, name: str) 
     entry = audit_log.last_about(connection, tenant.id, noun, name) if storable(name) else None
     if entry is None:
         return ""
-    verb = {"rename": "renamed", "delete": "deleted", "add": "added"}.get(entry.action.partition(".")[2], "changed")
-    after = json.loads(entry.after).get("name") if entry.after else None
-    to = f" to {after!r}" if verb == "renamed" else ""
-    return f"; it was {verb}{to} by {entry.actor} on {entry.at:%Y-%m-%d at %H:%M:%S} UTC"
+    return f"; {_in_words(entry, name)}"
+
+
+VERBS = {
+    "activate": "activated", "add": "added", "complete": "completed", "create": "created", "deactivate": "deactivated",
+    "delete": "deleted", "import": "imported", "limit": "limited to other hosts", "rename": "renamed",
+    "request": "requested", "revoke": "revoked", "set": "set", "unset": "unset",
+}  # fmt: skip
+
+
+def _in_words(entry: AuditEntry, name: str) -> str:
+    """``it was renamed to 'b' by …``; where the entry is of something else, its name stands for ``it``."""
+    verb = VERBS.get(entry.action.partition(".")[2], "changed")
+    what = "it" if entry.subject == name else repr(entry.subject)
+    to = f" to {_named(entry.after)!r}" if verb == "renamed" else ""
+    return f"{what} was {verb}{to} by {entry.actor} on {entry.at:%Y-%m-%d at %H:%M:%S} UTC"
 
 
 def _text(value: object) -> str | None:

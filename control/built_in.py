@@ -54,9 +54,10 @@ class NewTenant:
         tenant = tenants.create(connection, self.name, self.wrapped_key, now)
         ca = self.authority.save(connection, tenant.id, BUILT_IN, actor.name, now)
         signing_cas.activate(connection, tenant.id, ca.id, now, actor.name)
-        audit_log.write(connection, actor, tenant, "tenant.create", tenant.name, None, {"signing_ca": ca.name}, now)
         generation = changes.announce(connection, tenant.id, ChangeKind.TENANT_CREATED, now)
-        return Tenant(tenant.id, tenant.name, generation, tenant.created_at)
+        made = Tenant(tenant.id, tenant.name, generation, tenant.created_at)
+        audit_log.write(connection, actor, made, "tenant.create", tenant.name, None, {"signing_ca": ca.name}, now)
+        return made
 
 
 def new_tenant(

@@ -16,6 +16,10 @@ class Refused(Exception):  # noqa: N818 - the name that the parts agreed on
         self.findings = findings
 
 
+class Outdated(Refused):
+    """Somebody else changed the same thing after the one who asks had last looked. The text says what was changed."""
+
+
 def refuse_errors(name: str, bundle: Bundle) -> None:
     """Raise Refused, with all that was found, where an upload that is to have this name has an error."""
     if not bundle.ok:

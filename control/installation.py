@@ -46,10 +46,19 @@ class Installation:
     """The installation's random name, which its CAs carry."""
     actor: Actor = ITSELF
     """Who uses it, for the audit log."""
+    seen: int | None = None
+    """The generation of the tenant that whoever uses it had last looked at; None: who does not say."""
 
     def acting(self, actor: Actor) -> Installation:
         """The same installation, used by somebody."""
         return replace(self, actor=actor)
+
+    def having_seen(self, generation: int) -> Installation:
+        """The same installation, used by somebody who knows the tenant as it was in that generation.
+
+        A change raises Outdated where others changed the same thing after it.
+        """
+        return replace(self, seen=generation)
 
     @classmethod
     def open(cls, settings: Settings, now: datetime) -> Installation:
@@ -135,10 +144,15 @@ class Installation:
     ) -> int:
         """Announce a change and write it into the audit log, in its own transaction. Returns the new generation.
 
-        ``action``: ``noun.verb``. ``before`` and ``after``: what it was and is, for JSON; None: there was nothing.
+        ``tenant`` is as it was when the transaction began. ``action``: ``noun.verb``. ``before`` and ``after``: what it
+        was and is, for JSON; None: there was nothing. Raises Outdated where others changed it (:meth:`having_seen`).
         """
-        audit_log.write(connection, self.actor, tenant, action, subject, before, after, now)
-        return changes.announce(connection, tenant.id, kind, now)
+        if self.seen is not None:
+            audit_log.refuse_unseen(connection, tenant, action, subject, self.seen)
+        generation = changes.announce(connection, tenant.id, kind, now)
+        made = replace(tenant, generation=generation)
+        audit_log.write(connection, self.actor, made, action, subject, before, after, now)
+        return generation
 
     @staticmethod
     def _tenant(connection: Connection, name: str) -> Tenant:

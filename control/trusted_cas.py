@@ -1,7 +1,10 @@
-"""Trusted CAs: validate, add, list, show, rename, activate, deactivate, delete, and the certificates to download."""
+"""Trusted CAs: validate, add, list, show, rename, limit to hosts, activate, deactivate, delete, download."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cryptography import x509
@@ -9,6 +12,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.bundle import Bundle, examine_trusted
+from certs.host_patterns import parse_pattern
+from certs.names import InvalidHost
 from control import audit_log
 from control.errors import Refused, refuse_errors
 from control.installation import Installation
@@ -18,37 +23,111 @@ from store.engine import Conflict, Connection
 from store.records import ChangeKind, Tenant, TrustedCa
 
 NOUN = "trusted_ca"
+MOST_HOSTS = 100
+"""Patterns of one trusted CA."""
 
 
-def validate(inst: Installation, tenant: str, data: bytes, now: datetime) -> Bundle:
-    """What is in the file, and whether it could be added. Saves nothing. Raises Refused for an unknown tenant."""
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file (PEM, DER or PKCS#7) to be added under a name; ``hosts``: patterns of the only hosts it counts for."""
+
+    name: str
+    data: bytes = field(repr=False)
+    hosts: tuple[str, ...] = ()
+    active: bool = True
+
+
+def validate(inst: Installation, tenant: str, uploads: Sequence[Upload], now: datetime) -> list[Bundle]:
+    """What is in each file, and whether it could be added. Saves nothing. Raises Refused for an unknown tenant."""
     with inst.reading(tenant) as (connection, found):
         existing = _anchors(connection, found.id)
-    return examine_trusted(data, now, existing)
+    return _examined(uploads, now, existing)
 
 
-def add(
-    inst: Installation, tenant: str, name: str, data: bytes, now: datetime, active: bool = True
-) -> tuple[TrustedCa, Bundle]:
-    """Trust the CA in the file (PEM, DER or PKCS#7), for that tenant alone.
+def add(inst: Installation, tenant: str, uploads: Sequence[Upload], now: datetime) -> list[tuple[TrustedCa, Bundle]]:
+    """Trust the CAs in the files, for that tenant alone: all of them, or none.
 
-    Raises Refused: a name that cannot be or is there already, or a file with an error (all findings with it).
+    Raises Refused: a name or a host pattern that cannot be, a name that is there already, or files with an error (all
+    findings with it).
     """
-    check_name(name, "a trusted CA")
+    patterns = [_checked(upload) for upload in uploads]
+    for name, count in Counter(upload.name for upload in uploads).items():
+        if count > 1:
+            raise Refused(f"{name}: {count} of the files are to have this name; give each its own")
     with inst.reading(tenant) as (connection, found):
         existing = _anchors(connection, found.id)
-    bundle = examine_trusted(data, now, existing)
-    refuse_errors(name, bundle)
+    bundles = _examined(uploads, now, existing)
+    _refuse_errors(uploads, bundles)
+    saved = []
+    with inst.changing(tenant) as (connection, found):
+        for upload, hosts, bundle in zip(uploads, patterns, bundles, strict=True):
+            _refuse_taken(connection, found.id, tenant, upload.name)
+            saved.append((_add(inst, connection, found, upload, hosts, bundle, now), bundle))
+    return saved
+
+
+def _checked(upload: Upload) -> tuple[str, ...]:
+    """Its host patterns as they are saved. Raises Refused for a name or pattern that cannot be."""
+    check_name(upload.name, "a trusted CA")
+    return _patterns(upload.name, upload.hosts)
+
+
+def _patterns(name: str, hosts: Sequence[str]) -> tuple[str, ...]:
+    """Each once, as they are compared; none where one of them covers every host. Raises Refused."""
+    found: dict[str, None] = {}
+    for text in hosts:
+        try:
+            found[str(parse_pattern(text))] = None
+        except InvalidHost as error:
+            raise Refused(f"{name}: {text!r} is no host pattern: {error}") from None
+    if len(found) > MOST_HOSTS:
+        raise Refused(f"{name}: {len(found)} host patterns; at most {MOST_HOSTS}, so cover several hosts with *.NAME")
+    return () if "*" in found else tuple(found)
+
+
+def _examined(uploads: Sequence[Upload], now: datetime, existing: dict[str, x509.Certificate]) -> list[Bundle]:
+    """Each judged, also as one that comes after those before it."""
+    known, bundles = dict(existing), []
+    for upload in uploads:
+        bundles.append(bundle := examine_trusted(upload.data, now, known))
+        if bundle.ok:
+            known.setdefault(upload.name, bundle.anchor)
+    return bundles
+
+
+def _refuse_errors(uploads: Sequence[Upload], bundles: Sequence[Bundle]) -> None:
+    """Raise Refused with the findings of all, each with its upload's name where there are several."""
+    if len(uploads) == 1:
+        return refuse_errors(uploads[0].name, bundles[0])
+    named = [
+        replace(finding, message=f"{upload.name}: {finding.message}")
+        for upload, bundle in zip(uploads, bundles, strict=True)
+        for finding in bundle.findings
+    ]
+    if errors := [finding.message for finding in named if finding.level == "error"]:
+        raise Refused("; ".join(errors), tuple(named))
+    return None
+
+
+def _add(
+    inst: Installation,
+    connection: Connection,
+    tenant: Tenant,
+    upload: Upload,
+    hosts: tuple[str, ...],
+    bundle: Bundle,
+    now: datetime,
+) -> TrustedCa:
     chain = [certificate.public_bytes(Encoding.DER) for certificate in bundle.chain]
+    fingerprint = bundle.anchor.fingerprint(SHA256())
     try:
-        with inst.changing(tenant) as (connection, found):
-            _refuse_taken(connection, found.id, tenant, name)
-            fingerprint = bundle.anchor.fingerprint(SHA256())
-            added = trusted_cas.add(connection, found.id, name, active, chain, fingerprint, now, inst.actor.name)
-            inst.record(connection, found, ChangeKind.TRUSTED_CA_ADDED, f"{NOUN}.add", name, None, _told(added), now)
+        added = trusted_cas.add(
+            connection, tenant.id, upload.name, upload.active, chain, fingerprint, now, inst.actor.name, hosts
+        )
     except Conflict:  # the name was checked in the same transaction, so it is the anchor, added since it was examined
-        raise Refused(f"{name}: tenant {tenant} trusts this anchor already, under another name") from None
-    return added, bundle
+        raise Refused(f"{upload.name}: tenant {tenant.name} trusts this anchor already, under another name") from None
+    inst.record(connection, tenant, ChangeKind.TRUSTED_CA_ADDED, f"{NOUN}.add", upload.name, None, _told(added), now)
+    return added
 
 
 def listing(inst: Installation, tenant: str) -> list[TrustedCa]:
@@ -90,6 +169,20 @@ def deactivate(inst: Installation, tenant: str, name: str, now: datetime) -> Tru
     return _switch(inst, tenant, name, False, now)
 
 
+def limit(inst: Installation, tenant: str, name: str, hosts: Sequence[str], now: datetime) -> TrustedCa:
+    """Let it vouch for the hosts of these patterns alone; none, or ``*``: for all.
+
+    Raises Refused for a pattern that cannot be, and where there is none of that name.
+    """
+    wanted = _patterns(name, hosts)
+    with inst.changing(tenant) as (connection, found):
+        before = _one(connection, found, name)
+        if before.hosts != wanted:
+            trusted_cas.change(connection, before.id, now, inst.actor.name, hosts=wanted)
+            _changed(inst, connection, found, "limit", before, now)
+        return _one(connection, found, name)
+
+
 def delete(inst: Installation, tenant: str, name: str, now: datetime) -> None:
     """Trust it no longer. Raises Refused where there is none of that name."""
     with inst.changing(tenant) as (connection, found):
@@ -128,7 +221,9 @@ def _changed(
 def _told(ca: TrustedCa) -> dict[str, object]:
     """What the audit log has of it."""
     anchor = x509.load_der_x509_certificate(ca.chain[-1])
-    return {"name": ca.name, "active": ca.active, "anchor_sha256": anchor.fingerprint(SHA256()).hex()}
+    return {
+        "name": ca.name, "active": ca.active, "hosts": ca.hosts, "anchor_sha256": anchor.fingerprint(SHA256()).hex(),
+    }  # fmt: skip
 
 
 def _anchors(connection: Connection, tenant_id: int) -> dict[str, x509.Certificate]:

@@ -105,7 +105,8 @@ class Service:
             working = keyring.of(tenant.tenant_id)
             if working is None:
                 continue
-            if working.ca_id == tenant.active_ca:
+            # One that was active before another, and is again, has lost its leaf keys meanwhile.
+            if working.ca_id == tenant.active_ca and working.as_of >= tenant.activation:
                 working.generation = tenant.generation
                 continue
             leaves = self.issuance.forget(tenant.tenant_id)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+
+from cryptography import x509
 
 from certs.failures import defect_of_failure
 from certs.names import Host
-from certs.trust import parse_common_store
-from certs.verdict import Action, Verdict
-from certs.verify import handshake_of
+from certs.trust import TrustStore, parse_common_store
+from certs.verdict import COVERED_BY_UNTRUSTED, Action, Verdict
+from certs.verify import Handshake, handshake_of
 from config.common_store import read_common_store
 from config.settings import Settings
 from proxy.admission import Egress, ResolveError, Resolver
@@ -19,7 +21,9 @@ from proxy.log import Log, never_logged
 from proxy.snapshot import Snapshots
 from proxy.tls_leg import LegError
 from proxy.upstream import DialError, ServerLeg, dial, verdict_on
+from store import tenants, trusted_cas
 from store.engine import DATABASE_FILE, Store
+from store.records import TrustedCa
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class ProbeReport:
     cipher: str | None
     alpn: str | None
     failure: str | None
+    elsewhere: tuple[tuple[str, str], ...] = ()
+    """Trusted CAs of the tenant that would vouch for the server, but do not count here: their names, and why not."""
 
 
 class _Waiter:
@@ -91,6 +97,7 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
         log = Log(2, "error", "probe", lambda: clock().timestamp(), never_logged(settings.log))
         snapshots = Snapshots(store, common, [tenant], log, clock)
         snapshots.load()
+        own = _own(store, tenant)
     snapshot = snapshots.current.get(tenant)
     if snapshot is None:
         raise LookupError(f"there is no tenant {tenant}")
@@ -102,7 +109,7 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
     except DialError as error:
         return _failed(blocked, str(error))
     try:
-        leg.begin(snapshot.server_context, host, [b"h2", b"http/1.1"])
+        leg.begin(snapshot.trust.at(host).context, host, [b"h2", b"http/1.1"])
         async with asyncio.timeout(limits.tls_timeout):
             await waiter.done
     except TimeoutError:
@@ -116,7 +123,8 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
         action = snapshot.errors.action_for(verdict.defects)
         return ProbeReport(host, port, address, verdict, action, None, None, None, ", ".join(waiter.reasons))
     handshake = handshake_of(tls, waiter.errors)
-    verdict, _ = verdict_on(handshake, host, snapshot, clock())
+    verdict, _ = verdict_on(handshake, host, snapshot.trust.at(host).store, snapshot.own_keys, clock())
+    unanchored = not COVERED_BY_UNTRUSTED.isdisjoint(verdict.defects)
     return ProbeReport(
         host=host,
         port=port,
@@ -127,7 +135,27 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
         cipher=tls.get_cipher_name(),
         alpn=tls.get_alpn_proto_negotiated().decode("ascii", "replace") or None,
         failure=None,
+        elsewhere=_elsewhere(own, handshake, host, clock()) if unanchored else (),
     )
+
+
+def _own(store: Store, tenant: str) -> list[TrustedCa]:
+    with store.reading() as connection:
+        found = tenants.by_name(connection, tenant)
+        return trusted_cas.listing(connection, found.id) if found is not None else []
+
+
+def _elsewhere(own: list[TrustedCa], handshake: Handshake, host: Host, moment: datetime) -> tuple[tuple[str, str], ...]:
+    """Those of a tenant's own CAs under which there would be a path."""
+    # What OpenSSL found missing is what it was not given.
+    alone = replace(handshake, errors=())
+    found = []
+    for ca in (each for each in own if each.hosts or not each.active):
+        trust = TrustStore((), [[x509.load_der_x509_certificate(der) for der in ca.chain]])
+        verdict, _ = verdict_on(alone, host, trust, frozenset(), moment)
+        if COVERED_BY_UNTRUSTED.isdisjoint(verdict.defects):
+            found.append((ca.name, f"it counts for {', '.join(ca.hosts)}" if ca.active else "it is not active"))
+    return tuple(found)
 
 
 def _failed(report: ProbeReport, why: str, address: str | None = None) -> ProbeReport:

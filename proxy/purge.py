@@ -36,14 +36,15 @@ class Purges:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._authority: dict[str, int | None] = {}
+        self._authority: dict[str, tuple[int, int] | None] = {}
+        """Each tenant's active CA and its activation: between two looks it may have been another, and then it again."""
         self._under_way: list[Snapshot] = []
         self.last: dict[str, Purge] = {}
 
     def changed(self, snapshot: Snapshot | None, tenant: str) -> None:
         """A tenant's working set was replaced, or the tenant is gone."""
         before = self._authority.get(tenant)
-        after = snapshot.signing_ca if snapshot is not None else None
+        after = (snapshot.signing_ca, snapshot.activation) if snapshot is not None else None
         self._authority[tenant] = after
         if before is None or before == after:
             return

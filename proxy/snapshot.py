@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
-from OpenSSL import SSL
 
-from certs.trust import TrustStore, server_leg_context
+from certs.scope import OwnCa, TrustByHost
 from certs.verdict import Action, ErrorSettings
 from proxy.log import ERROR, INFO, WARNING, Log
 from store import changes, error_settings, signing_cas, tenants, trusted_cas
 from store.engine import Connection, Store, StoreError
+from store.records import ChangeKind
 
 POLL_SECONDS = 0.25
 
@@ -32,19 +32,20 @@ class Snapshot:
 
     tenant: str
     generation: int
-    trust: TrustStore
-    server_context: SSL.Context
+    trust: TrustByHost
     errors: ErrorSettings
     own_keys: frozenset[bytes]
     """SPKI SHA-256 of every key that a signing CA of any tenant issues with."""
     signing_ca: int
     signing_ca_is_rsa: bool
-    trusted: tuple[tuple[bytes, ...], ...]
+    trusted: tuple[OwnCa, ...]
     """The tenant's own CAs as stored, to tell whether the trust must be built anew."""
     signing_ca_end: float = 0.0
     """When the active signing CA ends, in seconds since 1970."""
     trusted_ends: tuple[tuple[str, float], ...] = ()
     """The tenant's own CAs that are active: their names, and when each anchor ends, in seconds since 1970."""
+    activation: int = 0
+    """The entry of the change feed with the last activation that was heard of, be it of another CA or the same."""
     serial: int = field(default_factory=itertools.count().__next__, compare=False)
     """Another working set has another number, whatever of it has changed."""
 
@@ -145,10 +146,11 @@ class Snapshots:
             seen = changes.latest(connection)
             news = changes.since(connection, self.seen) if self.current else ()
             made = min((change.at for change in news), default=None)
+            activations = {each.tenant_id: each.id for each in news if each.kind == ChangeKind.SIGNING_CA_ACTIVATED}
             own_keys = signing_cas.issuing_keys(connection)
             for name in self.names:
                 try:
-                    snapshot = self._one(connection, name, own_keys)
+                    snapshot = self._one(connection, name, own_keys, activations)
                 except ValueError as error:
                     # What cannot be understood is not used: this tenant is not served, the others are.
                     self.log.event(ERROR, "working set cannot be read", tenant=name, reason=str(error))
@@ -157,7 +159,9 @@ class Snapshots:
                     snapshots[name] = snapshot
         return _Read(seen, snapshots, made)
 
-    def _one(self, connection: Connection, name: str, own_keys: frozenset[bytes]) -> Snapshot | None:
+    def _one(
+        self, connection: Connection, name: str, own_keys: frozenset[bytes], activations: dict[int, int]
+    ) -> Snapshot | None:
         """A tenant's working set; None: there is no such tenant. Raises ValueError for what cannot be understood."""
         tenant = tenants.by_name(connection, name)
         authority = signing_cas.active(connection, tenant.id) if tenant is not None else None
@@ -165,20 +169,15 @@ class Snapshots:
             return None
         rows = {row: Action(action) for row, action in error_settings.rows(connection, tenant.id).items()}
         own_cas = [ca for ca in trusted_cas.listing(connection, tenant.id) if ca.active]
-        trusted = tuple(ca.chain for ca in own_cas)
+        trusted = tuple(OwnCa(ca.chain, ca.hosts) for ca in own_cas)
         before = self.current.get(name)
-        if before is not None and before.trusted == trusted:
-            trust, context = before.trust, before.server_context
-        else:
-            own = [[x509.load_der_x509_certificate(der) for der in chain] for chain in trusted]
-            trust = TrustStore(self.common, own)
-            context = server_leg_context(trust)
+        same = before if before is not None and before.trusted == trusted else None
+        trust = same.trust if same is not None else TrustByHost(self.common, trusted)
         issuing = x509.load_der_x509_certificate(authority.certificate)
         return Snapshot(
             tenant=name,
             generation=tenant.generation,
             trust=trust,
-            server_context=context,
             errors=ErrorSettings(rows),
             own_keys=own_keys,
             signing_ca=authority.id,
@@ -186,6 +185,7 @@ class Snapshots:
             signing_ca_end=issuing.not_valid_after_utc.timestamp(),
             trusted_ends=tuple((ca.name, _end(ca.chain[-1])) for ca in own_cas),
             trusted=trusted,
+            activation=activations.get(tenant.id, before.activation if before is not None else 0),
         )
 
     def _take(self, read: _Read) -> None:

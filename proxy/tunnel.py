@@ -170,7 +170,7 @@ class Tunnel(Unhurried):
                 return self._failed(("the server spoke before the handshake",))
             session.deadline = session.loop.time() + session.worker.limits.tls_timeout
             session.entered = session.loop.time()
-            server.begin(session.tenant.server_context, self.host, hello.alpn)
+            server.begin(session.tenant.trust.at(self.host).context, self.host, hello.alpn)
         return None
 
     def server_established(self) -> None:

@@ -19,6 +19,7 @@ from cachetools import LRUCache
 from OpenSSL import SSL
 
 from certs.names import Host
+from certs.trust import TrustStore
 from certs.verdict import Verdict
 from certs.verify import Handshake, judge, valid_until
 from proxy.snapshot import Snapshot
@@ -262,9 +263,11 @@ def size(handshake: Handshake) -> int:
     return sum(map(len, handshake.encoded))
 
 
-def verdict_on(handshake: Handshake, host: Host, snapshot: Snapshot, moment: datetime) -> tuple[Verdict, datetime]:
+def verdict_on(
+    handshake: Handshake, host: Host, trust: TrustStore, own_keys: frozenset[bytes], moment: datetime
+) -> tuple[Verdict, datetime]:
     """Judge; the verdict, and until when it may be kept. May run in a thread: it changes nothing."""
-    verdict = judge(handshake, host, snapshot.trust, moment, snapshot.own_keys)
+    verdict = judge(handshake, host, trust, moment, own_keys)
     return verdict, min(valid_until(verdict, moment), moment + timedelta(hours=1))
 
 
@@ -291,7 +294,8 @@ class Judge:
         if costly(handshake):
             return None
         self.made += 1
-        verdict, until = verdict_on(handshake, host, snapshot, self.clock())
+        trust = snapshot.trust.at(host).store
+        verdict, until = verdict_on(handshake, host, trust, snapshot.own_keys, self.clock())
         self.keep(key, handshake, verdict, until)
         return verdict
 
@@ -300,7 +304,10 @@ class Judge:
         key = self.key(handshake, host, snapshot)
         loop = asyncio.get_running_loop()
         self.made += 1
-        verdict, until = await loop.run_in_executor(self.thread, verdict_on, handshake, host, snapshot, self.clock())
+        trust, now = snapshot.trust.at(host).store, self.clock()
+        verdict, until = await loop.run_in_executor(
+            self.thread, verdict_on, handshake, host, trust, snapshot.own_keys, now
+        )
         self.keep(key, handshake, verdict, until)
         return verdict
 

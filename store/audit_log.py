@@ -21,6 +21,7 @@ COLUMNS: tuple[sa.Column[Any], ...] = (
     audit_log.c.subject,
     audit_log.c.before,
     audit_log.c.after,
+    audit_log.c.generation,
 )
 
 
@@ -35,12 +36,13 @@ def write(
     subject: str,
     before: str | None,
     after: str | None,
+    generation: int | None,
 ) -> None:
     """Write an entry, in the transaction of the change that it is about."""
     c.execute(
         sa.insert(audit_log).values(
             tenant_id=tenant_id, tenant=tenant, at=now, actor=actor, origin=origin, action=action, subject=subject,
-            before=before, after=after,
+            before=before, after=after, generation=generation,
         )
     )  # fmt: skip
 
@@ -50,6 +52,16 @@ def newest(c: Connection, most: int, tenant: str | None = None) -> list[AuditEnt
     statement = sa.select(*COLUMNS).order_by(audit_log.c.id.desc()).limit(most)
     if tenant is not None:
         statement = statement.where(audit_log.c.tenant == tenant)
+    return [AuditEntry(*row) for row in c.execute(statement)]
+
+
+def between(c: Connection, tenant_id: int, after: int, until: int) -> list[AuditEntry]:
+    """A tenant's entries of the generations after one and until another, in order."""
+    statement = (
+        sa.select(*COLUMNS)
+        .where(audit_log.c.tenant_id == tenant_id, audit_log.c.generation > after, audit_log.c.generation <= until)
+        .order_by(audit_log.c.id)
+    )
     return [AuditEntry(*row) for row in c.execute(statement)]
 
 

@@ -56,7 +56,7 @@ class SigningCa:
 
 @dataclass(frozen=True, slots=True)
 class TrustedCa:
-    """A private CA that a tenant trusts beside the common store."""
+    """A private CA that a tenant trusts beside the common store, for all hosts or those of the patterns ``hosts``."""
 
     id: int
     tenant_id: int
@@ -66,11 +66,15 @@ class TrustedCa:
     created_at: datetime
     changed_at: datetime
     changed_by: str
+    hosts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One thing that somebody changed. ``before`` and ``after`` are JSON objects of what it was and is."""
+    """One thing that somebody changed. ``before`` and ``after`` are JSON objects of what it was and is.
+
+    ``generation``: the tenant's, which it made; None for an old entry.
+    """
 
     id: int
     tenant: str | None
@@ -81,6 +85,7 @@ class AuditEntry:
     subject: str
     before: str | None
     after: str | None
+    generation: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,26 @@ class Certificates(sa.TypeDecorator[tuple[bytes, ...]]):
             raise ValueError(f"a stored certificate chain is damaged: {error}") from None
 
 
+class Texts(sa.TypeDecorator[tuple[str, ...]]):
+    """Several texts: a JSON list."""
+
+    impl = sa.Text()
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> str | None:
+        """To the database."""
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[str, ...] | None:
+        """From the database. Raises ValueError where the column holds something else."""
+        if value is None:
+            return None
+        found = json.loads(value)
+        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+            raise ValueError("a stored list of texts is damaged")
+        return tuple(found)
+
+
 metadata = sa.MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -159,6 +179,7 @@ trusted_cas = sa.Table(
     _at("created_at"),
     _at("changed_at"),
     sa.Column("changed_by", sa.Text, nullable=False),
+    sa.Column("hosts", Texts, nullable=False, server_default="[]"),
     sa.UniqueConstraint("tenant_id", "name"),
     sa.UniqueConstraint("tenant_id", "anchor_sha256"),
     sqlite_autoincrement=True,
@@ -233,6 +254,7 @@ audit_log = sa.Table(
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("before", sa.Text, nullable=True),
     sa.Column("after", sa.Text, nullable=True),
+    sa.Column("generation", sa.Integer, nullable=True),
     sa.Index(None, "tenant_id", "action"),
     sqlite_autoincrement=True,
 )

@@ -21,6 +21,7 @@ COLUMNS: tuple[sa.Column[Any], ...] = (
     trusted_cas.c.created_at,
     trusted_cas.c.changed_at,
     trusted_cas.c.changed_by,
+    trusted_cas.c.hosts,
 )
 
 
@@ -33,8 +34,11 @@ def add(
     anchor_fingerprint: bytes,
     now: datetime,
     by: str,
+    hosts: Sequence[str] = (),
 ) -> TrustedCa:
     """Add a trusted CA; ``chain`` is DER, intermediates first and the anchor last, ``anchor_fingerprint`` its SHA-256.
+
+    ``hosts``: patterns of the hosts that it may vouch for; none: all.
 
     Raises Conflict where the tenant has one of that name or with that anchor.
     """
@@ -47,6 +51,7 @@ def add(
         created_at=now,
         changed_at=now,
         changed_by=by,
+        hosts=tuple(hosts),
     )
     return TrustedCa(*c.execute(statement.returning(*COLUMNS)).one())
 
@@ -65,10 +70,21 @@ def by_name(c: Connection, tenant_id: int, name: str) -> TrustedCa | None:
 
 
 def change(
-    c: Connection, id: int, now: datetime, by: str, *, name: str | None = None, active: bool | None = None
+    c: Connection,
+    id: int,
+    now: datetime,
+    by: str,
+    *,
+    name: str | None = None,
+    active: bool | None = None,
+    hosts: Sequence[str] | None = None,
 ) -> bool:
-    """Give it another name, or trust it or not. False where there is none. Raises Conflict where the name is taken."""
-    values = {key: value for key, value in (("name", name), ("active", active)) if value is not None}
+    """Give it another name, trust it or not, or for other hosts. False where there is none.
+
+    Raises Conflict where the name is taken.
+    """
+    wanted = (("name", name), ("active", active), ("hosts", None if hosts is None else tuple(hosts)))
+    values = {key: value for key, value in wanted if value is not None}
     statement = sa.update(trusted_cas).where(trusted_cas.c.id == id)
     return c.execute(statement.values(changed_at=now, changed_by=by, **values)).rowcount == 1
 

@@ -72,13 +72,59 @@ def test_a_trusted_ca_is_validated_added_listed_shown_and_deleted(run: Run, bund
     assert listed["status"] == "active"
     assert [one["common_name"] for one in listed["certificates"]] == ["Company Issuing", "Company Root"]
     heading, row = run("trusted-ca", "list").stdout.splitlines()
-    assert heading.split() == ["NAME", "STATUS", "COMMON", "NAME", "EXPIRES", "LAST", "CHANGE"]
-    assert row.startswith("company  active  Company Root  20")
+    assert heading.split() == ["NAME", "STATUS", "COMMON", "NAME", "HOSTS", "EXPIRES", "LAST", "CHANGE"]
+    assert row.startswith("company  active  Company Root  all hosts  20")
 
     shown = run("trusted-ca", "show", "company").stdout
     assert shown.index("Intermediate 1") < shown.index("CN=Company Issuing") < shown.index("Anchor")
     assert run("trusted-ca", "delete", "company").exit_code == 0
     assert "no trusted CA 'company'" in refused(run, "trusted-ca", "delete", "company")
+
+
+def test_several_trusted_cas_are_validated_and_added_together_or_none(run: Run, bundle: Path, tmp_path: Path) -> None:
+    other, broken = tmp_path / "other.pem", tmp_path / "broken.pem"
+    other.write_bytes(Authority.root("Other Root").pem())
+    broken.write_bytes(b"nothing here")
+    checked = run("trusted-ca", "validate", str(bundle), str(broken), str(other))
+    assert checked.exit_code == 1
+    assert checked.stdout.count("It would be accepted") == 2
+    assert "Error: the file holds no certificate" in checked.stderr
+    told = json.loads(run("trusted-ca", "validate", str(bundle), str(broken), "--json").stdout)
+    assert [(one["file"], one["ok"]) for one in told] == [(str(bundle), True), (str(broken), False)]
+
+    assert "broken: the file holds no" in refused(
+        run, "trusted-ca", "add", "company", str(bundle), "broken", str(broken)
+    )
+    assert json.loads(run("trusted-ca", "list", "--json").stdout) == []
+    odd = run("trusted-ca", "add", "company", str(bundle), "other")
+    assert (odd.exit_code, odd.stderr.startswith("Error: other: a name without a file")) == (2, True)
+    added = run("trusted-ca", "add", "company", str(bundle), "other", str(other), "--host", "*.Corp.example")
+    assert added.stdout.splitlines() == [
+        "Trusted CA company (Company Root) is saved and counts from the next connection.",
+        "Trusted CA other (Other Root) is saved and counts from the next connection.",
+    ]
+    assert [one["hosts"] for one in json.loads(run("trusted-ca", "list", "--json").stdout)] == [["*.corp.example"]] * 2
+
+
+def test_a_trusted_ca_is_limited_to_hosts_and_freed_again(run: Run, bundle: Path) -> None:
+    run("trusted-ca", "add", "company", str(bundle))
+    limited = run("trusted-ca", "limit", "company", "*.corp.example", "intranet", "192.0.2.7")
+    expected = "*.corp.example, intranet, 192.0.2.7"
+    assert limited.stdout == f"Trusted CA company counts for {expected}, from the next connection on.\n"
+    assert "*.corp.example, intranet, 1 more" in run("trusted-ca", "list").stdout
+    assert f"hosts:        {expected}\n" in run("trusted-ca", "show", "company").stdout
+    assert "is no host pattern" in refused(run, "trusted-ca", "limit", "company", "a b")
+    for args in ((), ("one.example", "--all-hosts")):
+        assert run("trusted-ca", "limit", "company", *args).exit_code == 2
+    assert "counts for all hosts" in run("trusted-ca", "limit", "company", "--all-hosts").stdout
+
+
+def test_who_has_looked_at_an_older_generation_is_told_what_was_changed(run: Run, bundle: Path) -> None:
+    run("trusted-ca", "add", "company", str(bundle))
+    seen = str(json.loads(run("tenant", "show", "default", "--json").stdout)["generation"])
+    assert run("--if-generation", seen, "trusted-ca", "deactivate", "company").exit_code == 0
+    told = refused(run, "--if-generation", seen, "trusted-ca", "delete", "company")
+    assert f"company: changed after generation {seen}, now {int(seen) + 1}: it was deactivated by" in told
 
 
 def test_standard_input_is_a_file_too_and_inactive_is_said(run: Run, bundle: Path) -> None:

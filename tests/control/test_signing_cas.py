@@ -228,6 +228,30 @@ def test_activating_another_one_is_one_change_and_once_more_is_none(inst: Instal
     assert status(inst) == {"built-in": "inactive", "a": "active"}
 
 
+def test_who_activates_without_having_seen_the_last_activation_is_told_of_it(inst: Installation) -> None:
+    imported(inst, "a")
+    imported(inst, "b")
+    with inst.reading("default") as (_, tenant):
+        second = inst.having_seen(tenant.generation)
+    signing_cas.activate(inst.acting(Actor("ann", "here")), "default", "a", NOW)
+    unchanged(inst, lambda: signing_cas.activate(second, "default", "b", NOW), "'a' was activated by ann")
+    unchanged(inst, lambda: signing_cas.delete(second, "default", "built-in", NOW), "takes over")
+    unchanged(inst, lambda: signing_cas.rename(second, "default", "built-in", "x", NOW), "'a' was activated by ann")
+    assert signing_cas.rename(second, "default", "b", "c", NOW).name == "c"
+
+
+def test_what_one_change_does_itself_is_no_conflict(inst: Installation) -> None:
+    with inst.reading("default") as (_, tenant):
+        knowing = inst.having_seen(tenant.generation)
+    authority = Authority.root("Theirs").intermediate("Issuing")
+    upload = Upload((authority.chain_pem(with_root=True),), authority.key_pem())
+    signing_cas.import_(knowing, "default", "a", upload, NOW, activated=True)
+    with inst.reading("default") as (_, tenant):
+        knowing = inst.having_seen(tenant.generation)
+    done = signing_cas.revoke(knowing, "default", "a", NOW)
+    assert done.successor is not None
+
+
 def test_one_that_is_not_valid_now_is_not_activated(inst: Installation) -> None:
     imported(inst, "a")
     later = NOW + timedelta(days=365 * 30)

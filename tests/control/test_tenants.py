@@ -11,7 +11,7 @@ from control.errors import Refused
 from control.installation import Installation, publish_root
 from store import signing_cas as stored_cas
 from store import tenants as stored
-from tests.control.conftest import kinds_since, last_change
+from tests.control.conftest import kinds_since, last_change, trust
 from tests.harness.pki import NOW, Authority
 
 
@@ -65,7 +65,7 @@ def test_a_name_that_another_process_takes_meanwhile_is_refused(
 
 def test_the_details_say_what_belongs_to_a_tenant(inst: Installation) -> None:
     tenants.create(inst, "acme", NOW)
-    trusted_cas.add(inst, "acme", "private", Authority.root().pem(), NOW)
+    trust(inst, "acme", "private", Authority.root().pem())
     details = tenants.show(inst, "acme")
     assert (details.tenant.name, details.trusted_cas, details.listeners) == ("acme", 1, ())
     assert details.signing_ca is not None
@@ -79,8 +79,8 @@ def test_an_unknown_tenant_is_refused_everywhere_by_the_same_words(inst: Install
     for use in (
         lambda: tenants.show(inst, "nobody"),
         lambda: tenants.delete(inst, "nobody", NOW),
-        lambda: trusted_cas.validate(inst, "nobody", root, NOW),
-        lambda: trusted_cas.add(inst, "nobody", "private", root, NOW),
+        lambda: trusted_cas.validate(inst, "nobody", [], NOW),
+        lambda: trust(inst, "nobody", "private", root),
         lambda: trusted_cas.listing(inst, "nobody"),
         lambda: trusted_cas.show(inst, "nobody", "private"),
         lambda: trusted_cas.delete(inst, "nobody", "private", NOW),

@@ -170,6 +170,19 @@ def test_a_ca_that_was_removed_vouches_for_no_further_server(target: Daemon, ser
         assert b" 502 " in pipe.receive().split(b"\r\n")[0]
 
 
+def test_a_ca_that_is_limited_to_hosts_vouches_for_those_alone(target: Daemon, server: Nginx, tmp_path: Path) -> None:
+    root = tmp_path / "limited.pem"
+    root.write_bytes(PRIVATE.pem())
+    where = sent_on(server, "sends.example", "/limited", "private.example", "private")
+    target.told("trusted-ca", "add", "limited", str(root), "--host", "sends.example")
+    try:
+        assert curl(target, where).status == 502
+        target.told("trusted-ca", "limit", "limited", "private.example")
+        target.within(3, lambda: curl(target, where).status == 404)
+    finally:
+        target.told("trusted-ca", "delete", "limited")
+
+
 def test_idle_connections_to_servers_are_let_go(target: Daemon, server: Nginx, scratch: Path) -> None:
     def plays(pipe: Pipe) -> None:
         """Answers, says GOAWAY, and never closes."""

@@ -39,6 +39,13 @@ def test_it_tells_what_the_daemon_would_do(tmp_path: Path) -> None:
 
         daemon.told("trusted-ca", "add", "private", "-", stdin=private.pem().decode())
         assert probed("private.example", port)[0] == 0
+        daemon.told("trusted-ca", "limit", "private", "*.corp.example")
+        status, told = probed("private.example", port)
+        assert (status, told["elsewhere"]) == (
+            1, [{"trusted_ca": "private", "why": "it counts for *.corp.example"}],
+        )  # fmt: skip
+        daemon.told("trusted-ca", "deactivate", "private")
+        assert "would vouch for it, but it is not active." in daemon.cli("probe", f"private.example:{port}").stdout
         daemon.told("trusted-ca", "delete", "private")
         daemon.told("errors", "set", "untrusted_root", "allow")
         status, told = probed("private.example", port)

@@ -60,3 +60,24 @@ def test_a_trusted_intermediate_helps_to_build_but_its_root_ends_the_chain(
     finally:
         daemon.told("trusted-ca", "delete", "issuing")
     daemon.within(1.0, lambda: curl(daemon, origin["private.example"].url()).status == 502)
+
+
+def test_a_ca_that_is_limited_to_hosts_vouches_for_no_other(daemon: Daemon, origin: Nginx, tmp_path: Path) -> None:
+    url = origin["private.example"].url()
+    chain = tmp_path / "private.pem"
+    chain.write_bytes(PRIVATE_ISSUING.pem() + PRIVATE.pem())
+    daemon.told("trusted-ca", "add", "limited", str(chain), "--host", "*.private.example", "--host", "other.example")
+    try:
+        result = curl(daemon, url)
+        assert (result.status, result.proxy_status.partition("details=")[2]) == (502, '"incomplete_chain"')
+        daemon.told("trusted-ca", "limit", "limited", "PRIVATE.example.")
+        daemon.within(1.0, lambda: curl(daemon, url).status == 200)
+        assert curl(daemon, origin["good.example"].url()).status == 200
+        daemon.told("trusted-ca", "limit", "limited", "good.example")
+        daemon.within(1.0, lambda: curl(daemon, url).status == 502)
+        assert curl(daemon, origin["good.example"].url()).status == 200
+        daemon.told("trusted-ca", "limit", "limited", "--all-hosts")
+        daemon.within(1.0, lambda: curl(daemon, url).status == 200)
+    finally:
+        daemon.told("trusted-ca", "delete", "limited")
+    daemon.within(1.0, lambda: curl(daemon, url).status == 502)

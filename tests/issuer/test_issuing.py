@@ -18,7 +18,7 @@ from certs.names import host_in_certificate, parse_host
 from control import tenants
 from control.installation import Installation
 from issuer.client import IssuedLeaf, IssuerClient, IssuerUnavailable
-from store import changes, leaves
+from store import changes, leaves, signing_cas
 from store.engine import DATABASE_FILE, Connection
 from store.records import NewLeaf
 from tests.issuer.rig import (
@@ -251,6 +251,25 @@ def test_no_private_key_is_on_disk_in_the_clear(inst: Installation, clock: Clock
     files = [path for path in inst.state_dir.rglob("*") if path.is_file()]
     assert any(path.name == DATABASE_FILE for path in files)
     assert not [path for path in files if secret in path.read_bytes() or secret[::-1] in path.read_bytes()]
+
+
+def test_a_ca_that_was_replaced_and_is_back_between_two_looks_has_other_leaf_keys(
+    inst: Installation, clock: Clock
+) -> None:
+    async def run() -> None:
+        async with issuer_here(inst, clock) as (service, client):
+            before = await client.leaf("default", "www.example", "ecdsa", None)
+            held = service.issuance.keyring.held("default")
+            with inst.changing("default") as (connection, tenant):
+                # In one transaction, so that no look falls between.
+                switch_ca(inst, connection, "default", clock())
+                signing_cas.activate(connection, tenant.id, before.signing_ca, clock(), "ann")
+                changes.announce(connection, tenant.id, "signing_ca_activated", clock())
+            await until("the purge", lambda: service.issuance.keyring.held("default") is not held, seconds=1)
+            after = await client.leaf("default", "www.example", "ecdsa", None)
+            assert (after.signing_ca, after.leaf_key != before.leaf_key) == (before.signing_ca, True)
+
+    asyncio.run(run())
 
 
 def test_another_active_ca_is_used_within_a_second_and_all_of_the_old_one_is_forgotten(

@@ -83,7 +83,7 @@ class Issuer:
 
 
 def snapshot(tenant: str = "default", signing_ca: int = 1) -> Snapshot:
-    return Snapshot(tenant, 1, *(cast("Any", None),) * 4, signing_ca, False, ())
+    return Snapshot(tenant, 1, *(cast("Any", None),) * 3, signing_ca, False, ())
 
 
 async def gather(leaves: Leaves, *questions: tuple[Any, ...]) -> list[Shown | Exception]:

@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from control import error_settings
+from control import error_settings, signing_cas
 from control.installation import Installation
 from proxy.log import Log
 from proxy.snapshot import Snapshots
 from store.engine import DATABASE_FILE, Store
+from tests.harness.pki import Authority
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 PATIENCE = 3600.0
+ISSUING = Authority.root("Theirs").intermediate("Issuing")
 
 
 class Clocks:
@@ -127,3 +129,20 @@ def test_the_time_from_a_change_to_its_taking_effect_is_told_and_is_never_negati
     assert told == [2.0, 0.0]
     look(snapshots)
     assert len(told) == 2
+
+
+def test_a_ca_that_was_replaced_and_is_back_between_two_looks_is_another_activation(
+    snapshots: Snapshots, settings: Settings
+) -> None:
+    before = snapshots.current["default"]
+    with Installation.open(settings, NOW) as inst:
+        error_settings.set_action(inst, "default", "expired", "allow", NOW)
+        look(snapshots)
+        assert snapshots.current["default"].activation == before.activation
+        upload = signing_cas.Upload((ISSUING.chain_pem(with_root=True),), ISSUING.key_pem())
+        signing_cas.import_(inst, "default", "other", upload, NOW, activated=True)
+        signing_cas.activate(inst, "default", "built-in", NOW)
+    look(snapshots)
+    after = snapshots.current["default"]
+    assert after.signing_ca == before.signing_ca
+    assert after.activation > before.activation

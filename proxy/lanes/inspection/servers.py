@@ -108,7 +108,7 @@ class ServerConnection:
         if snapshot is None:
             raise RefusedError(refusals.connection_terminated(host.text, port, session.id, "the tenant is gone"))
         self._waiting = asyncio.get_running_loop().create_future()
-        self.side.begin(snapshot.server_context, host, offers)
+        self.side.begin(snapshot.trust.at(host).context, host, offers)
         try:
             async with asyncio.timeout(session.worker.limits.tls_timeout):
                 await self._waiting

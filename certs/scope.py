@@ -1,0 +1,71 @@
+"""Whom a tenant trusts for which host: a trusted CA may be limited to host patterns, and counts for no other host.
+
+Every set of CAs that comes to count together has a :class:`certs.trust.TrustStore` and a TLS context of its own, made
+when a host first needs it. A tenant that limits none has one, and finding it costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+from cryptography import x509
+from OpenSSL import SSL
+
+from certs.host_patterns import HostIndex, parse_pattern
+from certs.names import Host
+from certs.trust import TrustStore, server_leg_context
+
+KEPT = 64
+"""Sets that are kept, of some 100 KiB each. The patterns are an administrator's, so there are seldom many."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCa:
+    """A CA of the tenant's own: its chain (DER), the topmost last, and host patterns; none: for every host."""
+
+    chain: tuple[bytes, ...]
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What counts for a host: for our judgement, and for the handshake."""
+
+    store: TrustStore
+    context: SSL.Context
+
+
+class TrustByHost:
+    """Immutable but for what it has made so far, so :meth:`at` is for one thread.
+
+    Raises ValueError for a certificate that cannot be read, or a pattern that is none.
+    """
+
+    def __init__(self, common: Sequence[x509.Certificate], own: Sequence[OwnCa]) -> None:
+        self._common = tuple(common)
+        self._chains = [[x509.load_der_x509_certificate(der) for der in ca.chain] for ca in own]
+        self._everywhere = frozenset(place for place, ca in enumerate(own) if not ca.hosts)
+        self._limited: HostIndex[set[int]] | None = None
+        for place, ca in enumerate(own):
+            for text in ca.hosts:
+                self._limited = self._limited or HostIndex(set)
+                self._limited.at(parse_pattern(text)).add(place)
+        self._made: LRUCache[frozenset[int], Trust] = LRUCache(KEPT)
+        self._usual = self._make(self._everywhere)
+
+    def at(self, host: Host) -> Trust:
+        """Whom the tenant trusts about this host."""
+        if self._limited is None:
+            return self._usual
+        places = self._everywhere.union(*self._limited.find(host))
+        if places == self._everywhere:
+            return self._usual
+        if (made := self._made.get(places)) is None:
+            made = self._made[places] = self._make(places)
+        return made
+
+    def _make(self, places: frozenset[int]) -> Trust:
+        store = TrustStore(self._common, [self._chains[place] for place in sorted(places)])
+        return Trust(store, server_leg_context(store))
