@@ -90,6 +90,12 @@ def fields(pairs: Iterable[tuple[str, object]], indent: str = "") -> None:
         click.echo(f"{indent}{name + ':':<{longest + 1}}  {value}".rstrip())
 
 
+def remains(places: Sequence[str]) -> None:
+    """Say on stderr where sealed copies of destroyed keys may still be."""
+    for place in places:
+        click.echo(clean(f"A sealed copy of the key may still be in {place}"), err=True)
+
+
 def as_json(value: object) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))

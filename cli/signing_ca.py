@@ -235,6 +235,7 @@ def revoke(context: Context, name: str) -> None:
     click.echo(f"Signing CA {name} is revoked: its key is destroyed, and it signs nothing ever again.")
     if done.successor is not None:
         click.echo(f"Signing CA {done.successor.name} is active in its place; devices need its root.")
+    output.remains(done.remains)
 
 
 @command.command()
@@ -244,8 +245,9 @@ def delete(context: Context, name: str) -> None:
     """Take it away with its key; never the active one."""
     from control import signing_cas
 
-    signing_cas.delete(context.installation, context.tenant, name, clock.now())
+    remains = signing_cas.delete(context.installation, context.tenant, name, clock.now())
     click.echo(f"Signing CA {name} is deleted.")
+    output.remains(remains)
 
 
 def _upload(certs: tuple[str, ...], key: str | None, passphrase_file: str | None) -> Upload:

@@ -92,8 +92,9 @@ def delete(context: Context, name: str) -> None:
     """Delete tenant NAME with all it has: CAs, keys, trust and settings. This cannot be undone."""
     from control import tenants
 
-    tenants.delete(context.installation, name, clock.now())
+    remains = tenants.delete(context.installation, name, clock.now())
     click.echo(f"Tenant {name} is deleted, and with it its keys.")
+    output.remains(remains)
 
 
 def as_object(tenant: Tenant) -> dict[str, Any]:

@@ -154,6 +154,18 @@ class Installation:
         audit_log.write(connection, self.actor, made, action, subject, before, after, now)
         return generation
 
+    def wipe(self) -> tuple[str, ...]:
+        """Get destroyed keys off the disk, as far as that goes; in words, where their sealed copies may still be.
+
+        The change that destroyed them is saved already, so nothing is raised.
+        """
+        try:
+            wiped = self.store.checkpoint()
+        except StoreError:
+            wiped = False
+        log = f"{self.store.path}-wal, until the next change that finds nobody reading"
+        return (*(() if wiped else (log,)), *map(str, self.store.older_copies()))
+
     @staticmethod
     def _tenant(connection: Connection, name: str) -> Tenant:
         found = tenants.by_name(connection, name) if storable(name) else None

@@ -52,6 +52,8 @@ class Revoked:
 
     ca: SigningCa
     successor: SigningCa | None
+    remains: tuple[str, ...]
+    """Where sealed copies of its key may still be."""
 
 
 def listing(inst: Installation, tenant: str) -> list[SigningCa]:
@@ -247,12 +249,11 @@ def revoke(inst: Installation, tenant: str, name: str, now: datetime) -> Revoked
         _record(inst, connection, found, "revoke", ca, after, now)
     if successor is not None:
         publish_root(inst, tenant)
-    inst.store.checkpoint()
-    return Revoked(after, successor)
+    return Revoked(after, successor, inst.wipe())
 
 
-def delete(inst: Installation, tenant: str, name: str, now: datetime) -> None:
-    """Take it away, its keys included; what it signed stays recorded.
+def delete(inst: Installation, tenant: str, name: str, now: datetime) -> tuple[str, ...]:
+    """Take it away, its keys included; what it signed stays recorded. Returns where sealed copies of them may still be.
 
     Raises Refused where there is none of that name, it is the active one, or the built-in one that is to take over.
     """
@@ -265,7 +266,7 @@ def delete(inst: Installation, tenant: str, name: str, now: datetime) -> None:
             raise Refused(f"signing CA {name} takes over where another is revoked, so it stays")
         signing_cas.end(connection, ca.id, "deleted", now, inst.actor.name)
         _record(inst, connection, found, "delete", ca, None, now)
-    inst.store.checkpoint()
+    return inst.wipe()
 
 
 # --- what they share ---

@@ -63,9 +63,10 @@ def show(inst: Installation, name: str) -> TenantDetails:
         )
 
 
-def delete(inst: Installation, name: str, now: datetime) -> None:
+def delete(inst: Installation, name: str, now: datetime) -> tuple[str, ...]:
     """Delete the tenant and all that is its own. Its key goes with it, so no sealed copy of it opens ever again.
 
+    Returns where copies of that key, wrapped with the master key, may still be.
     Raises Refused where there is none, or a listener of the configuration is its own.
     """
     with inst.changing(name) as (connection, tenant):
@@ -76,8 +77,8 @@ def delete(inst: Installation, name: str, now: datetime) -> None:
             )
         inst.record(connection, tenant, ChangeKind.TENANT_DELETED, "tenant.delete", name, {"name": name}, None, now)
         tenants.delete(connection, tenant.id)
-    inst.store.checkpoint()
     root_file(inst, name).unlink(missing_ok=True)
+    return inst.wipe()
 
 
 def _listeners(inst: Installation, tenant: str) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ process killed in the middle leaves the database as it was, and the next start d
 from __future__ import annotations
 
 import fcntl
+import filecmp
+import itertools
 import os
 import sqlite3
 import time
@@ -47,12 +49,18 @@ def bring_up_to_date(path: Path, *, create: bool) -> None:
 
 
 def _keep(path: Path, revision: str) -> None:
-    """Copy a database beside itself before it is migrated; a copy that is there is of a migration that failed."""
+    """Copy a database beside itself before it is migrated; a copy that is there stays, and is enough if it is equal."""
     from store import backup  # which needs this module
 
-    kept = path.with_name(f"{path.name}.revision-{revision}")
-    if not kept.exists():
-        backup.copy(path, kept)
+    kept, before = path.with_name(f"{path.name}.revision-{revision}"), None
+    for number in itertools.count(2):
+        if not kept.exists():
+            break
+        # Of a migration that failed, or of a database that was here before this one was restored.
+        kept, before = path.with_name(f"{path.name}.revision-{revision}.{number}"), kept
+    backup.copy(path, kept)
+    if before is not None and filecmp.cmp(before, kept, shallow=False):
+        kept.unlink()
 
 
 def is_newest(path: Path) -> bool:

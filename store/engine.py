@@ -146,14 +146,22 @@ class Store:
             except sqlite3.Error as error:
                 raise translate(self.path, error) from None
 
-    def checkpoint(self) -> None:
+    def checkpoint(self) -> bool:
         """Move the write-ahead log into the database and empty it, so that deleted keys leave the disk.
 
-        Where a reader is at work, SQLite keeps what that one needs, and the next checkpoint takes the rest.
+        False where others were at work for all of :data:`BUSY_SECONDS`: then a later one takes it. Raises StoreError.
         """
         with self._connected(self._writer) as connection:
             driver: Any = connection.connection.driver_connection
-            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            try:
+                ((busy, _, _),) = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except sqlite3.Error as error:
+                raise translate(self.path, error) from None
+            return not busy
+
+    def older_copies(self) -> list[Path]:
+        """The copies that were made of this database before it was migrated."""
+        return sorted(self.path.parent.glob(f"{self.path.name}.revision-*"))
 
     def close(self) -> None:
         """Close every connection."""

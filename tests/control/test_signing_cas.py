@@ -276,6 +276,15 @@ def test_where_the_active_one_is_revoked_the_built_in_one_takes_over(inst: Insta
         stored.sealed_key(c, done.ca.id)
 
 
+def test_it_is_said_where_a_destroyed_key_may_still_be(inst: Installation) -> None:
+    imported(inst, "a")
+    imported(inst, "b")
+    copy = inst.store.path.with_name(f"{inst.store.path.name}.revision-0001")
+    assert signing_cas.revoke(inst, "default", "a", NOW).remains == ()
+    copy.touch()
+    assert signing_cas.delete(inst, "default", "b", NOW) == (str(copy),)
+
+
 def test_a_revoked_key_never_comes_back(inst: Installation) -> None:
     authority = imported(inst, "a", active=True)
     signing_cas.revoke(inst, "default", "a", NOW)

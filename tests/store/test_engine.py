@@ -277,6 +277,22 @@ def test_a_newer_database_is_refused_and_left_alone(path: Path) -> None:
     assert path.with_name(path.name + "-wal").stat().st_size == 0  # a reader's, empty
 
 
+def test_what_a_reader_still_needs_is_moved_out_of_the_log_afterwards(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.1)
+    log = path.with_name(path.name + "-wal")
+    with Store.open(path, create=True) as writing, Store.open(path, create=True) as reading:
+        with reading.reading() as c:
+            tenants.listing(c)
+            with writing.transaction() as other:
+                add_tenant(other, "acme")
+            assert not writing.checkpoint()
+            assert log.stat().st_size
+        assert writing.checkpoint()
+        assert not log.stat().st_size
+
+
 def test_damage_inside_is_an_error_of_one_line(store: Store, tenant: Tenant) -> None:
     store.checkpoint()
     store.close()

@@ -123,3 +123,25 @@ def test_a_database_of_the_first_version_is_migrated_whole_and_kept(path: Path) 
     with closing(sqlite3.connect(kept)) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
         assert connection.execute("SELECT name FROM tenants ORDER BY id").fetchall() == [("acme",), ("other",)]
+
+
+def test_a_copy_that_was_kept_before_stays_and_an_equal_one_is_not_made_again(path: Path) -> None:
+    kept = path.with_name(f"{path.name}.revision-0001")
+    made_by_the_first_version(path)
+    Store.open(path, create=True).close()
+    first = kept.read_bytes()
+    for again in ("equal", "another"):
+        path.unlink()
+        made_by_the_first_version(path)
+        if again == "another":
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("UPDATE tenants SET name = 'changed' WHERE name = 'acme'")
+                connection.commit()
+        with Store.open(path, create=True) as store:
+            copies = store.older_copies()
+        assert kept.read_bytes() == first
+        assert [copy.name for copy in copies] == [
+            kept.name, *([f"{kept.name}.2"] if again == "another" else []),
+        ]  # fmt: skip
+    with closing(sqlite3.connect(copies[1])) as connection:
+        assert ("changed",) in connection.execute("SELECT name FROM tenants").fetchall()
