@@ -121,6 +121,26 @@ def make_built_in(
     return BuiltInAuthority(root, root_key, intermediate, intermediate_key)
 
 
+def make_untrusted(
+    tenant: str, installation: str, now: datetime
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A CA that nobody is to trust, and its key: what it signs makes a client warn (P-256, ten years).
+
+    It is its own issuer and signs leaves itself. Its name says what it is to whoever looks at the warning.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name("UNTRUSTED", tenant, secrets.token_hex(4), installation)
+    start = now.replace(microsecond=0) - BACKDATED
+    builder = (
+        x509.CertificateBuilder(issuer_name=name, subject_name=name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + BACKDATED + ROOT_LIFETIME)
+    )
+    return LocalSigner(key).sign_certificate(_ca_extensions(builder, key, key, path_length=0)), key
+
+
 def spki_sha256(certificate: x509.Certificate) -> bytes:
     """SHA-256 of the SubjectPublicKeyInfo: names the key, whatever certificate carries it.
 

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from certs.verdict import COVERED_BY_UNTRUSTED, UNTRUSTED, Action, Defect, ErrorSettings
+from control import untrusted_ca
 from control.errors import Refused
 from control.installation import Installation
 from store import error_settings
 from store.records import ChangeKind
 
 ROWS = (*(defect.value for defect in Defect), UNTRUSTED)
-AVAILABLE = (Action.BLOCK, Action.ALLOW)
+AVAILABLE = (Action.BLOCK, Action.WARN, Action.ALLOW)
 REVOCATION = frozenset({Defect.REVOKED.value, Defect.REVOCATION_UNKNOWN.value})
 ONLY_BLOCK = {
     Defect.OWN_CA.value: "a server must never be vouched for by a key that signs our leaves",
-    Defect.PROTOCOL.value: "a failed handshake leaves nothing to allow",
+    Defect.PROTOCOL.value: "a failed handshake leaves nothing to allow or to warn of",
 }
 
 
@@ -54,6 +55,8 @@ def set_action(inst: Installation, tenant: str, row: str, action: str, now: date
         before = error_settings.rows(connection, found.id).get(row)
         if before == chosen.value:
             return
+        if chosen is Action.WARN:
+            untrusted_ca.ensure(inst, connection, found, now)
         error_settings.set_row(connection, found.id, row, chosen.value, now)
         inst.record(connection, found, ChangeKind.ERROR_SETTINGS_CHANGED, "errors.set", row, _row(before),
                     _row(chosen.value), now)  # fmt: skip
@@ -82,7 +85,7 @@ def _check_row(row: str) -> None:
 
 
 def _check_action(action: str) -> Action:
-    available = " or ".join(AVAILABLE)
+    available = f"{', '.join(AVAILABLE[:-1])} or {AVAILABLE[-1]}"
     try:
         chosen = Action(action)
     except ValueError:

@@ -88,16 +88,23 @@ class IssuerClient:
         self._closed = False
 
     async def leaf(
-        self, tenant: str, host: str, key: str, server_not_after: float | None, connection: str = ""
+        self,
+        tenant: str,
+        host: str,
+        key: str,
+        server_not_after: float | None,
+        connection: str = "",
+        untrusted: bool = False,
     ) -> IssuedLeaf:
         """A leaf for ``host`` (normalised). ``key`` is the kind that the client can verify, ``ecdsa`` or ``rsa``.
 
         ``server_not_after`` is when the server's own certificate ends; None where it showed none. ``connection`` is
-        the id of the client's connection that it is for, which the issuer's log then names.
-        Raises IssuerUnavailable.
+        the id of the client's connection that it is for, which the issuer's log then names. ``untrusted``: one that the
+        client is to be warned by. Raises IssuerUnavailable.
         """
         kind: KeyKind = "rsa" if key == "rsa" else "ecdsa"
-        answer = await self._ask(LeafRequest(next(self._ids), tenant, host, kind, server_not_after, connection))
+        request = LeafRequest(next(self._ids), tenant, host, kind, server_not_after, connection, untrusted)
+        answer = await self._ask(request)
         if not isinstance(answer, LeafAnswer):
             raise self._misfit(answer)
         return IssuedLeaf(
@@ -110,9 +117,9 @@ class IssuerClient:
             answer.generation,
         )
 
-    async def leaf_key(self, tenant: str, leaf_key: int, connection: str = "") -> PrivateKey:
+    async def leaf_key(self, tenant: str, leaf_key: int, connection: str = "", untrusted: bool = False) -> PrivateKey:
         """The private key that goes with leaves of that ``leaf_key``. Raises IssuerUnavailable."""
-        answer = await self._ask(LeafKeyRequest(next(self._ids), tenant, leaf_key, connection))
+        answer = await self._ask(LeafKeyRequest(next(self._ids), tenant, leaf_key, connection, untrusted))
         if not isinstance(answer, LeafKeyAnswer):
             raise self._misfit(answer)
         try:

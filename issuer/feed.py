@@ -11,14 +11,14 @@ from store.records import ChangeKind
 
 @dataclass(frozen=True, slots=True)
 class TenantNow:
-    """A tenant that something changed about: its generation, and its active CA (None: it has none, or is gone).
+    """A tenant that something changed about: its generation, and the CAs that sign its leaves (none: it is gone).
 
     ``activation``: the entry of its last activation among the news, 0 where there is none.
     """
 
     tenant_id: int
     generation: int
-    active_ca: int | None
+    issuing: frozenset[int]
     activation: int
 
 
@@ -46,7 +46,6 @@ def read(store: Store, seen: int) -> News | None:
         activations = {each.tenant_id: each.id for each in entries if each.kind == ChangeKind.SIGNING_CA_ACTIVATED}
         tenants = []
         for tenant_id, generation in {entry.tenant_id: entry.generation for entry in entries}.items():
-            active = signing_cas.active(connection, tenant_id)
-            active_ca = None if active is None else active.id
-            tenants.append(TenantNow(tenant_id, generation, active_ca, activations.get(tenant_id, 0)))
+            issuing = signing_cas.issuing(connection, tenant_id)
+            tenants.append(TenantNow(tenant_id, generation, issuing, activations.get(tenant_id, 0)))
     return News(entries[-1].id, tuple(tenants))

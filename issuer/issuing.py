@@ -53,6 +53,7 @@ class Wanted:
     key: KeyKind
     server_not_after: datetime | None
     connection: str = ""
+    untrusted: bool = False
 
     @staticmethod
     def by(request: LeafRequest) -> Wanted:
@@ -63,7 +64,7 @@ class Wanted:
             raise Refusal(Code.INVALID_HOST, str(error)) from None
         end = request.server_not_after
         end_at = None if end is None else datetime.fromtimestamp(end, UTC)
-        return Wanted(request.id, request.tenant, host, request.key, end_at, request.connection)
+        return Wanted(request.id, request.tenant, host, request.key, end_at, request.connection, request.untrusted)
 
 
 class Issuance:
@@ -94,7 +95,7 @@ class Issuance:
         self._tidying = Desk("tidying")
         # A leaf key belongs to one tenant, CA and kind, so its number stands for all three.
         self._kept: LRUCache[tuple[int, str], tuple[KeptLeaf, ...]] = LRUCache(maxsize=cached_hosts)
-        self._loads: Joined[str, WorkingSet] = Joined()
+        self._loads: Joined[tuple[str, bool], WorkingSet] = Joined()
         self._leaf_keys: Joined[tuple[int, KeyKind], HeldLeafKey] = Joined()
         # Who waits for a leaf that is being found or minted. Each has a future of its own: who is cancelled, by its
         # deadline, cancels nobody else's.
@@ -112,7 +113,7 @@ class Issuance:
 
     def leaf_at_hand(self, wanted: Wanted) -> LeafAnswer | None:
         """The answer where the leaf is in memory."""
-        working = self._keyring.held(wanted.tenant)
+        working = self._keyring.held(wanted.tenant, wanted.untrusted)
         if working is None:
             return None
         now = self._clock()
@@ -125,7 +126,7 @@ class Issuance:
         """The answer, whatever it takes. Raises Refusal, or StoreError; then nothing was handed out."""
         while True:
             try:
-                working = await self._working_set(wanted.tenant)
+                working = await self._working_set(wanted.tenant, wanted.untrusted)
                 key = await self._leaf_key(working, working.kind_for(wanted.key))
                 leaf = self._find_kept(working, key, wanted, self._clock())
                 if leaf is None:
@@ -140,9 +141,9 @@ class Issuance:
                 return _answer(wanted, working, key, leaf, now)
 
     async def leaf_key(self, request: LeafKeyRequest) -> LeafKeyAnswer:
-        """A leaf key of the tenant's active CA. Raises Refusal, or StoreError."""
+        """A leaf key of the tenant's active CA, or untrusted one. Raises Refusal, or StoreError."""
         while True:
-            working = await self._working_set(request.tenant)
+            working = await self._working_set(request.tenant, request.untrusted)
             key = next((key for key in working.leaf_keys.values() if key.id == request.leaf_key), None)
             if key is None:
                 read = partial(keyring.older_leaf_key, self._store, self._provider, working, request.leaf_key)
@@ -168,13 +169,15 @@ class Issuance:
             del self._kept[entry]
         return len(stale)
 
-    async def _working_set(self, tenant: str) -> WorkingSet:
-        working = self._keyring.held(tenant)
-        return working if working is not None else await self._loads.run(tenant, partial(self._load, tenant))
+    async def _working_set(self, tenant: str, untrusted: bool = False) -> WorkingSet:
+        working = self._keyring.held(tenant, untrusted)
+        if working is not None:
+            return working
+        return await self._loads.run((tenant, untrusted), partial(self._load, tenant, untrusted))
 
-    async def _load(self, tenant: str) -> WorkingSet:
+    async def _load(self, tenant: str, untrusted: bool) -> WorkingSet:
         while True:
-            working = await self.reading.call(partial(keyring.load, self._store, self._provider, tenant))
+            working = await self.reading.call(partial(keyring.load, self._store, self._provider, tenant, untrusted))
             if self._keyring.put(working):
                 return working
 

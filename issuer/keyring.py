@@ -53,6 +53,8 @@ class WorkingSet:
     signer: Signer = field(repr=False)
     as_of: int
     generation: int
+    untrusted: bool = False
+    """Not the tenant's active CA, but the one that clients are warned by."""
     leaf_keys: dict[KeyKind, HeldLeafKey] = field(default_factory=dict, repr=False)
 
     @property
@@ -74,52 +76,55 @@ class WorkingSet:
 
 
 class Keyring:
-    """The working sets that are held, by tenant. Only the event loop's thread changes it."""
+    """The working sets that are held: a tenant's, and its untrusted one. Only the event loop's thread changes it."""
 
     def __init__(self) -> None:
-        self._held: dict[str, WorkingSet] = {}
+        self._held: dict[tuple[str, bool], WorkingSet] = {}
         self.seen = 0
         """The newest entry of the change feed that was acted on."""
 
-    def held(self, tenant: str) -> WorkingSet | None:
+    def held(self, tenant: str, untrusted: bool = False) -> WorkingSet | None:
         """The tenant's working set, None where it has yet to be loaded."""
-        return self._held.get(tenant)
+        return self._held.get((tenant, untrusted))
 
     def holds(self, working: WorkingSet) -> bool:
         """Whether this working set is still the tenant's."""
-        return self._held.get(working.tenant) is working
+        return self._held.get((working.tenant, working.untrusted)) is working
 
     def put(self, working: WorkingSet) -> bool:
         """Hold a working set; False where a change was acted on since it was read, so that it is to be read again."""
         if working.as_of < self.seen:
             return False
-        self._held[working.tenant] = working
+        self._held[working.tenant, working.untrusted] = working
         return True
 
     def forget(self, tenant_id: int) -> list[WorkingSet]:
         """Drop all keys of a tenant; what was dropped is returned."""
-        dropped = [working for working in self._held.values() if working.tenant_id == tenant_id]
+        dropped = self.of(tenant_id)
         for working in dropped:
-            del self._held[working.tenant]
+            del self._held[working.tenant, working.untrusted]
         return dropped
 
-    def of(self, tenant_id: int) -> WorkingSet | None:
-        """The working set of a tenant by its number."""
-        return next((working for working in self._held.values() if working.tenant_id == tenant_id), None)
+    def of(self, tenant_id: int) -> list[WorkingSet]:
+        """The working sets of a tenant by its number."""
+        return [working for working in self._held.values() if working.tenant_id == tenant_id]
 
 
-def load(store: Store, provider: KeyProvider, tenant: str) -> WorkingSet:
+def load(store: Store, provider: KeyProvider, tenant: str, untrusted: bool = False) -> WorkingSet:
     """Read and unseal what a tenant's leaves are made with. Waits for the store and the key management service.
 
-    Raises Refusal, or StoreError.
+    ``untrusted``: those that clients are to be warned by. Raises Refusal, or StoreError.
     """
     with store.reading() as connection:
         as_of = changes.latest(connection)
         found = tenants.by_name(connection, tenant)
         if found is None:
             raise Refusal(Code.UNKNOWN_TENANT, f"there is no tenant {tenant!r}")
-        ca = signing_cas.active(connection, found.id)
-        assert ca is not None  # noqa: S101 - the database has one for every tenant
+        ca = (signing_cas.untrusted if untrusted else signing_cas.active)(connection, found.id)
+        if ca is None:  # an active one every tenant has
+            raise Refusal(
+                Code.KEY_UNAVAILABLE, f"tenant {tenant} has no CA to warn clients by; set the action warn once more"
+            )
         sealed = signing_cas.sealed_key(connection, ca.id)
         wrapped = tenants.wrapped_key(connection, found.id)
         newest = [leaves.newest_key(connection, found.id, ca.id, kind) for kind in KINDS]
@@ -135,6 +140,7 @@ def load(store: Store, provider: KeyProvider, tenant: str) -> WorkingSet:
         signer=_signer(tenant_key, tenant, ca, sealed, issuer),
         as_of=as_of,
         generation=found.generation,
+        untrusted=untrusted,
     )
     for key, hosts in stored:
         held = _open_leaf_key(tenant_key, tenant, key, hosts)
@@ -159,12 +165,12 @@ def make_leaf_key(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     with store.reading() as connection:
-        require_active(connection, working)
+        require_current(connection, working)
         wrapped = tenants.wrapped_key(connection, working.tenant_id)
     tenant_key = _unwrap(provider, wrapped, working.tenant)
     sealed = tenant_key.seal(working.tenant, "leaf-key", pkcs8)
     with store.transaction() as connection:
-        require_active(connection, working)
+        require_current(connection, working)
         now = clock()
         stored = leaves.newest_key(connection, working.tenant_id, working.ca_id, kind)
         if stored is not None and now - stored.created_at < lifetime:
@@ -179,7 +185,7 @@ def older_leaf_key(store: Store, provider: KeyProvider, working: WorkingSet, lea
     Raises Superseded, Refusal, or StoreError.
     """
     with store.reading() as connection:
-        require_active(connection, working)
+        require_current(connection, working)
         stored = leaves.key_by_id(connection, working.tenant_id, leaf_key_id)
         wrapped = tenants.wrapped_key(connection, working.tenant_id)
     if stored is None or stored.signing_ca_id != working.ca_id:
@@ -190,10 +196,9 @@ def older_leaf_key(store: Store, provider: KeyProvider, working: WorkingSet, lea
     return _open_leaf_key(_unwrap(provider, wrapped, working.tenant), working.tenant, stored, RecordedHosts(None))
 
 
-def require_active(connection: Connection, working: WorkingSet) -> None:
-    """Raise Superseded where the working set's CA is not its tenant's active one in this transaction."""
-    active = signing_cas.active(connection, working.tenant_id)
-    if active is None or active.id != working.ca_id:
+def require_current(connection: Connection, working: WorkingSet) -> None:
+    """Raise Superseded where leaves of its tenant are not signed with the working set's CA in this transaction."""
+    if working.ca_id not in signing_cas.issuing(connection, working.tenant_id):
         raise Superseded
 
 

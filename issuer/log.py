@@ -91,9 +91,9 @@ class IssuanceLog:
         self._keyring = keyring
         self._lifetime = lifetime
         self._clock = clock
-        # The active CAs of tenants, as the store had them at that entry of the change feed.
-        self._active: dict[int, int | None] = {}
-        self._active_as_of = -1
+        # The CAs that sign tenants' leaves, as the store had them at that entry of the change feed.
+        self._current: dict[int, frozenset[int]] = {}
+        self._current_as_of = -1
 
     def issue(self, jobs: Sequence[Job]) -> Iterator[Mapping[int, Outcome] | None]:
         """The outcome of each job, by its place: first of those that are in the store, then of the others.
@@ -211,25 +211,24 @@ class IssuanceLog:
         try:
             with begin() as connection:
                 self._refresh(connection)
-                current = [self._is_active(connection, row) for row in rows]
+                current = [self._is_current(connection, row) for row in rows]
                 leaves.record(connection, [row for row, is_current in zip(rows, current, strict=True) if is_current])
         except StoreError as error:
             return [error] * len(rows)
         return [None if is_current else Superseded() for is_current in current]
 
     def _refresh(self, connection: Connection) -> None:
-        # Whatever changes a tenant's active CA is announced in the same transaction, so what was read at the newest
-        # entry of the feed still holds.
+        # Whatever changes which CAs sign is announced in the same transaction, so what was read at the newest entry of
+        # the feed still holds.
         latest = changes.latest(connection)
-        if latest != self._active_as_of:
-            self._active.clear()
-            self._active_as_of = latest
+        if latest != self._current_as_of:
+            self._current.clear()
+            self._current_as_of = latest
 
-    def _is_active(self, connection: Connection, row: NewLeaf) -> bool:
-        if row.tenant_id not in self._active:
-            active = signing_cas.active(connection, row.tenant_id)
-            self._active[row.tenant_id] = None if active is None else active.id
-        return self._active[row.tenant_id] == row.signing_ca_id
+    def _is_current(self, connection: Connection, row: NewLeaf) -> bool:
+        if row.tenant_id not in self._current:
+            self._current[row.tenant_id] = signing_cas.issuing(connection, row.tenant_id)
+        return row.signing_ca_id in self._current[row.tenant_id]
 
 
 def _kind_of(signer: Signer) -> str:

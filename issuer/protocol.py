@@ -56,7 +56,7 @@ class LeafRequest:
     """A leaf for ``host``; ``server_not_after`` is the end of the server's own certificate, None without one.
 
     ``connection`` is the id of the client's connection that it is for: nothing but a name for the log, and "" where
-    there is none.
+    there is none. ``untrusted``: one that the client is to be warned by.
     """
 
     id: int
@@ -65,6 +65,7 @@ class LeafRequest:
     key: KeyKind
     server_not_after: float | None
     connection: str = ""
+    untrusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class LeafKeyRequest:
     tenant: str
     leaf_key: int
     connection: str = ""
+    untrusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,7 @@ def encode_request(request: Request) -> bytes:
                     "key": request.key,
                     "server_not_after": request.server_not_after,
                     "connection": request.connection,
+                    "untrusted": request.untrusted,
                 }
             )
         case LeafKeyRequest():
@@ -180,6 +183,7 @@ def encode_request(request: Request) -> bytes:
                     "tenant": request.tenant,
                     "leaf_key": request.leaf_key,
                     "connection": request.connection,
+                    "untrusted": request.untrusted,
                 }
             )
         case CheckRequest():
@@ -191,7 +195,10 @@ def decode_request(frame: bytes) -> Request:
     message = _object(frame)
     op = message.pop("op", None)
     # Workers of before an upgrade, which drain beside a new issuer, say none.
-    connection = _connection(message.pop("connection", "")) if op in ("leaf", "leaf_key") else ""
+    connection, untrusted = "", False
+    if op in ("leaf", "leaf_key"):
+        connection = _connection(message.pop("connection", ""))
+        untrusted = _flag(message.pop("untrusted", False))
     match op:
         case "leaf":
             _keys(message, "id", "tenant", "host", "key", "server_not_after")
@@ -202,10 +209,13 @@ def decode_request(frame: bytes) -> Request:
                 _kind(message, "key"),
                 None if message["server_not_after"] is None else _instant(message, "server_not_after"),
                 connection,
+                untrusted,
             )
         case "leaf_key":
             _keys(message, "id", "tenant", "leaf_key")
-            return LeafKeyRequest(_id(message, "id"), _text(message, "tenant"), _id(message, "leaf_key"), connection)
+            return LeafKeyRequest(
+                _id(message, "id"), _text(message, "tenant"), _id(message, "leaf_key"), connection, untrusted
+            )
         case "check":
             _keys(message, "id", "tenant")
             return CheckRequest(_id(message, "id"), _text(message, "tenant"))
@@ -310,6 +320,12 @@ def _text(message: dict[str, Any], name: str) -> str:
 def _connection(value: Any) -> str:
     if not isinstance(value, str) or not _CONNECTION(value):
         raise ProtocolError("connection is no id of at most 32 hexadecimal digits")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ProtocolError("untrusted is neither true nor false")
     return value
 
 

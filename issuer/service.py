@@ -102,15 +102,14 @@ class Service:
         """Act on what the feed says: a tenant whose CA is another now loses its keys and leaves at once."""
         keyring = self.issuance.keyring
         for tenant in news.tenants:
-            working = keyring.of(tenant.tenant_id)
-            if working is None:
-                continue
+            held = keyring.of(tenant.tenant_id)
             # One that was active before another, and is again, has lost its leaf keys meanwhile.
-            if working.ca_id == tenant.active_ca and working.as_of >= tenant.activation:
-                working.generation = tenant.generation
+            if all(one.ca_id in tenant.issuing and one.as_of >= tenant.activation for one in held):
+                for working in held:
+                    working.generation = tenant.generation
                 continue
             leaves = self.issuance.forget(tenant.tenant_id)
-            log_event("purged", tenant=working.tenant, generation=tenant.generation, leaves=leaves)
+            log_event("purged", tenant=held[0].tenant, generation=tenant.generation, leaves=leaves)
         keyring.seen = news.latest
 
     def _connection(self) -> Connection:

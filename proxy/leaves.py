@@ -38,11 +38,17 @@ class Issuer(Protocol):
     """The part of the issuer's client that is used here."""
 
     async def leaf(
-        self, tenant: str, host: str, key: str, server_not_after: float | None, connection: str = ""
+        self,
+        tenant: str,
+        host: str,
+        key: str,
+        server_not_after: float | None,
+        connection: str = "",
+        untrusted: bool = False,
     ) -> IssuedLeaf:
         """A leaf for the host; raises issuer.client.IssuerUnavailable."""
 
-    async def leaf_key(self, tenant: str, leaf_key: int, connection: str = "") -> PrivateKey:
+    async def leaf_key(self, tenant: str, leaf_key: int, connection: str = "", untrusted: bool = False) -> PrivateKey:
         """The private key of a leaf; raises issuer.client.IssuerUnavailable."""
 
 
@@ -89,8 +95,8 @@ def limit(server_not_after: float | None, now: float) -> float:
     return min(server_not_after, now + AT_MOST)
 
 
-def usable(shown: Shown, signing_ca: int, latest: float, now: float) -> bool:
-    """Whether a kept leaf may be shown now: of the active CA, not too long-lived, and not due.
+def usable(shown: Shown, signing_ca: int | None, latest: float, now: float) -> bool:
+    """Whether a kept leaf may be shown now: of that CA, not too long-lived, and not due.
 
     When it is due is for the issuer to say (``reuse_until``): asked again, it gives this one or a new one.
     """
@@ -106,18 +112,23 @@ class Leaves:
         self.metrics = metrics or Metrics()
         self.heard: Callable[[IssuerUnavailable | None], None] = lambda error: None
         """Told how each question to the issuer ended: None, or why there is no leaf."""
-        self._kept: LRUCache[tuple[str, str, str, bool], Shown] = LRUCache(size)
+        self._kept: LRUCache[tuple[str, str, str, bool, bool], Shown] = LRUCache(size)
         self._identities: LRUCache[tuple[str, int, tuple[bytes, ...]], Identity] = LRUCache(256)
         self._waiting: dict[tuple[object, ...], list[Callable[[Shown | Exception], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def kept(self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None) -> Shown | None:
-        """The leaf, where one is at hand. ``server_not_after`` None: there is no server certificate with good dates."""
-        shown = self._kept.get((snapshot.tenant, host, key, server_not_after is None))
+    def kept(
+        self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None, untrusted: bool = False
+    ) -> Shown | None:
+        """The leaf, where one is at hand. ``server_not_after`` None: there is no server certificate with good dates.
+
+        ``untrusted``: one that the client is to be warned by.
+        """
+        shown = self._kept.get((snapshot.tenant, host, key, server_not_after is None, untrusted))
         if shown is None:
             return None
         now = self.clock()
-        if usable(shown, snapshot.signing_ca, limit(server_not_after, now), now):
+        if usable(shown, snapshot.ca(untrusted), limit(server_not_after, now), now):
             self.metrics.leaf_hits += 1
             return shown
         return None
@@ -130,18 +141,19 @@ class Leaves:
         server_not_after: float | None,
         done: Callable[[Shown | Exception], None],
         connection: str,
+        untrusted: bool = False,
     ) -> None:
         """Get the leaf from the issuer: one question for all who wait for it, under the first one's connection id.
 
         ``done`` gets it, or why there is none: issuer.client.IssuerUnavailable, or a fault of ours.
         """
-        question = (snapshot.tenant, snapshot.signing_ca, host, key, server_not_after)
+        question = (snapshot.tenant, snapshot.ca(untrusted), host, key, server_not_after, untrusted)
         if (waiting := self._waiting.get(question)) is not None:
             waiting.append(done)
             return
         self._waiting[question] = [done]
         # Eager: the question goes out in this turn of the loop.
-        work = self._answer(question, snapshot, host, key, server_not_after, connection)
+        work = self._answer(question, snapshot, host, key, server_not_after, connection, untrusted)
         task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
         if not task.done():
             self._tasks.add(task)
@@ -155,32 +167,39 @@ class Leaves:
         key: str,
         server_not_after: float | None,
         connection: str,
+        untrusted: bool,
     ) -> None:
         outcome: Shown | Exception
         try:
-            outcome = await self._ask(snapshot, host, key, server_not_after, connection)
+            outcome = await self._ask(snapshot, host, key, server_not_after, connection, untrusted)
         except Exception as error:  # noqa: BLE001 - nothing carries on: everyone who waits is told
             outcome = error
         for done in self._waiting.pop(question):
             done(outcome)
 
     async def _ask(
-        self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None, connection: str
+        self,
+        snapshot: Snapshot,
+        host: str,
+        key: str,
+        server_not_after: float | None,
+        connection: str,
+        untrusted: bool,
     ) -> Shown:
         self.metrics.leaves_asked += 1
         try:
-            issued = await self.issuer.leaf(snapshot.tenant, host, key, server_not_after, connection)
+            issued = await self.issuer.leaf(snapshot.tenant, host, key, server_not_after, connection, untrusted)
         except IssuerUnavailable as error:
             self.heard(error)
             raise
         self.heard(None)
         identity = self._identities.get((snapshot.tenant, issued.leaf_key, issued.chain))
         if identity is None:
-            private = await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key, connection)
+            private = await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key, connection, untrusted)
             identity = Identity(leaf_context(issued.chain, private), spki(private))
             self._identities[(snapshot.tenant, issued.leaf_key, issued.chain)] = identity
         shown = shown_as(issued, identity)
-        self._kept[(snapshot.tenant, host, key, server_not_after is None)] = shown
+        self._kept[(snapshot.tenant, host, key, server_not_after is None, untrusted)] = shown
         return shown
 
     def forget(self, tenant: str) -> None:

@@ -121,7 +121,7 @@ class Session(Reader):
     __slots__ = (
         "about", "active", "deadline", "disclosure", "down", "draining", "entered", "facts", "id", "lane", "listener",
         "loop", "peer", "phase", "port", "seat", "shown", "snapshot", "started", "state", "task", "trace", "transport",
-        "up", "worker",
+        "up", "warned", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -136,6 +136,8 @@ class Session(Reader):
         self.id = secrets.token_hex(8)
         self.disclosure = worker.disclosure(tenant)
         """What may be told of the client and its requests."""
+        self.warned = False
+        """The client was shown a leaf that it warns of."""
         self.state = State.HEAD
         self.started = self.active = self.entered = self.loop.time()
         self.deadline = self.started + worker.limits.connect_head_timeout

@@ -44,10 +44,16 @@ class Snapshot:
     """When the active signing CA ends, in seconds since 1970."""
     trusted_ends: tuple[tuple[str, float], ...] = ()
     """The tenant's own CAs that are active: their names, and when each anchor ends, in seconds since 1970."""
+    untrusted_ca: int | None = None
+    """The CA that clients are warned by; None where there is none, and so nobody can be warned."""
     activation: int = 0
     """The entry of the change feed with the last activation that was heard of, be it of another CA or the same."""
     serial: int = field(default_factory=itertools.count().__next__, compare=False)
     """Another working set has another number, whatever of it has changed."""
+
+    def ca(self, untrusted: bool) -> int | None:
+        """The CA that leaves are to be of: the active one, or the one that clients are warned by."""
+        return self.untrusted_ca if untrusted else self.signing_ca
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +180,7 @@ class Snapshots:
         same = before if before is not None and before.trusted == trusted else None
         trust = same.trust if same is not None else TrustByHost(self.common, trusted)
         issuing = x509.load_der_x509_certificate(authority.certificate)
+        untrusted = signing_cas.untrusted(connection, tenant.id)
         return Snapshot(
             tenant=name,
             generation=tenant.generation,
@@ -185,6 +192,7 @@ class Snapshots:
             signing_ca_end=issuing.not_valid_after_utc.timestamp(),
             trusted_ends=tuple((ca.name, _end(ca.chain[-1])) for ca in own_cas),
             trusted=trusted,
+            untrusted_ca=None if untrusted is None else untrusted.id,
             activation=activations.get(tenant.id, before.activation if before is not None else 0),
         )
 

@@ -23,7 +23,7 @@ from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.fast import FastLane
 from proxy.lanes.splice import TLS_HANDSHAKE, SpliceLane
 from proxy.leaves import DAY, Shown
-from proxy.log import WARNING
+from proxy.log import INFO, WARNING
 from proxy.session import Session, State, Unhurried
 from proxy.tls_leg import LegError, TlsLeg
 from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, dial
@@ -43,7 +43,7 @@ class Tunnel(Unhurried):
 
     __slots__ = (
         "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "port", "raw",
-        "reader", "refusal", "server", "session", "target", "why",
+        "reader", "refusal", "server", "session", "target", "untrusted", "why",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -68,6 +68,8 @@ class Tunnel(Unhurried):
         self.busy = True
         self.half = False
         self.why = "client handshake: it was not finished"
+        self.untrusted = False
+        """The client is to be warned: its leaf is of the untrusted CA."""
         self.not_after: float | None = None
         """The end that a leaf may have at the latest, where the server has good dates."""
 
@@ -205,9 +207,12 @@ class Tunnel(Unhurried):
         session.judged(verdict, action)
         if not verdict.ok:
             session.facts |= {"defects": [defect.value for defect in verdict.defects], "action": action.value}
-        if action is not Action.ALLOW or not verdict.chain:
-            # Warn and bypass cannot be set in this version: what is not plainly allowed is blocked.
+        if action not in (Action.ALLOW, Action.WARN) or not verdict.chain:
+            # Bypass cannot be set in this version: what is neither plainly allowed nor warned of is blocked.
             return self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
+        if not verdict.ok:
+            session.log(INFO, "let through", host=self.host.text, port=self.port, defects=session.facts["defects"],
+                        action=action.value)  # fmt: skip
         not_after: float | None = verdict.chain[0].not_valid_after_utc.timestamp()
         if BAD_DATES.intersection(verdict.defects):
             # A day, and no longer than the server's own where that is still to come.
@@ -215,6 +220,7 @@ class Tunnel(Unhurried):
             not_after = not_after if not_after is not None and now < not_after < now + DAY else None
         session.to(State.LEAF, session.worker.limits.leaf_timeout + 1)
         self.not_after = not_after
+        self.untrusted = session.warned = action is Action.WARN
         return self._leaf()
 
     def server_refused(self, error: LegError) -> None:
@@ -269,9 +275,9 @@ class Tunnel(Unhurried):
         leaves, snapshot, host = session.worker.leaves, session.tenant, self.host.text
         assert self.hello is not None  # noqa: S101 - known since the state SERVER
         kind = "rsa" if snapshot.signing_ca_is_rsa and not self.hello.ecdsa else "ecdsa"
-        if (shown := leaves.kept(snapshot, host, kind, server_not_after)) is not None:
+        if (shown := leaves.kept(snapshot, host, kind, server_not_after, self.untrusted)) is not None:
             return self._show(shown, "cache")
-        return leaves.ask(snapshot, host, kind, server_not_after, self._answered, session.id)
+        return leaves.ask(snapshot, host, kind, server_not_after, self._answered, session.id, self.untrusted)
 
     def _leaf_again(self) -> None:
         if self.session.phase is self:
@@ -305,7 +311,7 @@ class Tunnel(Unhurried):
         current = session.worker.snapshots.current.get(session.tenant.tenant)
         if current is None:
             return session.abort("the tenant is gone")
-        if shown.signing_ca != current.signing_ca:
+        if shown.signing_ca != current.ca(self.untrusted):
             # Another CA became the active one: issuer and worker hear of it within a quarter of a second of each other.
             session.snapshot = current
             session.loop.call_later(AGAIN_SECONDS, self._leaf_again)
@@ -408,6 +414,7 @@ class Tunnel(Unhurried):
             session.phase = AnswerLane(session, self.leg, refusal)  # the client's handshake is under way already
         elif not waiting:
             self.not_after = None
+            self.untrusted = False
             self._leaf()
         return None
 

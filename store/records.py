@@ -21,6 +21,7 @@ class ChangeKind(StrEnum):
     SIGNING_CA_ADDED = "signing_ca_added"
     SIGNING_CA_ACTIVATED = "signing_ca_activated"
     SIGNING_CA_CHANGED = "signing_ca_changed"
+    UNTRUSTED_CA_MADE = "untrusted_ca_made"
     ERROR_SETTINGS_CHANGED = "error_settings_changed"
 
 
@@ -38,7 +39,8 @@ class Tenant:
 class SigningCa:
     """A certificate set that can sign leaves. Its sealed key is read apart, so that no listing carries it.
 
-    ``status``: active, inactive, requested (``request`` is to be signed, there is no certificate yet) or revoked.
+    ``status``: active, inactive, requested (``request`` is to be signed, there is no certificate yet) or revoked;
+    untrusted: signs what clients are to be warned by, and is in no listing.
     """
 
     id: int

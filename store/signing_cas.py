@@ -35,7 +35,8 @@ COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     signing_cas.c.changed_by,
 )
 _JOINED = signing_cas.join(tenants, tenants.c.id == signing_cas.c.tenant_id)
-_THERE = signing_cas.c.state.not_in(["deleted", "revoked_deleted"])
+_THERE = signing_cas.c.state.not_in(["deleted", "revoked_deleted", "untrusted"])
+_IS_UNTRUSTED = signing_cas.c.state == "untrusted"
 
 
 def add(
@@ -99,6 +100,28 @@ def add_request(
     return _added(c, statement)
 
 
+def set_untrusted(
+    c: Connection, tenant_id: int, name: str, chain: Sequence[bytes], sealed_key: bytes, now: datetime, by: str
+) -> SigningCa:
+    """Make it the CA that clients of the tenant are warned by; the key of the one before is destroyed."""
+    if (before := untrusted(c, tenant_id)) is not None:
+        _retire_leaf_keys(c, before.id)
+        _update(c, before.id, _IS_UNTRUSTED, state="deleted", sealed_key=None, changed_at=now, changed_by=by)
+    statement = sa.insert(signing_cas).values(
+        tenant_id=tenant_id,
+        name=name,
+        kind="untrusted",
+        state="untrusted",
+        chain=tuple(chain),
+        issuing_spki_sha256=_spki(chain),
+        sealed_key=sealed_key,
+        created_at=now,
+        changed_at=now,
+        changed_by=by,
+    )
+    return _added(c, statement)
+
+
 def complete(c: Connection, id: int, chain: Sequence[bytes], now: datetime, by: str) -> bool:
     """The request's certificate has come. False where it is no request any more."""
     return _update(c, id, signing_cas.c.state == "requested", state="ready", chain=tuple(chain), changed_at=now,
@@ -136,6 +159,18 @@ def end(c: Connection, id: int, state: str, now: datetime, by: str) -> bool:
 def active(c: Connection, tenant_id: int) -> SigningCa | None:
     """The tenant's active signing CA; None where there is no such tenant."""
     return _one(c, signing_cas.c.tenant_id == tenant_id, _IS_ACTIVE)
+
+
+def untrusted(c: Connection, tenant_id: int) -> SigningCa | None:
+    """The CA that clients of the tenant are warned by; None where there is none (yet)."""
+    return _one(c, signing_cas.c.tenant_id == tenant_id, _IS_UNTRUSTED)
+
+
+def issuing(c: Connection, tenant_id: int) -> frozenset[int]:
+    """The ids of those that leaves are signed with now: the active one, and the untrusted one where there is one."""
+    statement = sa.select(signing_cas.c.id).select_from(_JOINED)
+    condition = sa.and_(signing_cas.c.tenant_id == tenant_id, sa.or_(_IS_ACTIVE, _IS_UNTRUSTED))
+    return frozenset(c.execute(statement.where(condition)).scalars())
 
 
 def by_name(c: Connection, tenant_id: int, name: str) -> SigningCa | None:

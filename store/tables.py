@@ -131,8 +131,8 @@ tenants = sa.Table(
     sqlite_autoincrement=True,
 )
 
-THERE = "state NOT IN ('deleted', 'revoked_deleted')"
-"""A signing CA that anybody still sees."""
+THERE = "state NOT IN ('deleted', 'revoked_deleted', 'untrusted')"
+"""A signing CA that anybody sees."""
 
 signing_cas = sa.Table(
     "signing_cas",
@@ -151,10 +151,17 @@ signing_cas = sa.Table(
     _at("changed_at"),
     sa.Column("changed_by", sa.Text, nullable=False),
     sa.UniqueConstraint("id", "tenant_id", "state"),
-    sa.CheckConstraint("kind IN ('built_in', 'csr', 'imported')", name="kind"),
-    sa.CheckConstraint("state IN ('requested', 'ready', 'revoked', 'deleted', 'revoked_deleted')", name="state"),
+    sa.CheckConstraint("kind IN ('built_in', 'csr', 'imported', 'untrusted')", name="kind"),
+    sa.CheckConstraint(
+        "state IN ('requested', 'ready', 'revoked', 'deleted', 'revoked_deleted', 'untrusted')", name="state"
+    ),
     # What is revoked or deleted can never sign again: its key is gone with the same statement.
     sa.CheckConstraint("(state IN ('revoked', 'deleted', 'revoked_deleted')) = (sealed_key IS NULL)", name="key"),
+    # What clients are to be warned by can never be what they trust: only what is ready can be active.
+    sa.CheckConstraint(
+        "(kind = 'untrusted' AND state IN ('untrusted', 'deleted')) OR (kind <> 'untrusted' AND state <> 'untrusted')",
+        name="untrusted_is_never_ready",
+    ),
     sqlite_autoincrement=True,
 )
 # A deleted one stays, without its keys, for the leaves that it has signed; its name is free again.
@@ -165,6 +172,13 @@ sa.Index(
     unique=True,
     sqlite_where=sa.text(THERE),
     postgresql_where=sa.text(THERE),
+)
+sa.Index(
+    "uq_signing_cas_untrusted",
+    signing_cas.c.tenant_id,
+    unique=True,
+    sqlite_where=sa.text("state = 'untrusted'"),
+    postgresql_where=sa.text("state = 'untrusted'"),
 )
 
 trusted_cas = sa.Table(

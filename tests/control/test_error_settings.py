@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import json
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certs.verdict import Action, Defect
-from control import error_settings, tenants
+from control import audit_log, error_settings, tenants
 from control.error_settings import ROWS, ErrorRow
 from control.errors import Refused
 from control.installation import Installation
+from store import signing_cas
+from store.engine import StoreError
 from tests.control.conftest import kinds_since, last_change
-from tests.harness.pki import NOW
+from tests.harness.pki import DAY, NOW
 
 SETTABLE = [row for row in ROWS if row not in {"own_ca", "protocol", "revoked", "revocation_unknown"}]
 
@@ -72,13 +78,16 @@ def test_what_one_tenant_sets_is_no_other_tenants_business(inst: Installation) -
         ("EXPIRED", "allow", "'EXPIRED' is no defect"),
         ("", "allow", "'' is no defect"),
         ("a\nb", "allow", r"'a\nb' is no defect"),
-        ("expired", "permit", "'permit' is no action; expected block or allow"),
+        ("expired", "permit", "'permit' is no action; expected block, warn or allow"),
         ("expired", "ALLOW", "'ALLOW' is no action"),
-        ("expired", "warn", "the action warn is not in this version; expected block or allow"),
-        ("expired", "bypass", "the action bypass is not in this version; expected block or allow"),
+        ("expired", "bypass", "the action bypass is not in this version; expected block, warn or allow"),
         ("own_ca", "allow", "own_ca: only block can be set"),
-        ("own_ca", "warn", "the action warn is not in this version"),
-        ("protocol", "allow", "protocol: only block can be set: a failed handshake leaves nothing to allow"),
+        ("own_ca", "warn", "own_ca: only block can be set"),
+        (
+            "protocol",
+            "allow",
+            "protocol: only block can be set: a failed handshake leaves nothing to allow or to warn of",
+        ),
         ("revoked", "allow", "revoked: revocation is not checked in this version"),
         ("revoked", "block", "revoked: revocation is not checked in this version"),
         ("revocation_unknown", "allow", "revocation_unknown: revocation is not checked in this version"),
@@ -94,6 +103,53 @@ def test_what_cannot_be_set_is_refused_with_its_own_words(
     assert "\n" not in str(caught.value)
     assert last_change(inst) == before
     assert error_settings.show(inst, "default") == shown
+
+
+def test_the_first_warning_makes_a_ca_that_nobody_sees(inst: Installation) -> None:
+    before = last_change(inst)
+    for row in ("expired", "self_signed"):
+        error_settings.set_action(inst, "default", row, "warn", NOW)
+    assert kinds_since(inst, before) == ["untrusted_ca_made", *["error_settings_changed"] * 2]
+    assert rows(inst)["expired"] == ErrorRow("expired", Action.WARN, is_set=True)
+    with inst.reading("default") as (c, tenant):
+        made = signing_cas.untrusted(c, tenant.id)
+        active = signing_cas.active(c, tenant.id)
+        assert made is not None
+        assert active is not None
+        assert signing_cas.issuing(c, tenant.id) == {active.id, made.id}
+        assert [ca.name for ca in signing_cas.listing(c, tenant.id)] == ["built-in"]
+        assert signing_cas.by_name(c, tenant.id, made.name) is None
+    certificate = x509.load_der_x509_certificate(made.certificate)
+    assert "CN=Sallyport UNTRUSTED CA (default" in certificate.subject.rfc4514_string()
+    (entry,) = [one for one in audit_log.newest(inst) if one.action == "untrusted_ca.make"]
+    assert json.loads(entry.after or "") == {"sha256": certificate.fingerprint(SHA256()).hex()}
+
+
+def test_one_that_ends_soon_is_replaced_and_its_key_destroyed(inst: Installation) -> None:
+    error_settings.set_action(inst, "default", "expired", "warn", NOW)
+    with inst.reading("default") as (c, tenant):
+        first = signing_cas.untrusted(c, tenant.id)
+    error_settings.set_action(inst, "default", "self_signed", "warn", NOW + 9.5 * 365 * DAY)
+    with inst.reading("default") as (c, tenant):
+        second = signing_cas.untrusted(c, tenant.id)
+        assert first is not None
+        assert second is not None
+        assert second.id != first.id
+        with pytest.raises(KeyError):
+            signing_cas.sealed_key(c, first.id)
+
+
+def test_the_database_itself_keeps_it_from_becoming_active(inst: Installation) -> None:
+    error_settings.set_action(inst, "default", "expired", "warn", NOW)
+    with inst.reading("default") as (c, tenant):
+        made = signing_cas.untrusted(c, tenant.id)
+    assert made is not None
+    for statement in (
+        "UPDATE tenants SET active_signing_ca_id = ?",
+        "UPDATE signing_cas SET state = 'ready' WHERE id = ?",
+    ):
+        with pytest.raises(StoreError), inst.store.transaction() as c:
+            c.exec_driver_sql(statement, (made.id,))
 
 
 @pytest.mark.parametrize("row", ["own_ca", "protocol"])

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from certs.authority import issued_by
 from certs.names import host_in_certificate, parse_host
-from control import tenants
+from control import error_settings, tenants
 from control.installation import Installation
 from issuer.client import IssuedLeaf, IssuerClient, IssuerUnavailable
 from store import changes, leaves, signing_cas
@@ -397,6 +397,39 @@ def test_a_tenant_gets_no_leaf_key_of_another(inst: Installation, clock: Clock) 
             with pytest.raises(IssuerUnavailable) as caught:
                 await client.leaf_key("other", leaf.leaf_key)
             assert caught.value.code == "unknown_leaf_key"
+
+    asyncio.run(run())
+
+
+def test_what_a_client_is_to_be_warned_by_is_of_the_untrusted_ca_and_of_no_other(
+    inst: Installation, clock: Clock
+) -> None:
+    async def run() -> None:
+        async with issuer_here(inst, clock) as (service, client):
+            with pytest.raises(IssuerUnavailable, match="has no CA to warn clients by") as caught:
+                await client.leaf("default", "www.example", "ecdsa", None, untrusted=True)
+            assert caught.value.code == "key_unavailable"
+            trusted = await client.leaf("default", "www.example", "ecdsa", None)
+            error_settings.set_action(inst, "default", "expired", "warn", clock())
+            leaf = await client.leaf("default", "www.example", "ecdsa", None, untrusted=True)
+            with inst.reading("default") as (connection, tenant):
+                ca = signing_cas.untrusted(connection, tenant.id)
+            assert ca is not None
+            assert (leaf.signing_ca, leaf.chain) == (ca.id, ())
+            assert leaf.leaf_key != trusted.leaf_key
+            root = x509.load_der_x509_certificate(ca.certificate)
+            parsed(leaf).verify_directly_issued_by(root)
+            await client.leaf_key("default", leaf.leaf_key, untrusted=True)
+            for mixed in ((leaf.leaf_key, False), (trusted.leaf_key, True)):
+                with pytest.raises(IssuerUnavailable) as caught:
+                    await client.leaf_key("default", mixed[0], untrusted=mixed[1])
+                assert caught.value.code == "unknown_leaf_key"
+            # Another active CA leaves it what it was.
+            held = service.issuance.keyring.held("default")
+            activate_new_ca(inst, "default", clock())
+            await until("the purge", lambda: service.issuance.keyring.held("default") is not held, seconds=1)
+            again = await client.leaf("default", "www.example", "ecdsa", None, untrusted=True)
+            assert again.certificate == leaf.certificate
 
     asyncio.run(run())
 

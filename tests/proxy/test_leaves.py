@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -60,15 +61,23 @@ class Issuer:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.asked: list[tuple[str, str, str, float | None]] = []
         self.connections: list[str] = []
+        self.untrusted: list[bool] = []
         self.keys = 0
         self.go = asyncio.Event()
         self.fails: Exception | None = None
         self.signing_ca = 1
 
     async def leaf(
-        self, tenant: str, host: str, key: str, server_not_after: float | None, connection: str = ""
+        self,
+        tenant: str,
+        host: str,
+        key: str,
+        server_not_after: float | None,
+        connection: str = "",
+        untrusted: bool = False,
     ) -> IssuedLeaf:
         self.connections.append(connection)
+        self.untrusted.append(untrusted)
         self.asked.append((tenant, host, key, server_not_after))
         await self.go.wait()
         if self.fails is not None:
@@ -76,7 +85,7 @@ class Issuer:
         leaf = self.ca.leaf(host, key=self.key)
         return IssuedLeaf(leaf.raw, (self.ca.raw,), 5, self.signing_ca, NOW + 5 * DAY, NOW + 3 * DAY, 1)
 
-    async def leaf_key(self, tenant: str, leaf_key: int, connection: str = "") -> PrivateKey:
+    async def leaf_key(self, tenant: str, leaf_key: int, connection: str = "", untrusted: bool = False) -> PrivateKey:
         self.connections.append(connection)
         self.keys += 1
         return self.key
@@ -137,6 +146,28 @@ def test_a_leaf_for_bad_dates_and_one_for_good_dates_are_kept_apart() -> None:
         assert leaves.kept(snapshot(), "one.example", "rsa", NOW + 90 * DAY) is None
         assert leaves.kept(snapshot("other"), "one.example", "ecdsa", NOW + 90 * DAY) is None
         assert leaves.kept(snapshot(signing_ca=2), "one.example", "ecdsa", NOW + 90 * DAY) is None
+
+    asyncio.run(scenario())
+
+
+def test_a_leaf_to_warn_by_and_one_to_trust_are_kept_apart() -> None:
+    async def scenario() -> None:
+        issuer = Issuer()
+        leaves = Leaves(issuer, 16, lambda: NOW)
+        both = replace(snapshot(), untrusted_ca=2)
+        end = NOW + 90 * DAY
+        await gather(leaves, (both, "one.example", "ecdsa", end))
+        assert leaves.kept(both, "one.example", "ecdsa", end) is not None
+        assert leaves.kept(both, "one.example", "ecdsa", end, untrusted=True) is None
+        issuer.signing_ca = 2
+        leaves.ask(both, "one.example", "ecdsa", end, lambda outcome: None, "c", untrusted=True)
+        await asyncio.sleep(0.01)
+        assert issuer.untrusted == [False, True]
+        warning = leaves.kept(both, "one.example", "ecdsa", end, untrusted=True)
+        assert warning is not None
+        assert warning.signing_ca == 2
+        assert leaves.kept(both, "one.example", "ecdsa", end) is not warning
+        assert leaves.kept(replace(both, untrusted_ca=None), "one.example", "ecdsa", end, untrusted=True) is None
 
     asyncio.run(scenario())
 
@@ -204,7 +235,9 @@ def test_a_session_is_resumed_with_the_leaf_that_it_began_with_and_no_other(vers
 
 def test_a_leaf_with_another_key_than_its_own_is_a_fault() -> None:
     class Mixed(Issuer):
-        async def leaf_key(self, tenant: str, leaf_key: int, connection: str = "") -> PrivateKey:
+        async def leaf_key(
+            self, tenant: str, leaf_key: int, connection: str = "", untrusted: bool = False
+        ) -> PrivateKey:
             return ec.generate_private_key(ec.SECP256R1())
 
     async def scenario() -> None:

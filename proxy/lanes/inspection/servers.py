@@ -126,7 +126,9 @@ class ServerConnection:
             verdict = await judge.elsewhere(handshake, host, snapshot)
         action = snapshot.errors.action_for(verdict.defects)
         session.judged(verdict, action)
-        if action is not Action.ALLOW or not verdict.chain:
+        # Who is shown this very host under a leaf that is warned of has been warned; of another it is too late to warn.
+        warned = action is Action.WARN and session.warned and session.facts.get("host") == host.text
+        if not (action is Action.ALLOW or warned) or not verdict.chain:
             raise RefusedError(refusals.certificate(verdict.findings, host.text, session.id))
         self.conn.sni = None if host.is_ip else host.text
         describe(self.conn, leg)

@@ -1,0 +1,125 @@
+"""The action warn: the client gets a leaf of a CA that nobody trusts, and warns as it would have without us."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.e2e.conftest import ISSUING, PUBLIC
+from tests.harness.curl import curl
+from tests.harness.daemon import Daemon
+from tests.harness.inspectors import Scripts
+from tests.harness.origins import Nginx, Site
+from tests.harness.pki import DAY, NOW, Authority, self_signed
+from tests.harness.programs import need
+from tests.harness.raw_http import open_tunnel
+
+UNVERIFIED = 60
+"""curl's status for a certificate that it cannot verify."""
+SEEN = """
+    def response(flow):
+        flow.response.headers["x-seen"] = "yes"
+"""
+ELSEWHERE = """
+    def request(flow):
+        flow.request.host = "self.example"
+"""
+LANES = ("self.example", "seen.example")
+
+
+@pytest.fixture(scope="module")
+def server(scratch: Path) -> Iterator[Nginx]:
+    need("nginx")
+    need("curl")
+    names = ("self.example", "seen.example")
+    sites = [
+        Site("good.example", ISSUING.leaf("good.example")),
+        *(Site(name, self_signed(name)) for name in names),
+        Site("old.example", ISSUING.leaf("old.example", not_before=NOW - 9 * DAY, not_after=NOW - DAY)),
+        Site("redirected.example", ISSUING.leaf("redirected.example")),
+    ]
+    with Nginx(scratch, sites) as nginx:
+        yield nginx
+
+
+@pytest.fixture(scope="module")
+def warning(scratch: Path, server: Nginx) -> Iterator[Daemon]:
+    scripts = Scripts(scratch / "warnings")
+    scripts.add("seen", SEEN)
+    hosts = dict.fromkeys(server.sites, "127.0.0.1")
+    extra = {"inspection": {"addons": scripts.addons}}
+    with Daemon(scratch / "warning", hosts=hosts, common=PUBLIC, workers=2, extra=extra) as running:
+        running.told("errors", "set", "untrusted", "warn")
+        running.within(2.0, lambda: all(shown(running, server, name) for name in LANES))
+        yield running
+
+
+def shown(daemon: Daemon, server: Nginx, name: str) -> x509.Certificate | None:
+    """The certificate that a client is shown for the host, if it is one to be warned by."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with context.wrap_socket(open_tunnel(daemon.proxy, name, server[name].port), server_hostname=name) as tls:
+        certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
+    return certificate if "UNTRUSTED" in certificate.issuer.rfc4514_string() else None
+
+
+@pytest.mark.parametrize("name", LANES)
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_who_verifies_is_warned_and_who_goes_on_reaches_the_server(
+    warning: Daemon, server: Nginx, name: str, version: str
+) -> None:
+    assert curl(warning, server[name].url("/refused"), version).exit_code == UNVERIFIED
+    result = curl(warning, server[name].url(), version, "--insecure")
+    assert (result.status, result.text) == (200, f"hello from {name}\n")
+    assert result.headers.get("x-seen") == ("yes" if name == "seen.example" else None)
+    assert not [one for one in server.requests() if one["uri"].startswith("/refused")]
+
+
+def test_the_leaf_says_what_it_is_and_for_whom(warning: Daemon, server: Nginx) -> None:
+    leaf = shown(warning, server, "self.example")
+    assert leaf is not None
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["self.example"]
+    built_in = x509.load_pem_x509_certificate(warning.root.read_bytes())
+    assert leaf.issuer != built_in.subject
+
+
+def test_others_are_as_they_were(warning: Daemon, server: Nginx) -> None:
+    assert curl(warning, server["good.example"].url()).status == 200
+    assert curl(warning, server["old.example"].url()).status == 502
+
+
+def test_the_ca_to_warn_by_is_offered_to_nobody(warning: Daemon) -> None:
+    assert "UNTRUSTED" not in warning.told("signing-ca", "list", "--json")
+    for command in ("show", "download", "activate", "revoke", "delete"):
+        refused = warning.cli("signing-ca", command, "untrusted")
+        assert (refused.returncode, "no signing CA 'untrusted'" in refused.stderr) == (1, True)
+    assert not [path for path in (warning.state_dir / "certs").iterdir() if b"UNTRUSTED" in path.read_bytes()]
+
+
+def test_another_active_ca_changes_nothing_about_it(warning: Daemon, server: Nginx, tmp_path: Path) -> None:
+    before = shown(warning, server, "self.example")
+    assert before is not None
+    issuing = Authority.root("Theirs").intermediate("Issuing")
+    certificates, key = tmp_path / "ca.pem", tmp_path / "ca.key"
+    certificates.write_bytes(issuing.chain_pem(with_root=True))
+    key.write_bytes(issuing.key_pem())
+    warning.told("signing-ca", "import", "theirs", "--cert", str(certificates), "--key", str(key), "--activate")
+    try:
+        after = shown(warning, server, "self.example")
+        assert after is not None
+        assert after.issuer == before.issuer
+    finally:
+        warning.told("signing-ca", "activate", "built-in")
+    warning.within(2.0, lambda: curl(warning, server["good.example"].url()).status == 200)
+    assert curl(warning, server["self.example"].url()).exit_code == UNVERIFIED
+
+
+def test_what_passes_with_a_defect_is_logged_with_the_action(warning: Daemon, server: Nginx) -> None:
+    curl(warning, server["self.example"].url(), "--insecure")
+    line = warning.wait_log("let through", host="self.example")[-1]
+    assert (line["defects"], line["action"]) == (["self_signed"], "warn")
