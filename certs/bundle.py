@@ -18,6 +18,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 
 from certs.authority import is_self_signed, issued_by, key_problem, signature_problem
 from certs.der import name_text, tbs_fields
+from certs.expiry import Expiry, Validity, first_to_end
 from certs.formats import BundleError, read_certificates, to_pem
 
 __all__ = ["Bundle", "BundleError", "BundleFinding", "examine_trusted", "read_certificates", "to_pem"]
@@ -102,7 +103,8 @@ def examine_trusted(data: bytes, now: datetime, existing: Mapping[str, x509.Cert
 
     ``existing`` has the anchors that the tenant trusts already, by name. Errors: ``no_certificate``, ``private_key``,
     ``too_large``, ``malformed``, ``not_a_ca``, ``does_not_link``, ``bad_signature``, ``expired``, ``not_yet_valid``,
-    ``weak_key``, ``weak_signature``, ``duplicate``. Warning: ``no_root``. Told: ``reordered``, ``repeated``.
+    ``weak_key``, ``weak_signature``, ``duplicate``. Warnings: ``no_root``, ``near_end`` (of the anchor). Told:
+    ``reordered``, ``repeated``.
     """
     try:
         certificates = read_certificates(data)
@@ -120,6 +122,7 @@ def examine_trusted(data: bytes, now: datetime, existing: Mapping[str, x509.Cert
             for name, certificate in existing.items()
             if certificate == anchor.certificate
         ]
+        findings += near_end([anchor], now)
     findings.sort(key=lambda finding: finding.certificate or 0)
     return Bundle(
         tuple(entry.certificate for entry in ordered), tuple(findings), tuple(entry.position for entry in ordered)
@@ -191,6 +194,16 @@ def judge(entry: Entry, now: datetime) -> list[BundleFinding]:
     if not entry.self_signed and (signature_is_weak := signature_problem(certificate)):
         findings.append(entry.error("weak_signature", f"is {signature_is_weak}"))
     return findings
+
+
+def near_end(chain: Sequence[Entry], now: datetime) -> list[BundleFinding]:
+    """A warning where a chain is near its end: of the certificate that ends first."""
+    certificates = [entry.certificate for entry in chain]
+    if Validity.of(certificates).expiry(now) is not Expiry.NEAR_END:
+        return []
+    first = chain[certificates.index(first_to_end(certificates))]
+    message = f"ends on {day(first.certificate.not_valid_after_utc)}: less than a tenth of its life is left"
+    return [first.finding("warning", "near_end", message)]
 
 
 def _not_a_ca(certificate: x509.Certificate, extensions: x509.Extensions) -> str | None:

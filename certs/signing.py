@@ -19,12 +19,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from certs import der
 from certs.authority import key_sha256, spki_sha256
-from certs.bundle import Bundle, BundleFinding, Entry, day, find_parents, judge, line, without_repeated
+from certs.bundle import Bundle, BundleFinding, Entry, day, find_parents, judge, line, near_end, without_repeated
 from certs.formats import MOST_CERTIFICATES, BundleError, read_certificates
 
 LEAF_KEYS = "RSA of 2048 bits or more, P-256, P-384 or P-521 is needed"
 LEAF_CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
-NEAR_END = 10  # a tenth of the lifetime
 MOST_NAMES_SHOWN = 5
 LONGEST_SHOWN = 80  # characters of one name
 
@@ -314,9 +313,8 @@ def _told(chain: Sequence[Entry], now: datetime, refused: set[int | None]) -> It
     issuing, top = chain[0], chain[-1]
     if not top.self_signed and top.position not in refused:
         yield top.finding("warning", "no_root", "is the topmost, but no root; devices need its root from elsewhere")
-    first, last = issuing.certificate.not_valid_before_utc, issuing.certificate.not_valid_after_utc
-    if first <= now <= last and last - now < (last - first) / NEAR_END:
-        yield issuing.finding("warning", "near_end", f"ends on {day(last)}: less than a tenth of its life is left")
+    yield from near_end(chain, now)
+    last = issuing.certificate.not_valid_after_utc
     for entry in chain[1:]:
         end = entry.certificate.not_valid_after_utc
         if now <= end < last:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from cryptography import x509
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from certs import der
+from certs.expiry import begins_in, time_left
 from cli.output import clean, day, minute, stamp
 
 UNREADABLE = "(unreadable)"
@@ -427,18 +428,12 @@ def full_fields(certificate: x509.Certificate, now: datetime) -> list[tuple[str,
 
 
 def _from(moment: datetime, now: datetime) -> str:
-    later = f" (begins in {_days(moment - now)})" if moment > now else ""
+    later = f" ({begins_in(moment, now)})" if moment > now else ""
     return f"{minute(moment)} UTC{later}"
 
 
 def _to(moment: datetime, now: datetime) -> str:
-    left = f"{_days(moment - now)} left" if moment >= now else f"expired {_days(now - moment)} ago"
-    return f"{minute(moment)} UTC ({left})"
-
-
-def _days(span: timedelta) -> str:
-    """Whole days, rounded down."""
-    return "less than a day" if span.days < 1 else "1 day" if span.days == 1 else f"{span.days} days"
+    return f"{minute(moment)} UTC ({time_left(moment, now)})"
 
 
 def load(chain: Iterable[bytes]) -> list[x509.Certificate]:

@@ -349,6 +349,18 @@ def test_a_topmost_that_is_no_root_becomes_the_anchor_and_that_is_told() -> None
     assert "certificate 2 (Example Policy)" in only(bundle).message
 
 
+def test_an_anchor_near_its_end_is_a_warning_with_the_date_and_an_intermediate_is_none() -> None:
+    old = Authority.root("Old", not_before=NOW - 900 * DAY, not_after=NOW + 9 * DAY)
+    bundle = examine_trusted(file_of(old.intermediate("Below"), old), NOW)
+    assert bundle.ok
+    assert (only(bundle).level, only(bundle).code, only(bundle).certificate) == ("warning", "near_end", 2)
+    assert only(bundle).message == (
+        f"certificate 2 (Old) ends on {NOW + 9 * DAY:%Y-%m-%d %H:%M} UTC: less than a tenth of its life is left"
+    )
+    late = ROOT.intermediate("Late", not_before=NOW - 900 * DAY, not_after=NOW + 9 * DAY)
+    assert examine_trusted(file_of(late, ROOT), NOW).findings == ()
+
+
 def test_a_leaf_is_no_ca() -> None:
     bundle = examine_trusted(file_of(LEAF, ISSUING, POLICY, ROOT), NOW)
     assert errors(bundle) == [("not_a_ca", 1)]

@@ -491,6 +491,12 @@ def test_the_near_end_is_a_warning_with_the_date(lived: int, left: int, message:
     assert only(bundle).message == f"certificate 1 (Late) ends on {NOW + left * DAY:%Y-%m-%d %H:%M} UTC: {message}"
 
 
+def test_the_near_end_of_a_chain_is_that_of_what_ends_first() -> None:
+    root = Authority.root("Old", not_before=NOW - 900 * DAY, not_after=NOW + 9 * DAY)
+    bundle = examined(root.intermediate("Below", not_after=NOW + 99 * DAY), root)
+    assert told(bundle) == [("warning", "near_end", 2), ("warning", "ends_before", 2)]
+
+
 def test_a_ca_above_that_ends_before_the_issuing_certificate_is_a_warning() -> None:
     short = Authority.root("Short", not_after=NOW + 9 * DAY)
     bundle = examined(short.intermediate("Below", not_after=NOW + 99 * DAY), short)
