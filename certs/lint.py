@@ -160,6 +160,8 @@ def _ends(leaf: Subject) -> None:
         raise Broken("it ends more than seven days from now")
     if last > leaf.request.issuer.not_valid_after_utc:
         raise Broken("it ends after the signing certificate")
+    if leaf.request.within is not None and last > leaf.request.within.ends:
+        raise Broken("it ends after a certificate above the signing certificate")
 
 
 def _ends_with_the_server(leaf: Subject) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from certs.authority import LONGEST_COMMON_NAME, issuer_key_identifier
+from certs.expiry import Validity
 from certs.kept import kept
 from certs.names import Host
 
@@ -45,43 +46,46 @@ class LeafRequest:
     """What a leaf is made of.
 
     ``server_not_after`` is the end of the server's own certificate (aware); None where it showed none or its own dates
-    are bad.
+    are bad. ``within`` is when the issuer's whole chain is valid, since a leaf verifies no longer than that; None:
+    nothing is above the issuer.
     """
 
     host: Host
     public_key: CertificatePublicKeyTypes
     issuer: x509.Certificate
     server_not_after: datetime | None = None
+    within: Validity | None = None
 
 
 def validity(
-    request_server_not_after: datetime | None, issuer: x509.Certificate, now: datetime, lifetime: timedelta
+    request_server_not_after: datetime | None, within: Validity, now: datetime, lifetime: timedelta
 ) -> tuple[datetime, datetime]:
     """First and last second of a leaf's validity (RFC 5280 4.1.2.5), both whole seconds.
 
-    It begins a day back, but not before the issuer. It ends after ``lifetime`` (at most seven days), and not after the
-    server's certificate nor the issuer; after a day at most where there is no server's certificate that still holds.
-    Raises :class:`ProfileError` where the issuer is not valid now or the lifetime is not positive.
+    It begins a day back, but not before the issuer's chain (``within``). It ends after ``lifetime`` (at most seven
+    days), and not after the server's certificate nor that chain; after a day at most where there is no server's
+    certificate that still holds. Raises :class:`ProfileError` where the chain is not valid now or the lifetime is not
+    positive.
     """
     if lifetime <= timedelta(0):
         raise ProfileError(f"a lifetime of {lifetime} leaves no time to a leaf")
-    starts, ends = issuer.not_valid_before_utc, issuer.not_valid_after_utc
-    if now < starts:
-        raise ProfileError(f"the signing certificate is not valid before {starts:%Y-%m-%d %H:%M:%S} UTC")
-    if now > ends:
-        raise ProfileError(f"the signing certificate expired on {ends:%Y-%m-%d %H:%M:%S} UTC")
-    last = min(now + min(lifetime, LONGEST_LIFETIME), ends)
+    if now < within.begins:
+        raise ProfileError(f"the signing CA's chain is not valid before {within.begins:%Y-%m-%d %H:%M:%S} UTC")
+    if now > within.ends:
+        raise ProfileError(f"the signing CA's chain expired on {within.ends:%Y-%m-%d %H:%M:%S} UTC")
+    last = min(now + min(lifetime, LONGEST_LIFETIME), within.ends)
     if request_server_not_after is None or request_server_not_after <= now:
         last = min(last, now + LIFETIME_WITHOUT_SERVER)
     else:
         last = min(last, request_server_not_after)
-    first = max(now - BACKDATED, starts)
+    first = max(now - BACKDATED, within.begins)
     return first.replace(microsecond=0), last.replace(microsecond=0)
 
 
 def build(request: LeafRequest, now: datetime, lifetime: timedelta) -> x509.CertificateBuilder:
     """The leaf, ready to be linted and signed. Raises :class:`ProfileError` as :func:`validity` does."""
-    first, last = validity(request.server_not_after, request.issuer, now, lifetime)
+    within = request.within or Validity.of([request.issuer])
+    first, last = validity(request.server_not_after, within, now, lifetime)
     subject = subject_of(request.host)
     names = x509.SubjectAlternativeName([request.host.san()])
     issuer_name, authority_key = _of_issuer(request.issuer)

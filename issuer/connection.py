@@ -38,6 +38,11 @@ QUIET_SECONDS = 1.0
 """At most one line in this time about requests that failed: under load there would be hundreds."""
 
 
+def _asked_again(request: Request, code: Code) -> bool:
+    """Whether the workers ask it every two seconds, and the supervisor says it, once a day (proxy.expiry_watch)."""
+    return isinstance(request, CheckRequest) and code is Code.KEY_UNAVAILABLE
+
+
 class Peers(Protocol):
     """What keeps the connections together: the service."""
 
@@ -157,10 +162,10 @@ class Connection(asyncio.Protocol):
         if isinstance(request, LeafRequest):
             try:
                 wanted = Wanted.by(request)
+                answer = self._issuance.leaf_at_hand(wanted)
             except Refusal as refusal:
                 self._fail(request, refusal.code, str(refusal))
                 return
-            answer = self._issuance.leaf_at_hand(wanted)
             if answer is not None:
                 self._send(answer)
                 return
@@ -203,7 +208,7 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, request: Request, code: Code, message: str) -> None:
         now = self._loop.time()
-        if code in OUR_FAULTS and now - self._complained >= QUIET_SECONDS:
+        if code in OUR_FAULTS and not _asked_again(request, code) and now - self._complained >= QUIET_SECONDS:
             self._complained = now
             connection = "" if isinstance(request, CheckRequest) else request.connection
             log_event("request_failed", "error", id=connection, tenant=request.tenant, code=code.value, message=message)

@@ -112,7 +112,7 @@ class Issuance:
         return self._keyring
 
     def leaf_at_hand(self, wanted: Wanted) -> LeafAnswer | None:
-        """The answer where the leaf is in memory."""
+        """The answer where the leaf is in memory. Raises Refusal where the CA has expired meanwhile."""
         working = self._keyring.held(wanted.tenant, wanted.untrusted)
         if working is None:
             return None

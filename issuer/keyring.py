@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certs.authority import is_self_signed
+from certs.expiry import Validity
 from certs.signer import LocalSigner, Signer, SigningError
 from issuer.errors import Refusal, Superseded
 from issuer.protocol import Code, KeyKind
@@ -50,6 +51,8 @@ class WorkingSet:
     ca_id: int
     issuer: x509.Certificate
     chain: tuple[bytes, ...]
+    validity: Validity
+    """Of the whole chain, the root too: clients look at the dates of what they trust."""
     signer: Signer = field(repr=False)
     as_of: int
     generation: int
@@ -130,13 +133,16 @@ def load(store: Store, provider: KeyProvider, tenant: str, untrusted: bool = Fal
         newest = [leaves.newest_key(connection, found.id, ca.id, kind) for kind in KINDS]
         stored = [(key, _recorded(connection, key)) for key in newest if key is not None]
     tenant_key = _unwrap(provider, wrapped, tenant)
-    issuer = x509.load_der_x509_certificate(ca.certificate)
+    certificates = [x509.load_der_x509_certificate(der) for der in ca.chain]
+    issuer = certificates[0]
     working = WorkingSet(
         tenant=tenant,
         tenant_id=found.id,
         ca_id=ca.id,
         issuer=issuer,
-        chain=_shown_chain(ca),
+        # A self-signed root is not sent with the leaf (RFC 8446 4.4.2): who trusts it has it.
+        chain=ca.chain[:-1] if is_self_signed(certificates[-1]) else ca.chain,
+        validity=Validity.of(certificates),
         signer=_signer(tenant_key, tenant, ca, sealed, issuer),
         as_of=as_of,
         generation=found.generation,
@@ -244,9 +250,3 @@ def _open_leaf_key(tenant_key: TenantKey, tenant: str, stored: LeafKey, hosts: R
     if isinstance(private_key, rsa.RSAPrivateKey):
         return HeldLeafKey(stored.id, "rsa", stored.created_at, private_key.public_key(), pkcs8, hosts)
     raise Refusal(Code.KEY_UNAVAILABLE, f"{what} is neither ECDSA nor RSA")
-
-
-def _shown_chain(ca: SigningCa) -> tuple[bytes, ...]:
-    """What is sent after the leaf. A self-signed root is left out (RFC 8446 4.4.2): who trusts it has it."""
-    *_, top = ca.chain
-    return ca.chain[:-1] if is_self_signed(x509.load_der_x509_certificate(top)) else ca.chain

@@ -132,7 +132,7 @@ class IssuanceLog:
     def limit(self, working: WorkingSet, server_not_after: datetime | None, now: datetime) -> datetime:
         """When a leaf that is made now would end. Raises Refusal where the CA is not valid now."""
         try:
-            return profile.validity(_server_end(server_not_after, now), working.issuer, now, self._lifetime)[1]
+            return profile.validity(_server_end(server_not_after, now), working.validity, now, self._lifetime)[1]
         except profile.ProfileError as error:
             raise Refusal(Code.CA_EXPIRED, f"tenant {working.tenant}: {error}; activate another signing CA") from error
 
@@ -173,7 +173,7 @@ class IssuanceLog:
         now = self._clock()
         self.limit(working, job.server_not_after, now)  # says so where the CA has expired
         request = profile.LeafRequest(
-            job.host, job.key.public_key, working.issuer, _server_end(job.server_not_after, now)
+            job.host, job.key.public_key, working.issuer, _server_end(job.server_not_after, now), working.validity
         )
         try:
             began = time.perf_counter()

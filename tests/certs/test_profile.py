@@ -7,6 +7,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certs.expiry import Validity
 from certs.profile import LeafRequest, ProfileError, build, validity
 from tests.certs.built_in import LEAF_KEY, authority, request, signer
 from tests.certs.built_in import NOW as REAL_NOW
@@ -44,7 +45,7 @@ def test_a_leaf_is_valid_within_issuer_server_and_lifetime(
     first: timedelta,
     last: timedelta,
 ) -> None:
-    parent = issuer(NOW + issuer_first, NOW + issuer_last)
+    parent = Validity.of([issuer(NOW + issuer_first, NOW + issuer_last)])
     end = None if server is None else NOW + server
     assert validity(end, parent, NOW, lifetime) == (NOW + first, NOW + last)
 
@@ -59,7 +60,7 @@ def test_validity_is_in_whole_seconds_and_never_longer_than_it_may_be(
 ) -> None:
     now = NOW.replace(microsecond=micro)
     end = None if server is None else now + timedelta(seconds=server)
-    first, last = validity(end, PARENT, now, timedelta(seconds=lifetime))
+    first, last = validity(end, Validity.of([PARENT]), now, timedelta(seconds=lifetime))
     assert first.microsecond == last.microsecond == 0
     assert PARENT.not_valid_before_utc <= first <= now
     assert first < last <= min(PARENT.not_valid_after_utc, now + WEEK, now + timedelta(seconds=lifetime))
@@ -83,7 +84,7 @@ PARENT = issuer(NOW - HOUR, NOW + 5 * DAY)
 )
 def test_no_time_left_is_refused(now: datetime, lifetime: timedelta, message: str) -> None:
     with pytest.raises(ProfileError, match=message):
-        validity(None, PARENT, now, lifetime)
+        validity(None, Validity.of([PARENT]), now, lifetime)
 
 
 def made(asked: LeafRequest) -> x509.Certificate:

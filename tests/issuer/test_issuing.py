@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from certs.authority import issued_by
 from certs.names import host_in_certificate, parse_host
-from control import error_settings, tenants
+from control import error_settings, signing_cas, tenants
 from control.installation import Installation
+from control.signing_cas import Upload
 from issuer.client import IssuedLeaf, IssuerClient, IssuerUnavailable
-from store import changes, leaves, signing_cas
+from store import changes, leaves
+from store import signing_cas as stored
 from store.engine import DATABASE_FILE, Connection
 from store.records import NewLeaf
+from tests.harness.pki import HOUR, NOW, Authority
 from tests.issuer.rig import (
     DAY,
     Clock,
@@ -263,7 +266,7 @@ def test_a_ca_that_was_replaced_and_is_back_between_two_looks_has_other_leaf_key
             with inst.changing("default") as (connection, tenant):
                 # In one transaction, so that no look falls between.
                 switch_ca(inst, connection, "default", clock())
-                signing_cas.activate(connection, tenant.id, before.signing_ca, clock(), "ann")
+                stored.activate(connection, tenant.id, before.signing_ca, clock(), "ann")
                 changes.announce(connection, tenant.id, "signing_ca_activated", clock())
             await until("the purge", lambda: service.issuance.keyring.held("default") is not held, seconds=1)
             after = await client.leaf("default", "www.example", "ecdsa", None)
@@ -413,7 +416,7 @@ def test_what_a_client_is_to_be_warned_by_is_of_the_untrusted_ca_and_of_no_other
             error_settings.set_action(inst, "default", "expired", "warn", clock())
             leaf = await client.leaf("default", "www.example", "ecdsa", None, untrusted=True)
             with inst.reading("default") as (connection, tenant):
-                ca = signing_cas.untrusted(connection, tenant.id)
+                ca = stored.untrusted(connection, tenant.id)
             assert ca is not None
             assert (leaf.signing_ca, leaf.chain) == (ca.id, ())
             assert leaf.leaf_key != trusted.leaf_key
@@ -454,6 +457,34 @@ def test_an_expired_ca_signs_nothing(inst: Installation, clock: Clock) -> None:
 
     asyncio.run(run())
     assert count_leaves(inst.settings) == 0
+
+
+def test_a_ca_signs_nothing_that_outlives_what_is_above_it_nor_after_that_has_expired(
+    inst: Installation, clock: Clock
+) -> None:
+    root = Authority.root("Short Root", not_after=NOW + 12 * HOUR)
+    imported(inst, root.intermediate("Long Issuing"), clock())
+
+    async def run() -> None:
+        async with issuer_here(inst, clock) as (_, client):
+            leaf = await client.leaf("default", "www.example", "ecdsa", clock.after(5 * DAY))
+            assert parsed(leaf).not_valid_after_utc == NOW + 12 * HOUR
+            assert await client.check("default") > 0
+            clock.later(13 * HOUR)
+            # Of a host whose leaf is at hand, and of one that has none.
+            assert await code_of(client) == "ca_expired"
+            assert await code_of(client, host="new.example") == "ca_expired"
+            with pytest.raises(IssuerUnavailable, match="the signing CA's chain expired on"):
+                await client.check("default")
+
+    asyncio.run(run())
+    assert count_leaves(inst.settings) == 1
+
+
+def imported(inst: Installation, authority: Authority, now: datetime) -> None:
+    """A CA that was made elsewhere, active."""
+    upload = Upload((authority.chain_pem(with_root=True),), authority.key_pem())
+    signing_cas.import_(inst, "default", "theirs", upload, now, activated=True)
 
 
 def test_whether_leaves_can_be_made_is_answered_without_making_any(inst: Installation, clock: Clock) -> None:
