@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from cli import certificates, clock, output
+from cli import certificates, clock, expiry, output
 from cli.context import Context, json_option, pass_context
 from cli.trusted_ca import findings, report, tell
 
@@ -30,17 +30,19 @@ def list_(context: Context) -> None:
     """List the tenant's signing CAs."""
     from control import signing_cas
 
-    records = signing_cas.listing(context.installation, context.tenant)
+    inst = context.installation
+    records = signing_cas.listing(inst, context.tenant)
+    problems = {record.name: signing_cas.key_problem(inst, context.tenant, record.name) for record in records}
     if context.json:
-        output.as_json([as_object(record) for record in records])
+        output.as_json([as_object(record) | {"key_problem": problems[record.name]} for record in records])
         return
     rows = []
     for record in records:
-        issuing = certificates.load(record.chain[:1])
-        expires = output.day(issuing[0].not_valid_after_utc) if issuing else ""
-        changed = output.minute(record.changed_at)
-        shown = certificates.common_name(issuing[0]) if issuing else ""
-        rows.append((record.name, kind(record), record.status, shown, expires, changed))
+        chain = certificates.load(record.chain)
+        status = f"{record.status} (key unusable)" if problems[record.name] else record.status
+        shown = certificates.common_name(chain[0]) if chain else ""
+        expires, changed = expiry.shown(chain, clock.now()), output.minute(record.changed_at)
+        rows.append((record.name, kind(record), status, shown, expires, changed))
     headings = ("name", "kind", "status", "common name", "expires", "last change")
     output.table(headings, rows, f"Tenant {context.tenant} has no signing CA.")
 
@@ -54,20 +56,23 @@ def show(context: Context, name: str) -> None:
     from control import signing_cas
 
     record = signing_cas.show(context.installation, context.tenant, name)
+    problem = signing_cas.key_problem(context.installation, context.tenant, name)
     if context.json:
-        output.as_json(as_object(record))
+        output.as_json(as_object(record) | {"key_problem": problem})
         return
+    loaded = certificates.load(record.chain)
     output.fields(
         [
             ("name", record.name),
             ("kind", kind(record)),
             ("status", record.status),
+            *([("problem", problem)] if problem else []),
+            *([("expires", expiry.shown(loaded, clock.now()))] if loaded else []),
             ("last change", f"{output.minute(record.changed_at)} by {record.changed_by}"),
         ]
     )
     if record.status == "requested":
         click.echo(request_pem(record), nl=False)
-    loaded = certificates.load(record.chain)
     for place, certificate in enumerate(loaded):
         click.echo("Issuing certificate" if place == 0 else "Root" if place == len(loaded) - 1 else "Intermediate")
         output.fields(certificates.full_fields(certificate, clock.now()), indent="  ")
@@ -284,7 +289,11 @@ def kind(record: SigningCa) -> str:
 
 
 def as_object(record: SigningCa) -> dict[str, Any]:
-    """The record for JSON, its certificates in order, the issuing one first and the root last."""
+    """The record for JSON, its certificates in order, the issuing one first and the root last.
+
+    It ends with the first of them that does: behind that no leaf of it verifies.
+    """
+    chain = certificates.load(record.chain)
     return {
         "name": record.name,
         "kind": kind(record),
@@ -292,6 +301,7 @@ def as_object(record: SigningCa) -> dict[str, Any]:
         "created_at": record.created_at,
         "changed_at": record.changed_at,
         "changed_by": record.changed_by,
+        **expiry.as_object(chain, clock.now()),
         "request": request_pem(record).decode() if record.status == "requested" else None,
-        "certificates": [certificates.as_object(one) for one in certificates.load(record.chain)],
+        "certificates": [certificates.as_object(one) for one in chain],
     }

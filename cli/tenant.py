@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import clock, output
+from cli import certificates, clock, expiry, output
 from cli.context import Context, json_option, pass_context
 
 if TYPE_CHECKING:
@@ -56,28 +56,35 @@ def list_(context: Context) -> None:
 @pass_context
 def show(context: Context, name: str) -> None:
     """Show tenant NAME: its signing CA, its trusted CAs, its listeners."""
-    from control import tenants, trusted_cas
+    from control import signing_cas, tenants, trusted_cas
     from control.installation import root_file
 
     inst = context.installation
     details = tenants.show(inst, name)
     trusted = [one.name for one in trusted_cas.listing(inst, name)]
     root = root_file(inst, name)
+    signing = details.signing_ca
+    chain = certificates.load(signing.chain) if signing else []
+    problem = signing_cas.key_problem(inst, name, signing.name) if signing else None
     if context.json:
         more = {
-            "signing_ca": details.signing_ca.name if details.signing_ca else None,
+            "signing_ca": signing.name if signing else None,
+            **{f"signing_ca_{key}": value for key, value in expiry.as_object(chain, clock.now()).items()},
+            "signing_ca_key_problem": problem,
             "trusted_cas": trusted,
             "listeners": details.listeners,
             "root": str(root) if root.is_file() else None,
         }
         output.as_json(as_object(details.tenant) | more)
         return
+    expires = expiry.shown(chain, clock.now())
     output.fields(
         [
             ("name", details.tenant.name),
             ("created", output.minute(details.tenant.created_at)),
             ("generation", details.tenant.generation),
-            ("signing CA", details.signing_ca.name if details.signing_ca else "none is active"),
+            ("signing CA", f"{signing.name}, expires {expires}" if signing else "none is active"),
+            *([("problem", problem)] if problem else []),
             ("root certificate", root if root.is_file() else f"sallyport --tenant {name} signing-ca download"),
             ("trusted CAs", ", ".join(trusted) or "none of its own"),
             ("listeners", ", ".join(details.listeners) or "none in this configuration"),

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import certificates, clock, output
+from cli import certificates, clock, expiry, output
 from cli.context import Context, json_option, pass_context
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from certs.bundle import Bundle
     from store.records import TrustedCa
 
@@ -106,7 +108,7 @@ def list_(context: Context) -> None:
     rows = []
     for record in records:
         anchor = certificates.load(record.chain)[-1]
-        expires = output.day(anchor.not_valid_after_utc)
+        expires = expiry.shown([anchor], clock.now())
         name = certificates.common_name(anchor)
         changed = output.minute(record.changed_at)
         rows.append((record.name, status(record), name, hosts_of(record, 2), expires, changed))
@@ -131,6 +133,7 @@ def show(context: Context, name: str) -> None:
             ("name", record.name),
             ("status", status(record)),
             ("hosts", hosts_of(record)),
+            ("expires", expiry.shown(anchor_of(record), clock.now())),
             ("last change", f"{output.minute(record.changed_at)} by {record.changed_by}"),
         ]
     )
@@ -212,6 +215,14 @@ def hosts_of(record: TrustedCa, most: int = 100) -> str:
     return ", ".join([*shown, f"{more} more"] if more > 0 else shown) or "all hosts"
 
 
+def anchor_of(record: TrustedCa) -> list[x509.Certificate]:
+    """The certificate whose end is the trusted CA's.
+
+    It alone is trusted: the others only help to build the way to it, and a server sends its own, renewed ones.
+    """
+    return certificates.load(record.chain[-1:])
+
+
 def as_object(record: TrustedCa) -> dict[str, Any]:
     """The record for JSON, its certificates in order, the anchor last."""
     return {
@@ -221,6 +232,7 @@ def as_object(record: TrustedCa) -> dict[str, Any]:
         "created_at": record.created_at,
         "changed_at": record.changed_at,
         "changed_by": record.changed_by,
+        **expiry.as_object(anchor_of(record), clock.now()),
         "certificates": chain(certificates.load(record.chain)),
     }
 

@@ -72,6 +72,18 @@ def show(inst: Installation, tenant: str, name: str | None = None) -> SigningCa:
     return active
 
 
+def key_problem(inst: Installation, tenant: str, name: str) -> str | None:
+    """Why the key of a signing CA cannot be used, in words; None where it can, or where there is nothing to sign with.
+
+    Raises Refused for an unknown tenant.
+    """
+    with inst.reading(tenant) as (connection, found):
+        ca = signing_cas.by_name(connection, found.id, name)
+        if ca is None or ca.status in ("requested", "revoked"):
+            return None
+        return _key_problem(inst, connection, found, ca)
+
+
 def part(inst: Installation, tenant: str, name: str | None, which: Part) -> tuple[x509.Certificate, ...]:
     """Certificates of a signing CA: its root, its intermediates, or all, the issuing one first and the root last.
 
@@ -284,7 +296,8 @@ def _activate(inst: Installation, connection: Connection, tenant: Tenant, ca: Si
             span = f"{certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
             subject = certificate.subject.rfc4514_string()
             raise Refused(f"signing CA {ca.name}: {subject} is valid from {span}; no leaf of it would verify now")
-    _check_key(inst, connection, tenant, ca)
+    if problem := _key_problem(inst, connection, tenant, ca):
+        raise Refused(f"signing CA {ca.name}: {problem}")
     before = signing_cas.active(connection, tenant.id)
     signing_cas.activate(connection, tenant.id, ca.id, now, inst.actor.name)
     after = _one(connection, tenant, ca.name)
@@ -293,21 +306,21 @@ def _activate(inst: Installation, connection: Connection, tenant: Tenant, ca: Si
     return after
 
 
-def _check_key(inst: Installation, connection: Connection, tenant: Tenant, ca: SigningCa) -> None:
-    """The key opens, and is the certificate's. Raises Refused."""
-    what = f"signing CA {ca.name}: its key"
+def _key_problem(inst: Installation, connection: Connection, tenant: Tenant, ca: SigningCa) -> str | None:
+    """Why the key cannot sign: it does not open, or is not the certificate's. None where it can."""
     try:
         key = TenantKey(inst.provider.unwrap(tenants.wrapped_key(connection, tenant.id), tenant.name))
         opened = load_der_private_key(key.open(tenant.name, CA_KEY, signing_cas.sealed_key(connection, ca.id)), None)
         assert isinstance(opened, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)  # noqa: S101 - as it was saved
         public = LocalSigner(opened).public_key()
     except (SealError, SigningError) as error:
-        raise Refused(f"{what} cannot be used: {error}") from None
+        return f"its key cannot be used: {error}"
     except (ValueError, TypeError, AssertionError, UnsupportedAlgorithm):
         # The text of these could quote what was parsed, which is a private key.
-        raise Refused(f"{what} is damaged; restore a backup") from None
+        return "its key is damaged; restore a backup"
     if public != x509.load_der_x509_certificate(ca.certificate).public_key():
-        raise Refused(f"{what} is not its certificate's; restore a backup")
+        return "its key is not its certificate's; restore a backup"
+    return None
 
 
 def _opened(
