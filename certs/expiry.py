@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
@@ -56,6 +56,11 @@ class Validity:
         """The time that is left, or since when, or until it begins: ``9 days left``."""
         begun = self.expiry(now) is not Expiry.NOT_YET_VALID
         return time_left(self.ends, now) if begun else begins_in(self.begins, now)
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+NEVER = Validity(_EPOCH, _EPOCH, _EPOCH)
+"""What is not valid at all."""
 
 
 def first_to_end(certificates: Iterable[x509.Certificate]) -> x509.Certificate:

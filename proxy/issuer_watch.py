@@ -43,6 +43,9 @@ class IssuerWatch:
         """Why no leaf can be made for a tenant, while that is so."""
         self.cannot_sign: frozenset[str] = frozenset()
         """Tenants whose signing CA has expired, or whose key cannot be opened."""
+        self.unusable: dict[str, str] | None = None
+        """Why a tenant's key cannot be opened, while that is so. None: nobody was asked yet."""
+        self._signing_cas: dict[str, int | None] = {}
         self._failed: tuple[float, str] | None = None
 
     async def follow(self) -> None:
@@ -54,6 +57,7 @@ class IssuerWatch:
     async def look(self) -> None:
         """Ask once for each tenant."""
         found: dict[str, str] = {}
+        unusable: dict[str, str] = {}
         cannot_sign: set[str] = set()
         for tenant in tuple(self._tenants()):
             try:
@@ -66,9 +70,21 @@ class IssuerWatch:
                     found[tenant] = str(error)
                 if error.code in CANNOT_SIGN:
                     cannot_sign.add(tenant)
+                if error.code == Code.KEY_UNAVAILABLE.value:
+                    unusable[tenant] = str(error)
         self.unreachable = None
         self.tenants = found
+        self.unusable = unusable
         self.cannot_sign = frozenset(cannot_sign)
+
+    def changed(self, tenant: str, signing_ca: int | None) -> None:
+        """This is the tenant's signing CA from now on: what was found of another one is over."""
+        if self._signing_cas.get(tenant) != signing_ca:
+            self._signing_cas[tenant] = signing_ca
+            self.tenants.pop(tenant, None)
+            self.cannot_sign -= {tenant}
+            if self.unusable is not None:
+                self.unusable.pop(tenant, None)
 
     def heard(self, error: IssuerUnavailable | None) -> None:
         """A leaf was had, or not."""

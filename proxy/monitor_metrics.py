@@ -62,9 +62,9 @@ def gauges(health: Sequence[dict[str, Any]], ready: bool, now: float) -> list[Me
     generation, signing, trusted = _family(GENERATION), _family(SIGNING_CA_EXPIRY), _family(TRUSTED_CA_EXPIRY)
     for tenant, oldest in sorted(_oldest(at_work).items()):
         generation.add_metric([tenant], oldest["generation"])
-        signing.add_metric([tenant], oldest["signing_ca_end"] - now)
-        for name, end in oldest["trusted_ends"].items():
-            trusted.add_metric([tenant, name], end - now)
+        signing.add_metric([tenant], oldest["signing_ca"]["ends"] - now)
+        for ca in oldest["trusted_cas"]:
+            trusted.add_metric([tenant, ca["name"]], ca["ends"] - now)
     lag, memory = _family(LOOP_LAG), _family(WORKER_MEMORY)
     for worker in at_work:
         lag.add_metric([f"worker {worker['number']}"], worker["loop_lag"])

@@ -16,6 +16,7 @@ from datetime import datetime
 
 from cryptography import x509
 
+from certs.expiry import NEVER, Validity
 from certs.scope import OwnCa, TrustByHost
 from certs.verdict import Action, ErrorSettings
 from proxy.log import ERROR, INFO, WARNING, Log
@@ -40,16 +41,22 @@ class Snapshot:
     signing_ca_is_rsa: bool
     trusted: tuple[OwnCa, ...]
     """The tenant's own CAs as stored, to tell whether the trust must be built anew."""
-    signing_ca_end: float = 0.0
-    """When the active signing CA ends, in seconds since 1970."""
-    trusted_ends: tuple[tuple[str, float], ...] = ()
-    """The tenant's own CAs that are active: their names, and when each anchor ends, in seconds since 1970."""
+    signing_ca_name: str = ""
+    signing_ca_validity: Validity = NEVER
+    """When all of its chain is valid: a leaf verifies no longer than that."""
+    trusted_validity: tuple[tuple[str, Validity], ...] = ()
+    """The tenant's own CAs that are active: their names, and when each anchor is valid."""
     untrusted_ca: int | None = None
     """The CA that clients are warned by; None where there is none, and so nobody can be warned."""
     activation: int = 0
     """The entry of the change feed with the last activation that was heard of, be it of another CA or the same."""
     serial: int = field(default_factory=itertools.count().__next__, compare=False)
     """Another working set has another number, whatever of it has changed."""
+
+    @property
+    def signing_ca_end(self) -> float:
+        """When the active signing CA ends, in seconds since 1970."""
+        return self.signing_ca_validity.ends.timestamp()
 
     def ca(self, untrusted: bool) -> int | None:
         """The CA that leaves are to be of: the active one, or the one that clients are warned by."""
@@ -189,8 +196,9 @@ class Snapshots:
             own_keys=own_keys,
             signing_ca=authority.id,
             signing_ca_is_rsa=issuing.public_key_algorithm_oid.dotted_string == "1.2.840.113549.1.1.1",
-            signing_ca_end=issuing.not_valid_after_utc.timestamp(),
-            trusted_ends=tuple((ca.name, _end(ca.chain[-1])) for ca in own_cas),
+            signing_ca_name=authority.name,
+            signing_ca_validity=_validity(authority.chain),
+            trusted_validity=tuple((ca.name, _validity(ca.chain[-1:])) for ca in own_cas),
             trusted=trusted,
             untrusted_ca=None if untrusted is None else untrusted.id,
             activation=activations.get(tenant.id, before.activation if before is not None else 0),
@@ -214,6 +222,6 @@ class Snapshots:
             self.replaced(max(0.0, (self.clock() - read.made).total_seconds()))
 
 
-def _end(certificate: bytes) -> float:
-    """When a certificate (DER) ends, in seconds since 1970. Raises ValueError where it cannot be parsed."""
-    return x509.load_der_x509_certificate(certificate).not_valid_after_utc.timestamp()
+def _validity(chain: Sequence[bytes]) -> Validity:
+    """When all of these certificates (DER) are valid. Raises ValueError where one cannot be parsed."""
+    return Validity.of(x509.load_der_x509_certificate(der) for der in chain)

@@ -19,6 +19,7 @@ from issuer.sockets import bind_unix, is_ours, peer_uid
 from proxy.overload import resident
 
 if TYPE_CHECKING:
+    from certs.expiry import Validity
     from proxy.session import Session
     from proxy.worker import Worker
 
@@ -81,8 +82,8 @@ class Status:
             "tenants": {
                 name: {
                     "generation": snapshot.generation,
-                    "signing_ca_end": snapshot.signing_ca_end,
-                    "trusted_ends": dict(snapshot.trusted_ends),
+                    "signing_ca": _ca(snapshot.signing_ca_name, snapshot.signing_ca_validity),
+                    "trusted_cas": [_ca(ca, validity) for ca, validity in snapshot.trusted_validity],
                     "purged": asdict(purged) if (purged := worker.purges.last.get(name)) is not None else None,
                 }
                 for name, snapshot in snapshots.current.items()
@@ -94,7 +95,12 @@ class Status:
                 "outdated": snapshots.outdated,
                 "patience": snapshots.patience,
             },
-            "issuer": {"unreachable": watch.unreachable, "tenants": watch.tenants, "failed": watch.failed},
+            "issuer": {
+                "unreachable": watch.unreachable,
+                "tenants": watch.tenants,
+                "unusable": watch.unusable,
+                "failed": watch.failed,
+            },
             "sessions": len(worker.sessions),
             "memory": resident(),
             "loop_lag": round(worker.lag.longest, 4),
@@ -114,6 +120,16 @@ class Status:
             "hosts": dict(hosts.most_common(MOST_HOSTS)),
             "connections": [_shown(session, now) for session in busiest],
         }
+
+
+def _ca(name: str, validity: Validity) -> dict[str, Any]:
+    """A CA, its moments in seconds since 1970."""
+    return {
+        "name": name,
+        "begins": validity.begins.timestamp(),
+        "warns": validity.warns.timestamp(),
+        "ends": validity.ends.timestamp(),
+    }
 
 
 def _shown(session: Session, now: float) -> dict[str, Any]:

@@ -14,7 +14,10 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 
 from config.settings import Listener, Settings
 from issuer import metric_files
@@ -24,11 +27,12 @@ from proxy import notify, outcome
 from proxy.admission import check_resolver_hosts
 from proxy.children import ISSUER, MONITOR, Child, Keeper
 from proxy.control import ISSUER_SOCKET, STATUS_SOCKETS
+from proxy.expiry_watch import follow
 from proxy.handover import HandedChild, Handover
 from proxy.ledger import Ledger
 from proxy.ledgers import fitting
 from proxy.ledgers import handed_on as ledger_handed_on
-from proxy.log import INFO, WARNING, Log, never_logged, open_log
+from proxy.log import ERROR, INFO, WARNING, Log, never_logged, open_log
 from proxy.metrics import Metrics, NullSink, Sink
 from proxy.metrics_sink import open_sink
 from proxy.privileges import ROOT, Account, account, lower, raised
@@ -73,6 +77,7 @@ class Supervisor:
         self.monitor: Child | None = None
         self.stopping = asyncio.Event()
         self.reloading = Reloading(self)
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def status(self) -> str:
@@ -120,6 +125,20 @@ class Supervisor:
         if before is not None:
             self.keeper.retire([before])
         self.keeper.keep(self.monitor)
+
+    def watch_expiry(self) -> None:
+        """Say in the log, from now on, which CAs are about to end or have ended."""
+        following = follow(self.settings.state_dir, self.log, lambda: datetime.fromtimestamp(self.log.wall(), UTC))
+        self._watching = asyncio.get_running_loop().create_task(following)
+        self._watching.add_done_callback(self._watch_ended)
+
+    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Readiness and metrics tell it too: it is no reason to end what serves.
+            frames = traceback.extract_tb(error.__traceback__)
+            where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
+            reason = self.log.of_fault(str(error)[:300])
+            self.log.event(ERROR, "fault", error=type(error).__name__, reason=reason, where=where)
 
     def _ended(self, child: Child, pid: int | None, died: bool) -> None:
         """A process has ended; ``died``: by itself, and another one takes its place."""
@@ -260,6 +279,8 @@ class Supervisor:
     async def stop(self) -> None:
         """Drain the workers, then end the issuer. Nothing of them is left behind."""
         self.stopping.set()
+        if self._watching is not None:
+            self._watching.cancel()
         await self.reloading.stop()
         await self.keeper.end([child for child in self.keeper.children if child.name not in (ISSUER, MONITOR)])
         await self.keeper.end([child for child in self.keeper.children if child.name in (ISSUER, MONITOR)])
@@ -357,6 +378,7 @@ async def _run(
         # What was held back while the program was replaced comes now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         supervisor.reloading.begin(handover)
+        supervisor.watch_expiry()
         notify.ready(supervisor.status)
         await supervisor.stopping.wait()
         notify.stopping()

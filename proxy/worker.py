@@ -231,6 +231,7 @@ class Worker:
         """A tenant's working set was replaced; what was derived from the old one goes."""
         self.judge.forget(tenant)
         self.purges.changed(snapshot, tenant)
+        self.issuer_watch.changed(tenant, snapshot.signing_ca if snapshot is not None else None)
 
     def _replaced(self, seconds: float) -> None:
         """All working sets that were changed are replaced."""

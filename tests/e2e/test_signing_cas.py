@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.e2e.conftest import PUBLIC
 from tests.harness.curl import curl
 from tests.harness.daemon import Daemon
 from tests.harness.origins import Nginx
-from tests.harness.pki import Authority
+from tests.harness.pki import HOUR, NOW, Authority
 from tests.harness.programs import need
 
 PASSPHRASE = "correct horse battery staple"
@@ -44,10 +44,10 @@ def roots(daemon: Daemon, *more: Authority) -> Path:
     return path
 
 
-def imported(daemon: Daemon, name: str, **leaf: Any) -> tuple[Authority, Authority]:
+def imported(daemon: Daemon, name: str, root: Authority | None = None) -> tuple[Authority, Authority]:
     """A CA made elsewhere, imported under that name: its root, and what issues."""
-    root = Authority.root(f"{name} root")
-    issuing = root.intermediate(f"{name} issuing", **leaf)
+    root = root or Authority.root(f"{name} root")
+    issuing = root.intermediate(f"{name} issuing")
     certificates, key = daemon.folder / f"{name}.pem", daemon.folder / f"{name}.key"
     certificates.write_bytes(issuing.chain_pem(with_root=True))
     key.write_bytes(issuing.key_pem())
@@ -225,6 +225,10 @@ def test_with_a_key_that_cannot_be_opened_nothing_is_intercepted_and_it_is_said(
         return result.proxy_status == 'sallyport; error=proxy_configuration_error; details="signing_ca"'
 
     daemon.within(10.0, refused)
+    (said,) = daemon.wait_log("signing CA cannot sign", timeout=30, tenant="default", name="theirs")
+    assert (said["from"], said["level"]) == ("supervisor", "error")
+    assert "the key of signing CA theirs of tenant default cannot be used" in said["reason"]
+    assert all(line.get("id") for line in daemon.log("request_failed"))  # of clients; not each time that workers ask
     daemon.told("signing-ca", "activate", "built-in")
     daemon.within(10.0, lambda: curl(daemon, url).status == 200)
 
@@ -261,3 +265,40 @@ def test_no_key_is_anywhere_in_the_clear(daemon: Daemon, origin: Nginx) -> None:
             continue  # a write-ahead log comes and goes
         for needle in needles:
             assert needle not in content, path
+
+
+def test_what_ends_is_said_in_the_log_by_one_process_and_a_chain_ends_with_its_root(
+    daemon: Daemon, origin: Nginx
+) -> None:
+    # A tenth of an hour is six minutes.
+    near = Authority.root("near root", not_before=NOW - 3 * HOUR, not_after=soon(600))
+    trusted = daemon.folder / "company.pem"
+    trusted.write_bytes(near.pem())
+    assert (
+        "Warning: certificate 1 (near root) ends on" in daemon.cli("trusted-ca", "add", "company", str(trusted)).stderr
+    )
+    said = daemon.wait_log("trusted CA ends soon", timeout=30, tenant="default", name="company")
+    assert (said[0]["from"], said[0]["level"], said[0]["days_left"]) == ("supervisor", "warning", 0)
+
+    ends = soon(15)
+    root = Authority.root("short root", not_before=NOW - 3 * HOUR, not_after=ends)
+    imported(daemon, "theirs", root)
+    daemon.told("signing-ca", "activate", "theirs")
+    url = origin["good.example"].url()
+    daemon.within(1.0, lambda: curl(daemon, url, "--cacert", str(roots(daemon, root))).status == 200)
+    (said_once,) = daemon.wait_log("signing CA has expired", timeout=60, tenant="default", name="theirs")
+    assert (said_once["from"], said_once["level"]) == ("supervisor", "error")
+    assert said_once["ends"] == f"{ends:%Y-%m-%dT%H:%M:%SZ}"
+    refused = curl(daemon, url)
+    assert refused.proxy_status == 'sallyport; error=proxy_configuration_error; details="signing_ca"'
+
+    daemon.told("signing-ca", "activate", "built-in")
+    daemon.within(1.0, lambda: curl(daemon, url).status == 200)
+    daemon.wait_log("signing CA can sign again", timeout=30, name="built-in")
+    events = [line["event"] for line in daemon.log() if " CA " in line["event"] and "purged" not in line["event"]]
+    assert events.count("trusted CA ends soon") == events.count("signing CA has expired") == 1
+
+
+def soon(seconds: float) -> datetime:
+    """So many seconds from now."""
+    return datetime.fromtimestamp(int(time.time() + seconds), UTC)

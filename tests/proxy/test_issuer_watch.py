@@ -51,3 +51,22 @@ def test_what_a_client_asked_wrongly_says_nothing_of_the_issuer() -> None:
     for code in ("invalid_host", "rate_limited", "closed"):
         watch.heard(IssuerUnavailable(code, "no"))
     assert watch.failed is None
+
+
+def test_what_was_found_of_a_signing_ca_is_over_with_it() -> None:
+    issuer = Issuer()
+    watch = IssuerWatch(issuer, lambda: ("a", "b"), lambda: 0.0)
+    assert watch.unusable is None  # nobody was asked
+    watch.changed("a", 1)
+    issuer.answers = {
+        "a": IssuerUnavailable("key_unavailable", "the key cannot be opened"),
+        "b": IssuerUnavailable("ca_expired", "the signing CA expired"),
+    }
+    asyncio.run(watch.look())
+    assert (watch.unusable, watch.cannot_sign) == ({"a": "the key cannot be opened"}, {"a", "b"})
+    watch.changed("a", 1)  # something else of the tenant
+    assert watch.unusable == {"a": "the key cannot be opened"}
+    watch.changed("a", 2)
+    assert (watch.unusable, watch.tenants, watch.cannot_sign) == ({}, {"b": "the signing CA expired"}, {"b"})
+    asyncio.run(watch.look())
+    assert watch.unusable == {"a": "the key cannot be opened"}

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from certs.expiry import Validity
 from config.settings import Settings
-from control import error_settings, signing_cas
+from control import error_settings, signing_cas, trusted_cas
 from control.installation import Installation
+from control.signing_cas import Upload
 from proxy.log import Log
 from proxy.snapshot import Snapshots
 from store.engine import DATABASE_FILE, Store
-from tests.harness.pki import Authority
+from tests.harness.pki import DAY, Authority
+from tests.harness.pki import NOW as PKI_NOW
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 PATIENCE = 3600.0
@@ -146,3 +149,23 @@ def test_a_ca_that_was_replaced_and_is_back_between_two_looks_is_another_activat
     after = snapshots.current["default"]
     assert after.signing_ca == before.signing_ca
     assert after.activation > before.activation
+
+
+def test_a_working_set_tells_when_its_cas_end_and_of_a_signing_ca_the_first_of_its_chain(
+    snapshots: Snapshots, settings: Settings
+) -> None:
+    root = Authority.root("Their Root", not_after=PKI_NOW + 9 * DAY)
+    issuing = root.intermediate("Their Issuing", not_after=PKI_NOW + 90 * DAY)
+    below = Authority.root("Company Root", not_after=PKI_NOW + 99 * DAY)
+    with Installation.open(settings, PKI_NOW) as inst:
+        upload = Upload((issuing.chain_pem(with_root=True),), issuing.key_pem())
+        signing_cas.import_(inst, "default", "theirs", upload, PKI_NOW, activated=True)
+        intermediate = below.intermediate("Company Issuing", not_after=PKI_NOW + 5 * DAY)
+        company = trusted_cas.Upload("company", intermediate.pem() + below.pem())
+        trusted_cas.add(inst, "default", [company], PKI_NOW)
+    look(snapshots)
+    found = snapshots.current["default"]
+    assert found.signing_ca_name == "theirs"
+    assert found.signing_ca_validity == Validity.of([root.certificate])
+    assert found.signing_ca_end == (PKI_NOW + 9 * DAY).timestamp()
+    assert found.trusted_validity == (("company", Validity.of([below.certificate])),)
