@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
+from certs.expiry import Validity
 from certs.lint import RULES, LintError, lint
 from certs.names import parse_host
 from certs.profile import LeafRequest, build
@@ -229,3 +230,11 @@ def test_real_authorities_and_rsa_keys_keep_every_rule() -> None:
     asked = request(algorithm="rsa")
     now = authority("rsa").root.not_valid_before_utc + 2 * DAY
     lint(signed(build(asked, now, WEEK)), asked, now)
+
+
+def test_a_leaf_that_outlives_what_is_above_its_issuer_breaks_the_rule() -> None:
+    above = pki.Authority.root(not_before=NOW - 30 * DAY, not_after=NOW + 2 * DAY).certificate
+    asked = replace(REQUEST, within=Validity.of([PARENT, above]))
+    assert signed(good(asked)).not_valid_after_utc == NOW + 2 * DAY
+    lint(rebuilt(asked), asked, NOW)
+    assert broken_rule(rebuilt(asked, last=NOW + 3 * DAY), asked) == "not_after"
