@@ -40,11 +40,23 @@ _WORDS = {
 _LONGEST = 200
 
 
-def defect_of_failure(reasons: Iterable[str]) -> Finding:
+def wants_certificate() -> Finding:
+    """The finding for a server that asks for a client certificate, where there is none and that blocks it."""
+    return Finding(
+        Defect.PROTOCOL,
+        "the server asks for a client certificate, and none is configured for it",
+        "RFC 8446 4.3.2; RFC 5246 7.4.4",
+        None,
+        "configure a client certificate for it (tls.servers), or let it be reached without one",
+    )
+
+
+def defect_of_failure(reasons: Iterable[str], asked: bool = False) -> Finding:
     """The finding for a handshake that failed, from the reasons of ``SSL.Error``: ``[(library, function, reason), …]``.
 
     ``malformed`` where the server's certificate message cannot be read, ``weak_key`` where its key exchange is too
     weak, else ``protocol``: version, cipher, alert, a signature that is wrong, what is no TLS, and what is not known.
+    ``asked``: the server had asked for a client certificate, so that it most likely ended it for the want of one.
     """
     said = tuple(dict.fromkeys(reasons))
     if not _MALFORMED.isdisjoint(said):
@@ -56,4 +68,8 @@ def defect_of_failure(reasons: Iterable[str]) -> Finding:
     shown = "; ".join(f"{_WORDS[reason]} ({reason})" if reason in _WORDS else reason for reason in said)
     what = " ".join(shown.split())[:_LONGEST] or "no reason given"
     remedy = "ask the server's operator to offer TLS 1.2 or 1.3 with forward secrecy"
+    if asked and defect is Defect.PROTOCOL:
+        what = f"it asked for a client certificate, and ended what it did not get, or did not take: {what}"
+        remedy = "configure a client certificate that it takes (tls.servers)"
+        clause = "RFC 8446 4.3.2; RFC 5246 7.4.4"
     return Finding(defect, f"the handshake with the server failed: {what}", clause, None, remedy)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cachetools import LRUCache
 from cryptography import x509
@@ -15,7 +16,7 @@ from OpenSSL import SSL
 
 from certs.host_patterns import HostIndex, parse_pattern
 from certs.names import Host
-from certs.trust import TrustStore, server_leg_context
+from certs.trust import USUAL, ServerTls, TrustStore, server_leg_context
 
 KEPT = 64
 """Sets that are kept, of some 100 KiB each. The patterns are an administrator's, so there are seldom many."""
@@ -35,6 +36,24 @@ class Trust:
 
     store: TrustStore
     context: SSL.Context
+    tls: ServerTls
+
+
+class Rules(Protocol):
+    """How TLS is spoken with which server."""
+
+    usual: ServerTls
+
+    def of(self, host: Host) -> ServerTls: ...
+
+
+class AllAlike:
+    """The same with all of them."""
+
+    usual = USUAL
+
+    def of(self, host: Host) -> ServerTls:
+        return USUAL
 
 
 class TrustByHost:
@@ -43,7 +62,7 @@ class TrustByHost:
     Raises ValueError for a certificate that cannot be read, or a pattern that is none.
     """
 
-    def __init__(self, common: Sequence[x509.Certificate], own: Sequence[OwnCa]) -> None:
+    def __init__(self, common: Sequence[x509.Certificate], own: Sequence[OwnCa], rules: Rules | None = None) -> None:
         self._common = tuple(common)
         self._chains = [[x509.load_der_x509_certificate(der) for der in ca.chain] for ca in own]
         self._everywhere = frozenset(place for place, ca in enumerate(own) if not ca.hosts)
@@ -52,20 +71,25 @@ class TrustByHost:
             for text in ca.hosts:
                 self._limited = self._limited or HostIndex(set)
                 self._limited.at(parse_pattern(text)).add(place)
-        self._made: LRUCache[frozenset[int], Trust] = LRUCache(KEPT)
-        self._usual = self._make(self._everywhere)
+        self._rules = rules or AllAlike()
+        self._made: LRUCache[tuple[frozenset[int], ServerTls], Trust] = LRUCache(KEPT)
+        self._stores: LRUCache[frozenset[int], TrustStore] = LRUCache(KEPT)
+        self._usual = self._make(self._everywhere, self._rules.usual)
 
     def at(self, host: Host) -> Trust:
         """Whom the tenant trusts about this host."""
-        if self._limited is None:
+        tls = self._rules.of(host)
+        places = self._everywhere
+        if self._limited is not None:
+            places = places.union(*self._limited.find(host))
+        if tls is self._usual.tls and places == self._everywhere:
             return self._usual
-        places = self._everywhere.union(*self._limited.find(host))
-        if places == self._everywhere:
-            return self._usual
-        if (made := self._made.get(places)) is None:
-            made = self._made[places] = self._make(places)
+        if (made := self._made.get((places, tls))) is None:
+            made = self._made[places, tls] = self._make(places, tls)
         return made
 
-    def _make(self, places: frozenset[int]) -> Trust:
-        store = TrustStore(self._common, [self._chains[place] for place in sorted(places)])
-        return Trust(store, server_leg_context(store))
+    def _make(self, places: frozenset[int], tls: ServerTls) -> Trust:
+        if (store := self._stores.get(places)) is None:
+            store = TrustStore(self._common, [self._chains[place] for place in sorted(places)])
+            self._stores[places] = store
+        return Trust(store, server_leg_context(store, tls), tls)

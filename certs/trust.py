@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
+from typing import Literal, Protocol
 
 from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
 from OpenSSL import SSL, crypto
 
 from certs.facts import NameKey, kept_subject
+from certs.signer import SigningKey
 
 _COMMON_STORES = 4
 _TRUSTED_FIRST = 0x8000  # X509_V_FLAG_TRUSTED_FIRST; pyOpenSSL has no name for it
@@ -30,6 +31,40 @@ SERVER_LEG_CIPHERS = (
     "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:"
     "!aNULL:!eNULL:!PSK:!SRP:!kRSA:!DSS:!AESCCM:!ARIA:!CAMELLIA:@SECLEVEL=2"
 )
+
+
+# For hosts that the operator says are old: RSA key exchange and CBC too. No finite-field DH, whose size nothing would
+# look at on this level; the strength of keys and signatures in the chain is judged as everywhere.
+OLD_SERVER_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:kRSA+AES:!aNULL:!eNULL:!PSK:!SRP:!DSS:!AESCCM:@SECLEVEL=0"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClientIdentity:
+    """What is shown to a server that asks for a client certificate: the certificate, those above it, and its key."""
+
+    certificates: tuple[x509.Certificate, ...]
+    key: SigningKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """How TLS is spoken with a server: from which version on (pyOpenSSL's constants), and with which certificate.
+
+    ``asked``: what becomes of a connection whose server asks for a certificate where there is none to show: the
+    handshake goes on without (none), or it is blocked.
+    """
+
+    minimum: int = SSL.TLS1_2_VERSION
+    identity: ClientIdentity | None = None
+    asked: Literal["none", "block"] = "none"
+
+    @property
+    def blocks_who_asks(self) -> bool:
+        """A server that asks for a certificate is blocked."""
+        return self.identity is None and self.asked == "block"
+
+
+USUAL = ServerTls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +157,11 @@ def _parsed(pem: bytes) -> tuple[x509.Certificate, ...]:
 
 
 class Collector(Protocol):
-    """What :func:`collect` writes to: set one as the connection's app data before the handshake."""
+    """What :func:`collect` and :func:`note_request` write to: a connection's app data from before the handshake."""
 
     errors: list[tuple[int, int]]
+    asked: bool
+    """The server asked for a client certificate."""
 
 
 def collect(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
@@ -140,15 +177,30 @@ def collect(connection: SSL.Connection, certificate: crypto.X509, error: int, de
     return True
 
 
-def server_leg_context(trust: TrustStore) -> SSL.Context:
+@SSL._ffi.callback("int(SSL *, void *)")  # type: ignore[attr-defined,untyped-decorator]
+def note_request(ssl: object, _: object) -> int:
+    """OpenSSL's certificate callback, called on the client's side just when the server asks for a certificate."""
+    SSL.Connection._reverse_mapping[ssl].get_app_data().asked = True
+    return 1  # go on, with the context's certificate where it has one
+
+
+def server_leg_context(trust: TrustStore, tls: ServerTls = USUAL) -> SSL.Context:
     """A client context that verifies against these anchors, collects every objection, and refuses weak TLS.
 
-    TLS 1.2 and 1.3, security level 2, forward secrecy only, no compression, renegotiation or session reuse.
-    Every connection of it needs app data for :func:`collect`.
+    TLS 1.2 and 1.3, security level 2, forward secrecy only, no compression, renegotiation or session reuse; for an
+    older minimum, the ciphers of that time. Every connection of it needs app data for :func:`collect`.
     """
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_cipher_list(SERVER_LEG_CIPHERS.encode())
+    context.set_min_proto_version(tls.minimum)
+    old = tls.minimum < SSL.TLS1_2_VERSION
+    context.set_cipher_list((OLD_SERVER_CIPHERS if old else SERVER_LEG_CIPHERS).encode())
+    if tls.identity is not None:
+        own, *above = tls.identity.certificates
+        context.use_certificate(own)
+        context.use_privatekey(tls.identity.key)
+        for certificate in above:
+            context.add_extra_chain_cert(certificate)
+    SSL._lib.SSL_CTX_set_cert_cb(context._context, note_request, SSL._ffi.NULL)  # type: ignore[attr-defined]
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)

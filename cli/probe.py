@@ -54,6 +54,7 @@ def as_object(report: ProbeReport) -> dict[str, Any]:
         "tls_version": report.tls_version,
         "cipher": report.cipher,
         "alpn": report.alpn,
+        "asks_for_certificate": report.asked,
         "action": report.action.value,
         "passes": passes(report),
         "findings": [
@@ -78,6 +79,8 @@ def explain(report: ProbeReport, tenant: str) -> None:
     if report.tls_version is not None:
         shown.append(("connection", ", ".join(part for part in (report.tls_version, report.cipher) if part)))
         shown.append(("protocol", report.alpn or "none agreed (ALPN)"))
+    if report.asked:
+        shown.append(("client certificate", "the server asks for one"))
     output.fields(shown)
     for place, certificate in enumerate(report.verdict.chain):
         click.echo("\nThe server's certificate" if place == 0 else f"\nCertificate {place} above it")

@@ -142,9 +142,15 @@ def _resolve(settings: Settings, base: Path) -> Settings:
         for each in settings.inspection.addons
     )
     inspection = settings.inspection.model_copy(update={"addons": inspectors})
-    return settings.model_copy(
-        update={"state_dir": base / settings.state_dir, "trust": trust, "log": logged, "inspection": inspection}
+    servers = tuple(
+        each
+        if each.certificate is None or each.key is None
+        else each.model_copy(update={"certificate": str(base / each.certificate), "key": str(base / each.key)})
+        for each in settings.tls.servers
     )
+    tls = settings.tls.model_copy(update={"servers": servers})
+    changed = {"state_dir": base / settings.state_dir, "trust": trust, "tls": tls, "log": logged}
+    return settings.model_copy(update={**changed, "inspection": inspection})
 
 
 def _check_files(settings: Settings, document: Document) -> None:

@@ -268,6 +268,11 @@ LinesPerSecond = Annotated[int, Field(ge=1, le=1_000_000)]
 TenantPattern = Annotated[str, AfterValidator(_tenant_pattern), Field(description="* or a tenant's name")]
 
 
+def _tls_version(value: object) -> object:
+    """YAML reads 1.2 as a number."""
+    return f"{value:.1f}" if isinstance(value, float) else value
+
+
 class Section(BaseModel):
     """What every section shares: unknown keys are errors, values are taken as written, nothing changes later."""
 
@@ -366,6 +371,32 @@ class Signing(Section):
     csr_key: Literal["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"] = "rsa-2048"
     leaf_lifetime: LeafSeconds = 7 * 86_400
     leaf_key_lifetime: LeafSeconds = 3 * 86_400
+
+
+class TlsServer(Section):
+    """How TLS is spoken with some servers, where that is not as with the others."""
+
+    hosts: Annotated[tuple[HostPattern, ...], Field(min_length=1)] = Field(strict=False)
+    tenants: tuple[TenantPattern, ...] = Field(default=("*",), strict=False)
+    minimum: Annotated[Literal["1.0", "1.1", "1.2", "1.3"] | None, BeforeValidator(_tls_version)] = None
+    certificate: FileName | None = None
+    key: FileName | None = None
+    client_certificate: Literal["none", "block"] | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> TlsServer:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together; expected both or neither")
+        return self
+
+
+class Tls(Section):
+    """TLS on both sides: versions, and what becomes of servers that ask for a client certificate."""
+
+    client_minimum: Annotated[Literal["1.2", "1.3"], BeforeValidator(_tls_version)] = "1.2"
+    server_minimum: Annotated[Literal["1.2", "1.3"], BeforeValidator(_tls_version)] = "1.2"
+    client_certificate: Literal["none", "block"] = "none"
+    servers: tuple[TlsServer, ...] = Field(default=(), strict=False)
 
 
 class Tunnel(Section):
@@ -483,6 +514,7 @@ class Settings(Section):
     kms: Kms = Kms()
     kmip: Kmip = Kmip()
     signing: Signing = Signing()
+    tls: Tls = Tls()
     tunnel: Tunnel = Tunnel()
     log: Log = Log()
     tracing: Tracing = Tracing()

@@ -106,7 +106,16 @@ def usable(shown: Shown, signing_ca: int | None, latest: float, now: float) -> b
 class Leaves:
     """The worker's leaves. ``clock`` tells seconds since 1970."""
 
-    def __init__(self, issuer: Issuer, size: int, clock: Callable[[], float], metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        issuer: Issuer,
+        size: int,
+        clock: Callable[[], float],
+        metrics: Metrics | None = None,
+        minimum: int = SSL.TLS1_2_VERSION,
+    ) -> None:
+        """``minimum``: the oldest version of TLS that clients may speak."""
+        self._minimum = minimum
         self.issuer = issuer
         self.clock = clock
         self.metrics = metrics or Metrics()
@@ -196,7 +205,7 @@ class Leaves:
         identity = self._identities.get((snapshot.tenant, issued.leaf_key, issued.chain))
         if identity is None:
             private = await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key, connection, untrusted)
-            identity = Identity(leaf_context(issued.chain, private), spki(private))
+            identity = Identity(leaf_context(issued.chain, private, self._minimum), spki(private))
             self._identities[(snapshot.tenant, issued.leaf_key, issued.chain)] = identity
         shown = shown_as(issued, identity)
         self._kept[(snapshot.tenant, host, key, server_not_after is None, untrusted)] = shown
@@ -229,10 +238,10 @@ def spki(private: PrivateKey) -> bytes:
     return private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def leaf_context(chain: tuple[bytes, ...], private: PrivateKey) -> SSL.Context:
+def leaf_context(chain: tuple[bytes, ...], private: PrivateKey, minimum: int = SSL.TLS1_2_VERSION) -> SSL.Context:
     """The server side of TLS towards clients, with a leaf key and the chain of its leaves."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_min_proto_version(minimum)
     context.set_cipher_list(CLIENT_CIPHERS)
     if SSL._lib.SSL_CTX_set1_curves_list(context._context, CLIENT_GROUPS) != 1:  # type: ignore[attr-defined]
         raise RuntimeError("OpenSSL refused the groups for key exchange")

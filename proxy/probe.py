@@ -9,7 +9,7 @@ from datetime import datetime
 
 from cryptography import x509
 
-from certs.failures import defect_of_failure
+from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host
 from certs.trust import TrustStore, parse_common_store
 from certs.verdict import COVERED_BY_UNTRUSTED, Action, Verdict
@@ -18,6 +18,7 @@ from config.common_store import read_common_store
 from config.settings import Settings
 from proxy.admission import Egress, ResolveError, Resolver
 from proxy.log import Log, never_logged
+from proxy.server_rules import server_rules
 from proxy.snapshot import Snapshots
 from proxy.tls_leg import LegError
 from proxy.upstream import DialError, ServerLeg, dial, verdict_on
@@ -39,6 +40,8 @@ class ProbeReport:
     cipher: str | None
     alpn: str | None
     failure: str | None
+    asked: bool = False
+    """The server asks for a client certificate."""
     elsewhere: tuple[tuple[str, str], ...] = ()
     """Trusted CAs of the tenant that would vouch for the server, but do not count here: their names, and why not."""
 
@@ -48,6 +51,7 @@ class _Waiter:
 
     def __init__(self, done: asyncio.Future[None]) -> None:
         self.errors: list[tuple[int, int]] = []
+        self.asked = False
         self.done = done
         self.reasons: tuple[str, ...] = ()
 
@@ -95,7 +99,7 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
     with Store.open(settings.state_dir / DATABASE_FILE, create=False) as store:
         common = parse_common_store(read_common_store(settings.trust.common_store))
         log = Log(2, "error", "probe", lambda: clock().timestamp(), never_logged(settings.log))
-        snapshots = Snapshots(store, common, [tenant], log, clock)
+        snapshots = Snapshots(store, common, [tenant], log, clock, rules={tenant: server_rules(settings.tls, tenant)})
         snapshots.load()
         own = _own(store, tenant)
     snapshot = snapshots.current.get(tenant)
@@ -119,11 +123,13 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
     assert leg.leg is not None  # noqa: S101 - begun above
     tls = leg.leg.tls
     if not leg.leg.established:
-        verdict = Verdict.of([defect_of_failure(waiter.reasons)])
+        verdict = Verdict.of([defect_of_failure(waiter.reasons, waiter.asked)])
         action = snapshot.errors.action_for(verdict.defects)
         return ProbeReport(host, port, address, verdict, action, None, None, None, ", ".join(waiter.reasons))
     handshake = handshake_of(tls, waiter.errors)
     verdict, _ = verdict_on(handshake, host, snapshot.trust.at(host).store, snapshot.own_keys, clock())
+    if waiter.asked and snapshot.trust.at(host).tls.blocks_who_asks:
+        verdict = Verdict.of([*verdict.findings, wants_certificate()], verdict.chain)
     unanchored = not COVERED_BY_UNTRUSTED.isdisjoint(verdict.defects)
     return ProbeReport(
         host=host,
@@ -135,6 +141,7 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
         cipher=tls.get_cipher_name(),
         alpn=tls.get_alpn_proto_negotiated().decode("ascii", "replace") or None,
         failure=None,
+        asked=waiter.asked,
         elsewhere=_elsewhere(own, handshake, host, clock()) if unanchored else (),
     )
 

@@ -10,14 +10,14 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
 
 from certs.expiry import NEVER, Validity
-from certs.scope import OwnCa, TrustByHost
+from certs.scope import OwnCa, Rules, TrustByHost
 from certs.verdict import Action, ErrorSettings
 from proxy.log import ERROR, INFO, WARNING, Log
 from store import changes, error_settings, signing_cas, tenants, trusted_cas
@@ -88,8 +88,11 @@ class Snapshots:
         clock: Callable[[], datetime],
         patience: float = math.inf,
         monotonic: Callable[[], float] = time.monotonic,
+        rules: Mapping[str, Rules] | None = None,
     ) -> None:
+        """``rules``: how TLS is spoken with servers, for each tenant."""
         self.store = store
+        self.rules = rules or {}
         self.common = tuple(common)
         self.names = tuple(dict.fromkeys(names))
         self.log = log
@@ -185,7 +188,7 @@ class Snapshots:
         trusted = tuple(OwnCa(ca.chain, ca.hosts) for ca in own_cas)
         before = self.current.get(name)
         same = before if before is not None and before.trusted == trusted else None
-        trust = same.trust if same is not None else TrustByHost(self.common, trusted)
+        trust = same.trust if same is not None else TrustByHost(self.common, trusted, self.rules.get(name))
         issuing = x509.load_der_x509_certificate(authority.certificate)
         untrusted = signing_cas.untrusted(connection, tenant.id)
         return Snapshot(

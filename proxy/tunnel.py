@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from OpenSSL import SSL
 
-from certs.failures import defect_of_failure
+from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Defect, Verdict
 from certs.verify import handshake_of
@@ -42,8 +42,8 @@ class Tunnel(Unhurried):
     """The phase between the CONNECT and the lane; owner of the server leg until the lane takes it over."""
 
     __slots__ = (
-        "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "port", "raw",
-        "reader", "refusal", "server", "session", "target", "untrusted", "why",
+        "asked", "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "port",
+        "raw", "reader", "refusal", "server", "session", "target", "untrusted", "why",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -59,6 +59,8 @@ class Tunnel(Unhurried):
         self.raw = bytearray()
         """What it said before any TLS: never to be mixed with what came through TLS."""
         self.errors: list[tuple[int, int]] = []
+        self.asked = False
+        """The server has asked for a client certificate."""
         self.hello: ClientHello | None = None
         self.server = ServerLeg(self)
         self.ends: list[bool] = []
@@ -184,8 +186,14 @@ class Tunnel(Unhurried):
         host, snapshot, judge = self.host, session.tenant, session.worker.judge
         if session.followed:
             session.stage("server handshake", tls=server.leg.tls.get_protocol_version_name(),
+                          group=server.leg.tls.get_group_name(),
                           alpn=_text(server.leg.tls.get_alpn_proto_negotiated()),
                           address=session.facts.get("address"))  # fmt: skip
+        if self.asked:
+            tls = snapshot.trust.at(host).tls
+            session.facts["client_certificate"] = "none" if tls.identity is None else "shown"
+            session.log(INFO, "server asks for a certificate", host=host.text, port=self.port,
+                        answer=session.facts["client_certificate"])  # fmt: skip
         handshake = handshake_of(server.leg.tls, self.errors)
         made = judge.made
         if (verdict := judge.at_once(handshake, host, snapshot)) is not None:
@@ -200,6 +208,8 @@ class Tunnel(Unhurried):
         session = self.session
         if session.state is not State.SERVER:
             return
+        if self.asked and session.tenant.trust.at(self.host).tls.blocks_who_asks:
+            verdict = Verdict.of([*verdict.findings, wants_certificate()], verdict.chain)
         action = session.tenant.errors.action_for(verdict.defects)
         if session.followed:
             session.stage("verdict", defects=[defect.value for defect in verdict.defects], action=action.value,
@@ -231,7 +241,7 @@ class Tunnel(Unhurried):
             self.session.abort(f"server TLS: {error}")
 
     def _failed(self, reasons: Sequence[str]) -> None:
-        verdict = Verdict.of([defect_of_failure(reasons)])
+        verdict = Verdict.of([defect_of_failure(reasons, self.asked)])
         self.session.judged(verdict, Action.BLOCK)
         self.session.facts["defects"] = [defect.value for defect in verdict.defects]
         self._unsuitable(refusals.certificate(verdict.findings, self.host.text, self.session.id))
@@ -356,10 +366,13 @@ class Tunnel(Unhurried):
         session.facts |= {
             "server_tls": server.leg.tls.get_protocol_version_name(),
             "client_tls": leg.tls.get_protocol_version_name(),
+            "server_group": server.leg.tls.get_group_name(),
+            "client_group": leg.tls.get_group_name(),
             "alpn": _text(alpn),
         }
         if session.followed:
-            session.stage("client handshake", tls=session.facts["client_tls"], alpn=session.facts["alpn"])
+            session.stage("client handshake", tls=session.facts["client_tls"], group=session.facts["client_group"],
+                          alpn=session.facts["alpn"])  # fmt: skip
         inspectors = session.worker.inspectors
         host = self.host.text
         if inspectors is not None and alpn in HTTP_OR_NONE and inspectors.inspects(session.tenant.tenant, host):

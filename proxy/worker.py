@@ -49,6 +49,7 @@ from proxy.purge import Purges
 from proxy.rounds import Rounds
 from proxy.seats import Seats, columns, own_descriptors, worker_count
 from proxy.seldom import Seldom
+from proxy.server_rules import VERSIONS, server_rules
 from proxy.session import State
 from proxy.snapshot import Snapshot, Snapshots
 from proxy.stalls import Stalls
@@ -100,11 +101,16 @@ class Worker:
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
         self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)
-        self.leaves = Leaves(self.issuer, settings.limits.cached_hosts, self.wall, self.metrics)
+        self.leaves = Leaves(
+            self.issuer, settings.limits.cached_hosts, self.wall, self.metrics, VERSIONS[settings.tls.client_minimum]
+        )
         self.store = Store.open(settings.state_dir / DATABASE_FILE, create=False)
         tenants = [listener.tenant for listener, _ in sockets]
         common = parse_common_store(read_common_store(settings.trust.common_store))
-        self.snapshots = Snapshots(self.store, common, tenants, log, self.clock, settings.limits.store_outage)
+        self.snapshots = Snapshots(
+            self.store, common, tenants, log, self.clock, settings.limits.store_outage,
+            rules={tenant: server_rules(settings.tls, tenant) for tenant in tenants},
+        )  # fmt: skip
         self.snapshots.changed = self._changed
         self.snapshots.replaced = self._replaced
         self.purges = Purges(self)

@@ -231,7 +231,7 @@ class FastLane:
         session, asked = self.session, self.unanswered
         if asked is None:
             return session.abort(f"server TLS: {error}")
-        verdict = Verdict.of([defect_of_failure(error.reasons)])
+        verdict = Verdict.of([defect_of_failure(error.reasons, "client_certificate" in session.facts)])
         session.judged(verdict, Action.BLOCK)
         session.facts["defects"] = [defect.value for defect in verdict.defects]
         refusal = refusals.certificate(verdict.findings, self.host, session.id)

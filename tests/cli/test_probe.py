@@ -28,6 +28,7 @@ class Report:
     cipher: str | None = "TLS_AES_256_GCM_SHA384"
     alpn: str | None = "h2"
     failure: str | None = None
+    asked: bool = False
     elsewhere: tuple[tuple[str, str], ...] = ()
 
 

@@ -16,6 +16,7 @@ class Seen:
     """The client connection's app data, as the data plane sets one."""
 
     errors: list[tuple[int, int]] = field(default_factory=list)
+    asked: bool = False
 
 
 SEEN = object()

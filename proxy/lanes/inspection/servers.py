@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 from mitmproxy.certs import Cert
 from mitmproxy.connection import Connection, ConnectionState, Server
 
-from certs.failures import defect_of_failure
+from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Verdict
 from certs.verify import handshake_of
@@ -45,7 +45,8 @@ class ServerConnection:
     """Owner of one server leg. ``conn`` is how inspectors see it."""
 
     __slots__ = (
-        "_reasons", "_waiting", "conn", "early", "ends", "errors", "full", "lane", "open", "over", "session", "side",
+        "_reasons", "_waiting", "asked", "conn", "early", "ends", "errors", "full", "lane", "open", "over", "session",
+        "side",
     )  # fmt: skip
 
     def __init__(self, session: Session, lane: Listening, conn: Server) -> None:
@@ -54,6 +55,7 @@ class ServerConnection:
         self.conn = conn
         self.side = ServerLeg(self)
         self.errors: list[tuple[int, int]] = []
+        self.asked = False
         self.early = b""
         self.ends: list[bool] = []
         """How it has ended before it was open: with close_notify (True), or without."""
@@ -108,7 +110,8 @@ class ServerConnection:
         if snapshot is None:
             raise RefusedError(refusals.connection_terminated(host.text, port, session.id, "the tenant is gone"))
         self._waiting = asyncio.get_running_loop().create_future()
-        self.side.begin(snapshot.trust.at(host).context, host, offers)
+        trust = snapshot.trust.at(host)
+        self.side.begin(trust.context, host, offers)
         try:
             async with asyncio.timeout(session.worker.limits.tls_timeout):
                 await self._waiting
@@ -116,7 +119,7 @@ class ServerConnection:
             raise RefusedError(refusals.connection_timeout(host.text, port, session.id)) from None
         leg = self.side.leg
         if leg is None or not leg.established:
-            failed = Verdict.of([defect_of_failure(self._reasons)])
+            failed = Verdict.of([defect_of_failure(self._reasons, self.asked)])
             session.judged(failed, Action.BLOCK)
             raise RefusedError(refusals.certificate(failed.findings, host.text, session.id))
         session.worker.metrics.handshake("server", session.loop.time() - leg.started)
@@ -124,6 +127,8 @@ class ServerConnection:
         verdict = judge.at_once(handshake, host, snapshot)
         if verdict is None:
             verdict = await judge.elsewhere(handshake, host, snapshot)
+        if self.asked and trust.tls.blocks_who_asks:
+            verdict = Verdict.of([*verdict.findings, wants_certificate()], verdict.chain)
         action = snapshot.errors.action_for(verdict.defects)
         session.judged(verdict, action)
         # Who is shown this very host under a leaf that is warned of has been warned; of another it is too late to warn.
