@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Literal
 
 from OpenSSL import SSL
 
@@ -24,6 +25,7 @@ from proxy.lanes.fast import FastLane
 from proxy.lanes.splice import TLS_HANDSHAKE, SpliceLane
 from proxy.leaves import DAY, Shown
 from proxy.log import INFO, WARNING
+from proxy.pinning import refuses_certificate
 from proxy.session import Session, State, Unhurried
 from proxy.tls_leg import LegError, TlsLeg
 from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, dial
@@ -359,8 +361,12 @@ class Tunnel(Unhurried):
             if not leg.handshake(data):
                 return
         except LegError as error:
+            if any(refuses_certificate(reason) for reason in error.reasons):
+                self._refused_by_client("alert")
             self.why = f"client handshake: {error}"
             return session.close(self.why)
+        if not self.untrusted:
+            session.worker.pinning.took(session.tenant.tenant, session.shown, self.host.text)
         session.worker.metrics.handshake("client", session.loop.time() - leg.started)
         alpn = server.leg.tls.get_alpn_proto_negotiated()
         session.facts |= {
@@ -388,6 +394,13 @@ class Tunnel(Unhurried):
         server.owner = lane
         session.to(State.OPEN, 0, lane)
         return lane.begin(bytes(self.early), self.ends)
+
+    def _refused_by_client(self, how: Literal["alert", "closed"]) -> None:
+        """The client does not take the leaf. One of the untrusted CA it is not to take."""
+        session, host = self.session, self.host.text
+        never = session.worker.log.never
+        if not self.untrusted and not (never is not None and never.covers(host)):
+            session.worker.pinning.refused(session.tenant.tenant, session.shown, host, how)
 
     # --- refusals, and the end ---
 
@@ -433,6 +446,8 @@ class Tunnel(Unhurried):
 
     def ended(self) -> bool:
         """A client that half-closes before its handshake is through wants nothing."""
+        if self.leg is not None:
+            self._refused_by_client("closed")
         self.session.close("client closed")
         return False
 

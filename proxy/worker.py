@@ -45,6 +45,7 @@ from proxy.log import ERROR, INFO, WARNING, Log, open_log
 from proxy.metrics import Metrics
 from proxy.metrics_sink import open_sink
 from proxy.overload import Overload, available, share_of
+from proxy.pinning import Pinning, Recorder
 from proxy.purge import Purges
 from proxy.rounds import Rounds
 from proxy.seats import Seats, columns, own_descriptors, worker_count
@@ -114,6 +115,7 @@ class Worker:
         self.snapshots.changed = self._changed
         self.snapshots.replaced = self._replaced
         self.purges = Purges(self)
+        self.pinning = Pinning(self.wall)
         self.issuer_watch = IssuerWatch(self.issuer, lambda: self.snapshots.current, self.loop.time)
         self.leaves.heard = self.issuer_watch.heard
         self.inspectors = _inspectors(settings, log, self.metrics)
@@ -156,6 +158,7 @@ class Worker:
         following = self.loop.create_task(self.snapshots.follow())
         following.add_done_callback(self._follower_ended)
         commands = self.loop.create_task(self._commands(control))
+        recording = self.loop.create_task(Recorder(self.pinning, self.store, self.log).follow())
         watching = self.loop.create_task(self.issuer_watch.follow())
         watching.add_done_callback(self._watch_ended)
         Rounds(self).start()
@@ -178,6 +181,7 @@ class Worker:
         if self.tracer is not None:
             await self.tracer.stop()
         following.cancel()
+        recording.cancel()
         watching.cancel()
         commands.cancel()
         self.status.stop()

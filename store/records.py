@@ -91,6 +91,18 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A client refuses our certificate for a host, and takes it for others. ``how``: by an alert, or it just closed."""
+
+    host: str
+    client: str
+    count: int
+    how: str
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class LeafKey:
     """The sealed key pair of a tenant's leaves under one signing CA."""
 

@@ -242,6 +242,20 @@ leaves = sa.Table(
     sqlite_autoincrement=True,
 )
 
+refusals = sa.Table(
+    "refusals",
+    metadata,
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("host", sa.Text, primary_key=True),
+    sa.Column("client", sa.Text, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("how", sa.Text, nullable=False),
+    _at("first_at"),
+    _at("last_at"),
+    sa.CheckConstraint("how IN ('alert', 'closed')", name="how"),
+    sa.Index(None, "tenant_id", "last_at"),
+)
+
 changes = sa.Table(
     "changes",
     metadata,

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from store import changes, error_settings, leaves, signing_cas, tenants, trusted_cas
+from store import changes, error_settings, leaves, refusals, signing_cas, tenants, trusted_cas
 from store.engine import Conflict, Store, StoreError
-from store.records import LeafKey, NewLeaf, SigningCa, Tenant
+from store.records import LeafKey, NewLeaf, Refusal, SigningCa, Tenant
 from store.tables import Certificates, UtcDateTime
 from tests.harness.pki import DAY, NOW
 from tests.store.conftest import add_ca, add_tenant, chain
 
-TABLES = ("signing_cas", "trusted_cas", "error_settings", "leaf_keys", "leaves")
+TABLES = ("signing_cas", "trusted_cas", "error_settings", "leaf_keys", "leaves", "refusals")
 
 
 def leaf(ca: SigningCa, key: LeafKey, host: str, serial: str) -> NewLeaf:
@@ -51,6 +51,7 @@ def test_deleting_a_tenant_deletes_all_of_it_and_nothing_of_another(store: Store
             leaves.record(c, [leaf(ca, key, "www.example", "01")])
             trusted_cas.add(c, tenant.id, "private", True, [b"der"], b"f" * 32, NOW, "ann")
             error_settings.set_row(c, tenant.id, "expired", "allow", NOW)
+            refusals.add(c, tenant.id, [refusal("a.example", "1")])
             changes.announce(c, tenant.id, "tenant_created", NOW)
         changes.announce(c, both[0].id, "tenant_deleted", NOW)
         assert tenants.delete(c, both[0].id)
@@ -415,3 +416,36 @@ def test_a_datetime_without_a_zone_is_refused(store: Store) -> None:
 def test_a_chain_comes_back_byte_for_byte(certificates: tuple[bytes, ...]) -> None:
     kind, dialect = Certificates(), sqlite.dialect()
     assert kind.process_result_value(kind.process_bind_param(certificates, dialect), dialect) == certificates
+
+
+# refusals
+
+
+def refusal(host: str, client: str, seconds: int = 0, count: int = 1, how: str = "closed") -> Refusal:
+    at = NOW + timedelta(seconds=seconds)
+    return Refusal(host, client, count, how, at, at)
+
+
+def test_refusals_add_up_and_an_alert_stays_one(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        refusals.add(c, tenant.id, [refusal("a.example", "1"), refusal("a.example", "2"), refusal("b.example", "1")])
+        refusals.add(c, tenant.id, [refusal("a.example", "1", 9, 4, "alert")])
+        refusals.add(c, tenant.id, [refusal("a.example", "1", 5)])
+    with store.reading() as c:
+        found = {(one.host, one.client): one for one in refusals.listing(c, tenant.id, NOW)}
+        assert len(found) == 3
+        assert found["a.example", "1"] == Refusal("a.example", "1", 6, "alert", NOW, NOW + timedelta(seconds=9))
+        (late,) = refusals.listing(c, tenant.id, NOW + timedelta(seconds=1))
+        assert (late.host, late.client) == ("a.example", "1")
+    with store.transaction() as c:
+        assert refusals.forget(c, tenant.id, "a.example") == 2
+        assert refusals.forget(c, tenant.id, "a.example") == 0
+
+
+def test_of_many_refusals_the_latest_stay(store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "MOST", 5)
+    with store.transaction() as c:
+        for second in range(8):
+            refusals.add(c, tenant.id, [refusal(f"h{second}.example", "1", second)])
+    with store.reading() as c:
+        assert [one.host for one in refusals.listing(c, tenant.id, NOW)] == [f"h{n}.example" for n in range(3, 8)]

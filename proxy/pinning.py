@@ -1,0 +1,177 @@
+"""Clients that refuse our certificate for one host and take it for others: most likely they expect the host's own.
+
+Such an app has the host's certificate or CA built in (it is *pinned*), so that nothing but a bypass lets it through. A
+client that takes our certificate for no host at all does not trust our root, which is another matter: a refusal counts
+only where the same client has taken, or then takes, a certificate of ours for another host.
+
+What is found here is kept in the store (:class:`Recorder`), where an administrator is told of it. Nothing here
+decides anything about a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from cachetools import LRUCache
+
+from proxy.log import WARNING, Log
+from store import refusals, tenants
+from store.engine import Store, StoreError
+from store.records import Refusal
+
+REMEMBERED_SECONDS = 3600.0
+"""How long a client's taking and refusing belong together."""
+CLIENTS = 4096
+WAITING = 1024
+"""Clients of which refusals wait for whether they take another host's certificate."""
+WAITING_EACH = 8
+"""Hosts of one such client."""
+FOUND = 1000
+"""Pairs of host and client between two times of recording; beyond them nothing new is found."""
+RECORD_SECONDS = 5.0
+REFUSING_ALERTS = ("unknown ca", "bad certificate", "certificate unknown", "unsupported certificate")
+"""How the reasons end that OpenSSL gives for a client's alerts about our certificate (RFC 8446 6.2): 48, 42, 46, 43."""
+
+How = Literal["alert", "closed"]
+
+
+def refuses_certificate(reason: str) -> bool:
+    """Whether OpenSSL's reason for a failed handshake is an alert by which a client refuses our certificate."""
+    return "alert" in reason and reason.endswith(REFUSING_ALERTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A host that a client refuses."""
+
+    tenant: str
+    host: str
+    client: str
+
+
+@dataclass(slots=True)
+class Refusals:
+    """How often, how, and when last (seconds since 1970)."""
+
+    count: int
+    how: How
+    last: float
+
+
+@dataclass(slots=True)
+class _Client:
+    """What a client has taken lately: two hosts are enough to know of another than any one."""
+
+    hosts: dict[str, float] = field(default_factory=dict)
+
+    def took(self, host: str, now: float) -> None:
+        self.hosts.pop(host, None)
+        self.hosts[host] = now
+        if len(self.hosts) > 2:
+            del self.hosts[next(iter(self.hosts))]
+
+    def took_another(self, host: str, now: float) -> bool:
+        return any(name != host and now - when < REMEMBERED_SECONDS for name, when in self.hosts.items())
+
+    def took_this(self, host: str, now: float) -> bool:
+        return now - self.hosts.get(host, float("-inf")) < REMEMBERED_SECONDS
+
+
+class Pinning:
+    """What one worker finds. ``clock`` tells seconds since 1970."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._clients: LRUCache[tuple[str, str], _Client] = LRUCache(CLIENTS)
+        self._waiting: LRUCache[tuple[str, str], dict[str, Refusals]] = LRUCache(WAITING)
+        self._found: dict[Pair, Refusals] = {}
+
+    def took(self, tenant: str, client: str, host: str) -> None:
+        """The client has taken our certificate for the host."""
+        key, now = (tenant, client), self._clock()
+        known = self._clients.get(key)
+        if known is None:
+            known = self._clients[key] = _Client()
+        known.took(host, now)
+        if self._waiting and (waiting := self._waiting.get(key)) is not None:
+            for name in [name for name in waiting if name != host]:
+                refusals = waiting.pop(name)
+                if now - refusals.last < REMEMBERED_SECONDS:
+                    self._add(Pair(tenant, name, client), refusals)
+            if not waiting:
+                del self._waiting[key]
+
+    def refused(self, tenant: str, client: str, host: str, how: How) -> None:
+        """The client has refused it: by an alert, or by closing right behind it.
+
+        Who closes a connection to a host whose certificate it has taken before has some other reason.
+        """
+        key, now = (tenant, client), self._clock()
+        known = self._clients.get(key)
+        if how == "closed" and known is not None and known.took_this(host, now):
+            return
+        refusals = Refusals(1, how, now)
+        if known is not None and known.took_another(host, now):
+            self._add(Pair(tenant, host, client), refusals)
+            return
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = {}
+        if host in waiting or len(waiting) < WAITING_EACH:
+            _merge(waiting, host, refusals)
+
+    def found(self) -> dict[Pair, Refusals]:
+        """What was found since this was last asked."""
+        found, self._found = self._found, {}
+        return found
+
+    def _add(self, pair: Pair, refusals: Refusals) -> None:
+        if pair in self._found or len(self._found) < FOUND:
+            _merge(self._found, pair, refusals)
+
+
+class Recorder:
+    """Writes into the store what was found, so that it is known after a restart and from all workers together."""
+
+    def __init__(self, pinning: Pinning, store: Store, log: Log) -> None:
+        self._pinning = pinning
+        self._store = store
+        self._log = log
+
+    async def follow(self) -> None:
+        """Write every few seconds, until cancelled. What cannot be written is lost: it will be found again."""
+        while True:
+            await asyncio.sleep(RECORD_SECONDS)
+            if found := self._pinning.found():
+                try:
+                    await asyncio.to_thread(self.write, found)
+                except StoreError as error:
+                    self._log.event(WARNING, "refusals cannot be recorded", reason=str(error))
+
+    def write(self, found: dict[Pair, Refusals]) -> None:
+        """Write them, those of one tenant in one transaction. Raises StoreError."""
+        for name in {pair.tenant for pair in found}:
+            rows = [
+                Refusal(pair.host, pair.client, one.count, one.how, at := datetime.fromtimestamp(one.last, UTC), at)
+                for pair, one in found.items()
+                if pair.tenant == name
+            ]
+            with self._store.transaction() as connection:
+                if (tenant := tenants.by_name(connection, name)) is not None:
+                    refusals.add(connection, tenant.id, rows)
+
+
+def _merge[K](into: dict[K, Refusals], key: K, refusals: Refusals) -> None:
+    """Add them up; an alert says more than a closed connection."""
+    before = into.get(key)
+    if before is None:
+        into[key] = refusals
+        return
+    before.count += refusals.count
+    before.last = max(before.last, refusals.last)
+    if refusals.how == "alert":
+        before.how = "alert"

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import pytest
+
+from proxy.pinning import FOUND, REMEMBERED_SECONDS, WAITING_EACH, Pair, Pinning, refuses_certificate
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pinning(clock: Clock) -> Pinning:
+    return Pinning(clock)
+
+
+PINNED = Pair("default", "app.example", "192.0.2.1")
+
+
+def found(pinning: Pinning) -> dict[Pair, tuple[int, str]]:
+    return {pair: (refusals.count, refusals.how) for pair, refusals in pinning.found().items()}
+
+
+def test_who_takes_others_and_refuses_one_is_found_once(pinning: Pinning) -> None:
+    pinning.took("default", "192.0.2.1", "web.example")
+    pinning.refused("default", "192.0.2.1", "app.example", "alert")
+    pinning.refused("default", "192.0.2.1", "app.example", "closed")
+    assert found(pinning) == {PINNED: (2, "alert")}
+    assert found(pinning) == {}
+
+
+def test_who_refuses_first_is_found_when_it_takes_another(pinning: Pinning) -> None:
+    for _ in range(3):
+        pinning.refused("default", "192.0.2.1", "app.example", "closed")
+    assert found(pinning) == {}
+    pinning.took("default", "192.0.2.1", "web.example")
+    assert found(pinning) == {PINNED: (3, "closed")}
+
+
+@pytest.mark.parametrize(
+    ("tenant", "client"), [("other", "192.0.2.1"), ("default", "192.0.2.2")], ids=["tenant", "client"]
+)
+def test_what_another_takes_says_nothing(pinning: Pinning, tenant: str, client: str) -> None:
+    pinning.took(tenant, client, "web.example")
+    pinning.refused("default", "192.0.2.1", "app.example", "alert")
+    pinning.took(tenant, client, "more.example")
+    assert found(pinning) == {}
+
+
+def test_who_takes_nothing_does_not_trust_the_root(pinning: Pinning) -> None:
+    for host in ("a.example", "b.example", "c.example"):
+        pinning.refused("default", "192.0.2.1", host, "alert")
+    assert found(pinning) == {}
+
+
+def test_one_device_may_have_an_app_that_refuses_a_host_and_a_browser_that_takes_it(pinning: Pinning) -> None:
+    for host in ("web.example", "app.example"):
+        pinning.took("default", "192.0.2.1", host)
+    pinning.refused("default", "192.0.2.1", "app.example", "closed")  # any connection may be closed
+    assert found(pinning) == {}
+    pinning.refused("default", "192.0.2.1", "app.example", "alert")
+    assert found(pinning) == {PINNED: (1, "alert")}
+
+
+def test_what_was_long_ago_does_not_belong_together(pinning: Pinning, clock: Clock) -> None:
+    pinning.took("default", "192.0.2.1", "web.example")
+    clock.now += REMEMBERED_SECONDS
+    pinning.refused("default", "192.0.2.1", "app.example", "alert")
+    assert found(pinning) == {}
+    clock.now += REMEMBERED_SECONDS
+    pinning.took("default", "192.0.2.1", "web.example")
+    assert found(pinning) == {}
+
+
+def test_taking_many_hosts_keeps_the_last_ones(pinning: Pinning) -> None:
+    for number in range(10):
+        pinning.took("default", "192.0.2.1", f"h{number}.example")
+    pinning.refused("default", "192.0.2.1", "h9.example", "alert")
+    pinning.refused("default", "192.0.2.1", "h8.example", "alert")
+    assert {pair.host for pair in pinning.found()} == {"h9.example", "h8.example"}
+
+
+def test_a_stranger_cannot_fill_the_memory(pinning: Pinning) -> None:
+    pinning.took("default", "192.0.2.1", "web.example")
+    for number in range(FOUND + 50):
+        pinning.refused("default", "192.0.2.1", f"h{number}.example", "alert")
+    assert len(pinning.found()) == FOUND
+    for number in range(WAITING_EACH + 50):
+        pinning.refused("default", "192.0.2.9", f"h{number}.example", "alert")
+    pinning.took("default", "192.0.2.9", "web.example")
+    assert len(pinning.found()) == WAITING_EACH
+
+
+@pytest.mark.parametrize(
+    ("reason", "refuses"),
+    [
+        ("tlsv1 alert unknown ca", True),
+        ("ssl/tls alert bad certificate", True),
+        ("ssl/tls alert certificate unknown", True),
+        ("ssl/tls alert unsupported certificate", True),
+        ("tlsv1 alert protocol version", False),
+        ("tlsv1 alert user cancelled", False),
+        ("no shared cipher", False),
+        ("unknown ca", False),
+    ],
+)
+def test_which_alerts_refuse_a_certificate(reason: str, refuses: bool) -> None:
+    assert refuses_certificate(reason) is refuses
