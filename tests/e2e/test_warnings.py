@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 
 from tests.e2e.conftest import ISSUING, PUBLIC
+from tests.harness.chromium import WARNING, Chromium
 from tests.harness.curl import curl
 from tests.harness.daemon import Daemon
 from tests.harness.inspectors import Scripts
@@ -77,6 +78,28 @@ def test_who_verifies_is_warned_and_who_goes_on_reaches_the_server(
     assert (result.status, result.text) == (200, f"hello from {name}\n")
     assert result.headers.get("x-seen") == ("yes" if name == "seen.example" else None)
     assert not [one for one in server.requests() if one["uri"].startswith("/refused")]
+
+
+def test_a_browser_shows_its_own_warning_or_our_page_or_the_site(
+    warning: Daemon, server: Nginx, tmp_path: Path
+) -> None:
+    need("chromium")
+    need("certutil")
+    with Chromium(tmp_path, [warning.root], warning.proxy) as browser:
+        where, shown_text = browser.visit(server["self.example"].url())
+        assert where == WARNING
+        assert "NET::ERR_CERT_AUTHORITY_INVALID" in shown_text
+        where, shown_text = browser.visit(server["old.example"].url())
+        assert where == server["old.example"].url()
+        assert "Blocked: this server's certificate cannot be trusted" in shown_text
+        warning.told("errors", "set", "expired", "allow")
+        try:
+            warning.within(2.0, lambda: curl(warning, server["old.example"].url()).status == 200)
+            assert browser.visit(server["old.example"].url())[1].strip() == "hello from old.example"
+        finally:
+            warning.told("errors", "unset", "expired")
+        assert browser.visit(server["good.example"].url())[1].strip() == "hello from good.example"
+    warning.within(2.0, lambda: curl(warning, server["old.example"].url()).status == 502)
 
 
 def test_the_leaf_says_what_it_is_and_for_whom(warning: Daemon, server: Nginx) -> None:
