@@ -7,6 +7,7 @@ cannot be read, the last working set stays in use and the log says so.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 import time
@@ -25,6 +26,8 @@ from store.engine import Connection, Store, StoreError
 from store.records import ChangeKind
 
 POLL_SECONDS = 0.25
+REST_SECONDS = 0.025
+"""Between two looks at the least, however many are in a hurry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class Snapshots:
         self.monotonic = monotonic
         self.read_at = monotonic()
         """When the store was last found to say what is known here."""
+        self._hurry = asyncio.Event()
         self.problem: str | None = None
         """Why the store cannot be read, while it cannot."""
         self.replaced: Callable[[float], None] = lambda seconds: None
@@ -124,10 +128,17 @@ class Snapshots:
         return self.age > self.patience
 
     async def follow(self) -> None:
-        """Look for changes four times a second, until cancelled."""
+        """Look for changes four times a second, and where somebody is in a hurry, at once; until cancelled."""
         while True:
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(REST_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), POLL_SECONDS - REST_SECONDS)
+            self._hurry.clear()
             await self.look()
+
+    def hurry(self) -> None:
+        """Somebody has heard of a change that is not known here."""
+        self._hurry.set()
 
     async def look(self) -> None:
         """Look once. A store that cannot be read is said once, and the last working sets stay in use."""

@@ -17,6 +17,7 @@ from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Defect, Verdict
 from certs.verify import handshake_of
 from issuer.client import IssuerUnavailable
+from issuer.protocol import Code
 from proxy import refusals
 from proxy.block import Refusal
 from proxy.client_hello import BadClientHello, ClientHello, HelloReader, NotTls, alert_record
@@ -36,7 +37,7 @@ ALERT_UNRECOGNIZED_NAME = 112
 HTTP_OR_NONE = (b"", *HTTP_PROTOCOLS)
 """Protocols of which an inspector can see something."""
 AGAIN_SECONDS = 0.05
-"""After which a leaf is asked for again that another CA than the active one has signed."""
+"""After which a leaf is asked for again where another CA became the active one meanwhile."""
 BAD_DATES = frozenset({Defect.EXPIRED, Defect.NOT_YET_VALID, Defect.MALFORMED})
 
 
@@ -291,6 +292,11 @@ class Tunnel(Unhurried):
             return self._show(shown, "cache")
         return leaves.ask(snapshot, host, kind, server_not_after, self._answered, session.id, self.untrusted)
 
+    def _ask_again(self) -> None:
+        """In a moment, for as long as the state's time limit lets it; the issuer may know more than this worker."""
+        self.session.worker.snapshots.hurry()
+        self.session.loop.call_later(AGAIN_SECONDS, self._leaf_again)
+
     def _leaf_again(self) -> None:
         if self.session.phase is self:
             self._leaf()
@@ -303,6 +309,8 @@ class Tunnel(Unhurried):
         try:
             if isinstance(outcome, Shown):
                 self._show(outcome, "issuer")
+            elif isinstance(outcome, IssuerUnavailable) and outcome.code == Code.UNKNOWN_LEAF_KEY:
+                self._ask_again()  # another CA became the active one after the leaf was given, and before its key was
             elif isinstance(outcome, IssuerUnavailable):
                 # Without a leaf there is no TLS to tell the client in.
                 if outcome.code == "rate_limited":
@@ -326,8 +334,7 @@ class Tunnel(Unhurried):
         if shown.signing_ca != current.ca(self.untrusted):
             # Another CA became the active one: issuer and worker hear of it within a quarter of a second of each other.
             session.snapshot = current
-            session.loop.call_later(AGAIN_SECONDS, self._leaf_again)
-            return None
+            return self._ask_again()
         if session.followed:
             serial = f"{shown.certificate.get_serial_number():x}"
             session.stage("leaf", host=self.host.text, source=source, serial=serial)

@@ -169,3 +169,23 @@ def test_a_working_set_tells_when_its_cas_end_and_of_a_signing_ca_the_first_of_i
     assert found.signing_ca_validity == Validity.of([root.certificate])
     assert found.signing_ca_end == (PKI_NOW + 9 * DAY).timestamp()
     assert found.trusted_validity == (("company", Validity.of([below.certificate])),)
+
+
+def test_who_has_heard_of_a_change_need_not_wait_for_the_next_look(
+    snapshots: Snapshots, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.snapshot.POLL_SECONDS", 3600.0)
+    with Installation.open(settings, NOW) as installation:
+        error_settings.set_action(installation, "default", "expired", "allow", NOW)
+
+    async def scenario() -> None:
+        taken = asyncio.Event()
+        snapshots.replaced = lambda _seconds: taken.set()
+        following = asyncio.get_running_loop().create_task(snapshots.follow())
+        snapshots.hurry()
+        async with asyncio.timeout(30):
+            await taken.wait()
+        following.cancel()
+        await asyncio.wait([following])
+
+    asyncio.run(scenario())
