@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
@@ -30,8 +29,8 @@ from control.signing_cas import Upload
 from store import signing_cas as stored
 from tests.control.conftest import kinds_since, last_change
 from tests.harness.pki import DAY, NOW, Authority
+from tests.harness.signing_cas import Racer
 
-ROOT = Path(__file__).parents[2]
 SUBJECT = Subject("Example Gateway CA", organization="Example, Inc.", country="CH")
 EXTENSIONS = """
 basicConstraints = critical, CA:TRUE, pathlen:0
@@ -378,52 +377,24 @@ def test_every_change_is_in_the_audit_log_with_who_and_what(inst: Installation) 
 # --- whatever crashes or races ---
 
 
-RACER = """
-import os, pathlib, random, signal, sys, threading
-from datetime import UTC, datetime
-from config.settings import Settings
-from control import signing_cas
-from control.errors import Refused
-from control.installation import Installation
-folder, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-choice = random.Random(seed)
-with Installation.open(Settings(state_dir=folder), datetime.now(UTC)) as inst:
-    print("ready", flush=True)
-    sys.stdin.readline()
-    if seed % 2:
-        threading.Timer(choice.uniform(0.05, 1.0), os.kill, (os.getpid(), signal.SIGKILL)).start()
-    for _ in range(25):
-        signing_cas.activate(inst, "default", choice.choice(["built-in", "a", "b", "c"]), datetime.now(UTC))
-"""
-
-
-def test_however_activations_race_and_die_just_one_is_active(inst: Installation, tmp_path: Path) -> None:
+def test_however_activations_race_and_die_just_one_is_active(inst: Installation) -> None:
     for name in "abc":
         imported(inst, name)
-    with ExitStack() as files:
-        errors = [files.enter_context((tmp_path / f"errors-{seed}").open("w+")) for seed in range(8)]
+    with ExitStack() as started:
         racers = [
-            subprocess.Popen(
-                [sys.executable, "-c", RACER, str(inst.state_dir), str(seed)],
-                cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors[seed], text=True,
-            )
-            for seed in range(8)
-        ]  # fmt: skip
+            started.enter_context(Racer(inst.state_dir, seed, ("built-in", "a", "b", "c"), count, killed=count < 25))
+            for seed, count in enumerate((25, 3, 25, 10, 25, 17, 25, 24))
+        ]
         for racer in racers:
-            assert racer.stdout is not None
-            assert racer.stdout.readline() == "ready\n"
+            racer.ready()
         for racer in racers:
-            assert racer.stdin is not None
-            racer.stdin.write("go\n")
-            racer.stdin.flush()
+            racer.go()
         seen = set()
-        while any(racer.poll() is None for racer in racers):
+        while any(racer.process.poll() is None for racer in racers):
             statuses = status(inst)
             assert sorted(statuses.values()) == ["active", "inactive", "inactive", "inactive"], statuses
             seen.add(next(name for name, each in statuses.items() if each == "active"))
-        for seed, racer in enumerate(racers):
-            racer.communicate(timeout=60)
-            errors[seed].seek(0)
-            assert racer.returncode == 0 or (seed % 2 and racer.returncode == -9), errors[seed].read()
+        for racer in racers:
+            assert list(racer.attempts())
         assert len(seen) > 1
         assert list(status(inst).values()).count("active") == 1

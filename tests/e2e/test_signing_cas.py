@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-import socket
 import sqlite3
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
 
 from tests.e2e.conftest import PUBLIC
 from tests.harness.curl import curl
@@ -24,6 +19,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.origins import Nginx
 from tests.harness.pki import HOUR, NOW, Authority
 from tests.harness.programs import need
+from tests.harness.signing_cas import Client, imported, roots, workers
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -37,67 +33,6 @@ def daemon(tmp_path: Path, origin: Nginx) -> Iterator[Daemon]:
         yield running
 
 
-def roots(daemon: Daemon, *more: Authority) -> Path:
-    """A file with the built-in root and others, for clients that trust all of them."""
-    path = daemon.folder / "roots.pem"
-    path.write_bytes(daemon.root.read_bytes() + b"".join(one.pem() for one in more))
-    return path
-
-
-def imported(daemon: Daemon, name: str, root: Authority | None = None) -> tuple[Authority, Authority]:
-    """A CA made elsewhere, imported under that name: its root, and what issues."""
-    root = root or Authority.root(f"{name} root")
-    issuing = root.intermediate(f"{name} issuing")
-    certificates, key = daemon.folder / f"{name}.pem", daemon.folder / f"{name}.key"
-    certificates.write_bytes(issuing.chain_pem(with_root=True))
-    key.write_bytes(issuing.key_pem())
-    daemon.told("signing-ca", "import", name, "--cert", str(certificates), "--key", str(key))
-    return root, issuing
-
-
-class Client:
-    """TLS through the proxy, whose context keeps what it may resume by."""
-
-    def __init__(self, daemon: Daemon, port: int, trusted: Path) -> None:
-        host, _, number = daemon.proxy.rpartition(":")
-        self.proxy, self.port = (host, int(number)), port
-        self.context = ssl.create_default_context(cafile=str(trusted))
-        self.session: ssl.SSLSession | None = None
-
-    def open(self) -> ssl.SSLSocket:
-        """A connection to good.example. Raises OSError where there is none to be had."""
-        tunnel = socket.create_connection(self.proxy, timeout=10)
-        try:
-            tunnel.sendall(f"CONNECT good.example:{self.port} HTTP/1.1\r\nHost: good.example\r\n\r\n".encode())
-            answer = b""
-            while not answer.endswith(b"\r\n\r\n"):
-                answer += tunnel.recv(1)
-            assert answer.startswith(b"HTTP/1.1 200"), answer
-            return self.context.wrap_socket(tunnel, server_hostname="good.example", session=self.session)
-        except BaseException:
-            tunnel.close()
-            raise
-
-    @staticmethod
-    def ask(opened: ssl.SSLSocket) -> bytes:
-        """One request on it, its answer up to the end of the head and of the known body."""
-        opened.sendall(b"GET / HTTP/1.1\r\nHost: good.example\r\n\r\n")
-        answer = b""
-        while b"hello from good.example\n" not in answer:
-            piece = opened.recv(65536)
-            if not piece:
-                raise ConnectionError(f"closed behind {answer!r}")
-            answer += piece
-        return answer
-
-    @staticmethod
-    def issuer(opened: ssl.SSLSocket) -> str:
-        """The common name of whoever signed the leaf."""
-        der = opened.getpeercert(binary_form=True)
-        assert der is not None
-        return re.sub("^CN=", "", x509.load_der_x509_certificate(der).issuer.rfc4514_string())
-
-
 def resumed(client: Client) -> bool:
     """Whether its ticket is worth anything, at the worker that gave it: other workers get the next connections, too."""
     for _ in range(20):
@@ -105,11 +40,6 @@ def resumed(client: Client) -> bool:
             if opened.session_reused:
                 return True
     return False
-
-
-def workers(daemon: Daemon) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(daemon.told("nodes", "--json"))
-    return found
 
 
 def purged(daemon: Daemon, generation: int) -> list[dict[str, Any]] | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -49,6 +52,28 @@ def pss_kib(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
+def who_holds(connection: socket.socket, pids: Iterable[int]) -> int | None:
+    """Which of the processes has the other end of a TCP connection over IPv4 loopback; None: none of them, or no more.
+
+    The kernel tells which socket that is in ``/proc/net/tcp``, and each process's folder which sockets it has open.
+    """
+    mine, theirs = (_as_the_kernel(*name) for name in (connection.getsockname(), connection.getpeername()))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{row[9]}]" for row in rows if (row[1], row[2]) == (theirs, mine)}
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed while we looked
+                if os.readlink(descriptor) in sockets:
+                    return pid
+    return None
+
+
+def _as_the_kernel(address: str, port: int) -> str:
+    """An IPv4 address and port as ``/proc/net/tcp`` has them: the address as a number of the machine's byte order."""
+    number = int.from_bytes(socket.inet_aton(address), sys.byteorder)
+    return f"{number:08X}:{port:04X}"
 
 
 def free_port(address: str = "127.0.0.1") -> int:
