@@ -13,20 +13,22 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from cryptography import x509
 
 from tests.harness.daemon import REPOSITORY, Daemon, Entrance, environment
-from tests.harness.pki import Authority
+from tests.harness.pki import Authority, Overrides
 
 # --- made elsewhere ---
 
 
-def imported(daemon: Daemon, name: str, root: Authority | None = None) -> tuple[Authority, Authority]:
+def imported(
+    daemon: Daemon, name: str, root: Authority | None = None, **overrides: Unpack[Overrides]
+) -> tuple[Authority, Authority]:
     """A CA made elsewhere, imported under that name: its root, and what issues."""
     root = root or Authority.root(f"{name} root")
-    issuing = root.intermediate(f"{name} issuing")
+    issuing = root.intermediate(f"{name} issuing", **overrides)
     certificates, key = daemon.folder / f"{name}.pem", daemon.folder / f"{name}.key"
     certificates.write_bytes(issuing.chain_pem(with_root=True))
     key.write_bytes(issuing.key_pem())
