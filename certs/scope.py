@@ -19,7 +19,8 @@ from certs.names import Host
 from certs.trust import USUAL, ServerTls, TrustStore, server_leg_context
 
 KEPT = 64
-"""Sets that are kept, of some 100 KiB each. The patterns are an administrator's, so there are seldom many."""
+"""Sets that are kept, of some 100 KiB each: so many, and one for each of the tenant's CAs, up to :data:`MOST`."""
+MOST = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,9 @@ class TrustByHost:
                 self._limited = self._limited or HostIndex(set)
                 self._limited.at(parse_pattern(text)).add(place)
         self._rules = rules or AllAlike()
-        self._made: LRUCache[tuple[frozenset[int], ServerTls], Trust] = LRUCache(KEPT)
-        self._stores: LRUCache[frozenset[int], TrustStore] = LRUCache(KEPT)
+        kept = min(KEPT + len(own), MOST)
+        self._made: LRUCache[tuple[frozenset[int], ServerTls], Trust] = LRUCache(kept)
+        self._stores: LRUCache[frozenset[int], TrustStore] = LRUCache(kept)
         self._usual = self._make(self._everywhere, self._rules.usual)
 
     def at(self, host: Host) -> Trust:

@@ -163,6 +163,9 @@ class Collector(Protocol):
     asked: bool
     """The server asked for a client certificate."""
 
+    def may_be_shown(self, connection: SSL.Connection) -> bool:
+        """Whether the server, whose certificate is there and verified by now, may be shown the context's."""
+
 
 def collect(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
     """The verify callback of the server leg: write down what OpenSSL objects to, and let the handshake go on.
@@ -179,9 +182,14 @@ def collect(connection: SSL.Connection, certificate: crypto.X509, error: int, de
 
 @SSL._ffi.callback("int(SSL *, void *)")  # type: ignore[attr-defined,untyped-decorator]
 def note_request(ssl: object, _: object) -> int:
-    """OpenSSL's certificate callback, called on the client's side just when the server asks for a certificate."""
-    SSL.Connection._reverse_mapping[ssl].get_app_data().asked = True
-    return 1  # go on, with the context's certificate where it has one
+    """OpenSSL's certificate callback, called on the client's side just when the server asks for a certificate.
+
+    By then the server's own has been verified, in TLS 1.2 and 1.3. 0 fails the handshake, as an exception here does.
+    """
+    connection = SSL.Connection._reverse_mapping[ssl]
+    noted: Collector = connection.get_app_data()
+    noted.asked = True
+    return int(connection.get_certificate() is None or noted.may_be_shown(connection))
 
 
 def server_leg_context(trust: TrustStore, tls: ServerTls = USUAL) -> SSL.Context:

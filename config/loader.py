@@ -165,6 +165,11 @@ def _check_files(settings: Settings, document: Document) -> None:
         if tenant not in belonging:
             # A slip of the pen here would have more logged than somebody was promised.
             document.add(("log", "tenants", tenant), f"no listener belongs to the tenant {tenant}")
+    for place, server in enumerate(settings.tls.servers):
+        for tenant in server.tenants:
+            if tenant != "*" and tenant not in belonging:
+                # Here, what is to be blocked would not be.
+                document.add(("tls", "servers", place, "tenants"), f"no listener belongs to the tenant {tenant}")
     for place, inspector in enumerate(settings.inspection.addons):
         if inspector.script not in SHIPPED_INSPECTORS and not Path(inspector.script).is_file():
             shipped = ", ".join(SHIPPED_INSPECTORS)

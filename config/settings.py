@@ -387,6 +387,10 @@ class TlsServer(Section):
     def _both(self) -> TlsServer:
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key go together; expected both or neither")
+        if "*" in self.hosts and (self.certificate is not None or self.minimum in ("1.0", "1.1")):
+            raise ValueError(
+                "old versions and client certificates are for hosts that are named; expected no * in hosts"
+            )
         return self
 
 

@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from certs.verdict import COVERED_BY_UNTRUSTED, UNTRUSTED
 from control.actor import Actor
 from control.errors import Outdated
 from control.names import storable
@@ -43,20 +44,30 @@ def refuse_unseen(connection: Connection, tenant: Tenant, action: str, subject: 
 
     ``tenant`` is as it was when the transaction began: what the transaction does itself is of later generations.
     """
+    if seen > tenant.generation:
+        raise Outdated(f"{subject}: generation {seen} is not to come before {tenant.generation + 1}; look at it again")
     between = audit_log.between(connection, tenant.id, seen, tenant.generation)
+    if len({entry.generation for entry in between}) < tenant.generation - seen:
+        raise Outdated(f"{subject}: what was changed after generation {seen} is not all known; look at it again")
     if unseen := [entry for entry in between if _concerns(entry, action, subject)]:
         told = "; ".join(_in_words(entry, subject) for entry in unseen[-MOST_TOLD:])
         raise Outdated(f"{subject}: changed after generation {seen}, now {tenant.generation}: {told}; look at it again")
 
 
 def _concerns(entry: AuditEntry, action: str, subject: str) -> bool:
-    """Whether a change was of the same thing. Of signing CAs one is active, so any activation is of the same thing."""
+    """Whether a change was of the same thing.
+
+    Of signing CAs one is active, so any activation is of the same thing; the row ``untrusted`` is also of those it
+    covers.
+    """
     noun = action.partition(".")[0]
     if noun == "tenant":
         return True
     if entry.action.partition(".")[0] != noun:
         return False
     names = {entry.subject, *(_named(told) for told in (entry.before, entry.after))}
+    if noun == "errors" and UNTRUSTED in (subject, entry.subject):
+        return {subject, entry.subject} <= {UNTRUSTED, *COVERED_BY_UNTRUSTED}
     return subject in names or entry.action == action == "signing_ca.activate"
 
 

@@ -52,11 +52,11 @@ def set_action(inst: Installation, tenant: str, row: str, action: str, now: date
     if row in ONLY_BLOCK and chosen is not Action.BLOCK:
         raise Refused(f"{row}: only block can be set: {ONLY_BLOCK[row]}")
     with inst.changing(tenant) as (connection, found):
+        if chosen is Action.WARN:
+            untrusted_ca.ensure(inst, connection, found, now)
         before = error_settings.rows(connection, found.id).get(row)
         if before == chosen.value:
             return
-        if chosen is Action.WARN:
-            untrusted_ca.ensure(inst, connection, found, now)
         error_settings.set_row(connection, found.id, row, chosen.value, now)
         inst.record(connection, found, ChangeKind.ERROR_SETTINGS_CHANGED, "errors.set", row, _row(before),
                     _row(chosen.value), now)  # fmt: skip

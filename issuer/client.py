@@ -94,16 +94,16 @@ class IssuerClient:
         key: str,
         server_not_after: float | None,
         connection: str = "",
-        untrusted: bool = False,
+        warned_of: str = "",
     ) -> IssuedLeaf:
         """A leaf for ``host`` (normalised). ``key`` is the kind that the client can verify, ``ecdsa`` or ``rsa``.
 
         ``server_not_after`` is when the server's own certificate ends; None where it showed none. ``connection`` is
-        the id of the client's connection that it is for, which the issuer's log then names. ``untrusted``: one that the
-        client is to be warned by. Raises IssuerUnavailable.
+        the id of the client's connection that it is for, which the issuer's log then names. ``warned_of``: one that the
+        client is to be warned by, with the SHA-256 of the server's certificate. Raises IssuerUnavailable.
         """
         kind: KeyKind = "rsa" if key == "rsa" else "ecdsa"
-        request = LeafRequest(next(self._ids), tenant, host, kind, server_not_after, connection, untrusted)
+        request = LeafRequest(next(self._ids), tenant, host, kind, server_not_after, connection, warned_of)
         answer = await self._ask(request)
         if not isinstance(answer, LeafAnswer):
             raise self._misfit(answer)

@@ -53,7 +53,12 @@ class Wanted:
     key: KeyKind
     server_not_after: datetime | None
     connection: str = ""
-    untrusted: bool = False
+    warned_of: str = ""
+
+    @property
+    def untrusted(self) -> bool:
+        """A leaf of the untrusted CA is wanted."""
+        return bool(self.warned_of)
 
     @staticmethod
     def by(request: LeafRequest) -> Wanted:
@@ -64,7 +69,7 @@ class Wanted:
             raise Refusal(Code.INVALID_HOST, str(error)) from None
         end = request.server_not_after
         end_at = None if end is None else datetime.fromtimestamp(end, UTC)
-        return Wanted(request.id, request.tenant, host, request.key, end_at, request.connection, request.untrusted)
+        return Wanted(request.id, request.tenant, host, request.key, end_at, request.connection, request.warned_of)
 
 
 class Issuance:
@@ -212,7 +217,7 @@ class Issuance:
 
     def _made(self, working: WorkingSet, key: HeldLeafKey, wanted: Wanted) -> asyncio.Future[KeptLeaf]:
         """The leaf that is being found or minted for that host, for whomever that was begun."""
-        entry = (key.id, wanted.host.text)
+        entry = _entry(key, wanted)
         waiting = self._making.get(entry)
         if waiting is None:
             waiting = self._making[entry] = []
@@ -241,12 +246,20 @@ class Issuance:
             settle(future, outcome)
 
     def _find_kept(self, working: WorkingSet, key: HeldLeafKey, wanted: Wanted, now: datetime) -> KeptLeaf | None:
-        kept = self._kept.get((key.id, wanted.host.text))
+        kept = self._kept.get(_entry(key, wanted))
         return None if kept is None else reuse.best(kept, self._log.limit(working, wanted.server_not_after, now), now)
 
     def _drop(self, working: WorkingSet) -> None:
         if self._keyring.holds(working):
             self.forget(working.tenant_id)
+
+
+def _entry(key: HeldLeafKey, wanted: Wanted) -> tuple[int, str]:
+    """Under what a leaf is kept: the host; where clients are warned by it, also the server's certificate.
+
+    One that was shown for another certificate of the host would let whoever has accepted that one accept this one too.
+    """
+    return (key.id, f"{wanted.host.text} {wanted.warned_of}" if wanted.warned_of else wanted.host.text)
 
 
 def _answer(wanted: Wanted, working: WorkingSet, key: HeldLeafKey, leaf: KeptLeaf, now: datetime) -> LeafAnswer:

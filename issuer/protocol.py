@@ -28,6 +28,7 @@ _JSON = json.JSONEncoder(separators=(",", ":"))
 _MAX_ID = 1 << 53
 _MAX_TEXT = 512
 _CONNECTION = re.compile("[0-9a-f]{0,32}").fullmatch
+_SHA256 = re.compile("(?:[0-9a-f]{64})?").fullmatch
 # The instants that a datetime can hold, in seconds since 1970. X.509 dates end with the year 9999 (RFC 5280 4.1.2.5).
 _FIRST_INSTANT = -62_135_596_800.0
 _LAST_INSTANT = 253_402_300_799.0
@@ -56,7 +57,8 @@ class LeafRequest:
     """A leaf for ``host``; ``server_not_after`` is the end of the server's own certificate, None without one.
 
     ``connection`` is the id of the client's connection that it is for: nothing but a name for the log, and "" where
-    there is none. ``untrusted``: one that the client is to be warned by.
+    there is none. ``warned_of``: one that the client is to be warned by, of the untrusted CA; SHA-256 (hexadecimal) of
+    the server's certificate, since a client that lets itself be warned does so of that one and no other. "": no such.
     """
 
     id: int
@@ -65,7 +67,7 @@ class LeafRequest:
     key: KeyKind
     server_not_after: float | None
     connection: str = ""
-    untrusted: bool = False
+    warned_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,8 @@ def encode_request(request: Request) -> bytes:
                     "key": request.key,
                     "server_not_after": request.server_not_after,
                     "connection": request.connection,
-                    "untrusted": request.untrusted,
+                    # An issuer of before an upgrade knows nothing of it, and is asked for the others.
+                    **({"warned_of": request.warned_of} if request.warned_of else {}),
                 }
             )
         case LeafKeyRequest():
@@ -183,7 +186,7 @@ def encode_request(request: Request) -> bytes:
                     "tenant": request.tenant,
                     "leaf_key": request.leaf_key,
                     "connection": request.connection,
-                    "untrusted": request.untrusted,
+                    **({"untrusted": True} if request.untrusted else {}),
                 }
             )
         case CheckRequest():
@@ -195,12 +198,10 @@ def decode_request(frame: bytes) -> Request:
     message = _object(frame)
     op = message.pop("op", None)
     # Workers of before an upgrade, which drain beside a new issuer, say none.
-    connection, untrusted = "", False
-    if op in ("leaf", "leaf_key"):
-        connection = _connection(message.pop("connection", ""))
-        untrusted = _flag(message.pop("untrusted", False))
+    connection = _connection(message.pop("connection", "")) if op in ("leaf", "leaf_key") else ""
     match op:
         case "leaf":
+            warned_of = _digest(message.pop("warned_of", ""))
             _keys(message, "id", "tenant", "host", "key", "server_not_after")
             return LeafRequest(
                 _id(message, "id"),
@@ -209,9 +210,10 @@ def decode_request(frame: bytes) -> Request:
                 _kind(message, "key"),
                 None if message["server_not_after"] is None else _instant(message, "server_not_after"),
                 connection,
-                untrusted,
+                warned_of,
             )
         case "leaf_key":
+            untrusted = _flag(message.pop("untrusted", False))
             _keys(message, "id", "tenant", "leaf_key")
             return LeafKeyRequest(
                 _id(message, "id"), _text(message, "tenant"), _id(message, "leaf_key"), connection, untrusted
@@ -320,6 +322,12 @@ def _text(message: dict[str, Any], name: str) -> str:
 def _connection(value: Any) -> str:
     if not isinstance(value, str) or not _CONNECTION(value):
         raise ProtocolError("connection is no id of at most 32 hexadecimal digits")
+    return value
+
+
+def _digest(value: Any) -> str:
+    if not isinstance(value, str) or not _SHA256(value):
+        raise ProtocolError("warned_of is no SHA-256")
     return value
 
 

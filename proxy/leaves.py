@@ -44,7 +44,7 @@ class Issuer(Protocol):
         key: str,
         server_not_after: float | None,
         connection: str = "",
-        untrusted: bool = False,
+        warned_of: str = "",
     ) -> IssuedLeaf:
         """A leaf for the host; raises issuer.client.IssuerUnavailable."""
 
@@ -63,6 +63,12 @@ class Shown:
     signing_ca: int
     not_after: float
     reuse_until: float
+    generation: int
+    """The tenant's, as the issuer knew it."""
+
+    def current(self, snapshot: Snapshot, untrusted: bool) -> bool:
+        """Whether it is of the CA that counts, and was given since that is the one: its leaf key is another before."""
+        return self.signing_ca == snapshot.ca(untrusted) and self.generation >= snapshot.activation
 
     def connection(self) -> SSL.Connection:
         """The server's side of a connection that shows this leaf; to be called on the event loop alone.
@@ -95,12 +101,12 @@ def limit(server_not_after: float | None, now: float) -> float:
     return min(server_not_after, now + AT_MOST)
 
 
-def usable(shown: Shown, signing_ca: int | None, latest: float, now: float) -> bool:
-    """Whether a kept leaf may be shown now: of that CA, not too long-lived, and not due.
+def usable(shown: Shown, latest: float, now: float) -> bool:
+    """Whether a kept leaf may be shown now: not too long-lived, and not due.
 
     When it is due is for the issuer to say (``reuse_until``): asked again, it gives this one or a new one.
     """
-    return shown.signing_ca == signing_ca and shown.not_after <= latest and now < shown.reuse_until
+    return shown.not_after <= latest and now < shown.reuse_until
 
 
 class Leaves:
@@ -121,23 +127,23 @@ class Leaves:
         self.metrics = metrics or Metrics()
         self.heard: Callable[[IssuerUnavailable | None], None] = lambda error: None
         """Told how each question to the issuer ended: None, or why there is no leaf."""
-        self._kept: LRUCache[tuple[str, str, str, bool, bool], Shown] = LRUCache(size)
+        self._kept: LRUCache[tuple[str, str, str, bool, str], Shown] = LRUCache(size)
         self._identities: LRUCache[tuple[str, int, tuple[bytes, ...]], Identity] = LRUCache(256)
         self._waiting: dict[tuple[object, ...], list[Callable[[Shown | Exception], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def kept(
-        self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None, untrusted: bool = False
+        self, snapshot: Snapshot, host: str, key: str, server_not_after: float | None, warned_of: str = ""
     ) -> Shown | None:
         """The leaf, where one is at hand. ``server_not_after`` None: there is no server certificate with good dates.
 
-        ``untrusted``: one that the client is to be warned by.
+        ``warned_of``: one that the client is to be warned by, because of the server's certificate with this SHA-256.
         """
-        shown = self._kept.get((snapshot.tenant, host, key, server_not_after is None, untrusted))
+        shown = self._kept.get((snapshot.tenant, host, key, server_not_after is None, warned_of))
         if shown is None:
             return None
         now = self.clock()
-        if usable(shown, snapshot.ca(untrusted), limit(server_not_after, now), now):
+        if shown.current(snapshot, bool(warned_of)) and usable(shown, limit(server_not_after, now), now):
             self.metrics.leaf_hits += 1
             return shown
         return None
@@ -150,19 +156,20 @@ class Leaves:
         server_not_after: float | None,
         done: Callable[[Shown | Exception], None],
         connection: str,
-        untrusted: bool = False,
+        warned_of: str = "",
     ) -> None:
         """Get the leaf from the issuer: one question for all who wait for it, under the first one's connection id.
 
         ``done`` gets it, or why there is none: issuer.client.IssuerUnavailable, or a fault of ours.
         """
-        question = (snapshot.tenant, snapshot.ca(untrusted), host, key, server_not_after, untrusted)
+        ca = snapshot.ca(bool(warned_of))
+        question = (snapshot.tenant, ca, snapshot.activation, host, key, server_not_after, warned_of)
         if (waiting := self._waiting.get(question)) is not None:
             waiting.append(done)
             return
         self._waiting[question] = [done]
         # Eager: the question goes out in this turn of the loop.
-        work = self._answer(question, snapshot, host, key, server_not_after, connection, untrusted)
+        work = self._answer(question, snapshot, host, key, server_not_after, connection, warned_of)
         task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
         if not task.done():
             self._tasks.add(task)
@@ -176,11 +183,11 @@ class Leaves:
         key: str,
         server_not_after: float | None,
         connection: str,
-        untrusted: bool,
+        warned_of: str,
     ) -> None:
         outcome: Shown | Exception
         try:
-            outcome = await self._ask(snapshot, host, key, server_not_after, connection, untrusted)
+            outcome = await self._ask(snapshot, host, key, server_not_after, connection, warned_of)
         except Exception as error:  # noqa: BLE001 - nothing carries on: everyone who waits is told
             outcome = error
         for done in self._waiting.pop(question):
@@ -193,22 +200,22 @@ class Leaves:
         key: str,
         server_not_after: float | None,
         connection: str,
-        untrusted: bool,
+        warned_of: str,
     ) -> Shown:
         self.metrics.leaves_asked += 1
         try:
-            issued = await self.issuer.leaf(snapshot.tenant, host, key, server_not_after, connection, untrusted)
+            issued = await self.issuer.leaf(snapshot.tenant, host, key, server_not_after, connection, warned_of)
         except IssuerUnavailable as error:
             self.heard(error)
             raise
         self.heard(None)
         identity = self._identities.get((snapshot.tenant, issued.leaf_key, issued.chain))
         if identity is None:
-            private = await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key, connection, untrusted)
+            private = await self.issuer.leaf_key(snapshot.tenant, issued.leaf_key, connection, bool(warned_of))
             identity = Identity(leaf_context(issued.chain, private, self._minimum), spki(private))
             self._identities[(snapshot.tenant, issued.leaf_key, issued.chain)] = identity
         shown = shown_as(issued, identity)
-        self._kept[(snapshot.tenant, host, key, server_not_after is None, untrusted)] = shown
+        self._kept[(snapshot.tenant, host, key, server_not_after is None, warned_of)] = shown
         return shown
 
     def forget(self, tenant: str) -> None:
@@ -230,6 +237,7 @@ def shown_as(issued: IssuedLeaf, identity: Identity) -> Shown:
         issued.signing_ca,
         issued.not_after,
         issued.reuse_until,
+        issued.generation,
     )
 
 

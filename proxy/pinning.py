@@ -11,6 +11,7 @@ decides anything about a connection.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ WAITING_EACH = 8
 """Hosts of one such client."""
 FOUND = 1000
 """Pairs of host and client between two times of recording; beyond them nothing new is found."""
+FOUND_EACH = 50
+"""Of one client."""
 RECORD_SECONDS = 5.0
 REFUSING_ALERTS = ("unknown ca", "bad certificate", "certificate unknown", "unsupported certificate")
 """How the reasons end that OpenSSL gives for a client's alerts about our certificate (RFC 8446 6.2): 48, 42, 46, 43."""
@@ -45,12 +48,20 @@ def refuses_certificate(reason: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Client:
+    """Whose connection it is. ``told`` is what may be kept of ``address``, after ``log.privacy``."""
+
+    tenant: str
+    address: str
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """A host that a client refuses."""
 
-    tenant: str
+    client: Client
     host: str
-    client: str
 
 
 @dataclass(slots=True)
@@ -63,7 +74,7 @@ class Refusals:
 
 
 @dataclass(slots=True)
-class _Client:
+class _Taken:
     """What a client has taken lately: two hosts are enough to know of another than any one."""
 
     hosts: dict[str, float] = field(default_factory=dict)
@@ -86,52 +97,57 @@ class Pinning:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._clients: LRUCache[tuple[str, str], _Client] = LRUCache(CLIENTS)
-        self._waiting: LRUCache[tuple[str, str], dict[str, Refusals]] = LRUCache(WAITING)
+        self._clients: LRUCache[Client, _Taken] = LRUCache(CLIENTS)
+        self._waiting: LRUCache[Client, dict[str, Refusals]] = LRUCache(WAITING)
         self._found: dict[Pair, Refusals] = {}
+        self._each: Counter[Client] = Counter()
 
-    def took(self, tenant: str, client: str, host: str) -> None:
+    def took(self, client: Client, host: str) -> None:
         """The client has taken our certificate for the host."""
-        key, now = (tenant, client), self._clock()
-        known = self._clients.get(key)
+        now = self._clock()
+        known = self._clients.get(client)
         if known is None:
-            known = self._clients[key] = _Client()
+            known = self._clients[client] = _Taken()
         known.took(host, now)
-        if self._waiting and (waiting := self._waiting.get(key)) is not None:
+        if self._waiting and (waiting := self._waiting.get(client)) is not None:
             for name in [name for name in waiting if name != host]:
                 refusals = waiting.pop(name)
                 if now - refusals.last < REMEMBERED_SECONDS:
-                    self._add(Pair(tenant, name, client), refusals)
+                    self._add(Pair(client, name), refusals)
             if not waiting:
-                del self._waiting[key]
+                del self._waiting[client]
 
-    def refused(self, tenant: str, client: str, host: str, how: How) -> None:
+    def refused(self, client: Client, host: str, how: How) -> None:
         """The client has refused it: by an alert, or by closing right behind it.
 
         Who closes a connection to a host whose certificate it has taken before has some other reason.
         """
-        key, now = (tenant, client), self._clock()
-        known = self._clients.get(key)
+        now = self._clock()
+        known = self._clients.get(client)
         if how == "closed" and known is not None and known.took_this(host, now):
             return
         refusals = Refusals(1, how, now)
         if known is not None and known.took_another(host, now):
-            self._add(Pair(tenant, host, client), refusals)
+            self._add(Pair(client, host), refusals)
             return
-        waiting = self._waiting.get(key)
+        waiting = self._waiting.get(client)
         if waiting is None:
-            waiting = self._waiting[key] = {}
+            waiting = self._waiting[client] = {}
         if host in waiting or len(waiting) < WAITING_EACH:
             _merge(waiting, host, refusals)
 
     def found(self) -> dict[Pair, Refusals]:
         """What was found since this was last asked."""
         found, self._found = self._found, {}
+        self._each.clear()
         return found
 
     def _add(self, pair: Pair, refusals: Refusals) -> None:
-        if pair in self._found or len(self._found) < FOUND:
-            _merge(self._found, pair, refusals)
+        if pair not in self._found:
+            if len(self._found) >= FOUND or self._each[pair.client] >= FOUND_EACH:
+                return
+            self._each[pair.client] += 1
+        _merge(self._found, pair, refusals)
 
 
 class Recorder:
@@ -151,18 +167,21 @@ class Recorder:
                     await asyncio.to_thread(self.write, found)
                 except StoreError as error:
                     self._log.event(WARNING, "refusals cannot be recorded", reason=str(error))
+                except Exception as error:  # noqa: BLE001 - a fault of ours must not end it unseen
+                    self._log.event(WARNING, "refusals cannot be recorded", reason=type(error).__name__)
 
     def write(self, found: dict[Pair, Refusals]) -> None:
         """Write them, those of one tenant in one transaction. Raises StoreError."""
-        for name in {pair.tenant for pair in found}:
-            rows = [
-                Refusal(pair.host, pair.client, one.count, one.how, at := datetime.fromtimestamp(one.last, UTC), at)
-                for pair, one in found.items()
-                if pair.tenant == name
-            ]
+        for name in {pair.client.tenant for pair in found}:
+            rows = [_row(pair, one) for pair, one in found.items() if pair.client.tenant == name]
             with self._store.transaction() as connection:
                 if (tenant := tenants.by_name(connection, name)) is not None:
                     refusals.add(connection, tenant.id, rows)
+
+
+def _row(pair: Pair, found: Refusals) -> Refusal:
+    at = datetime.fromtimestamp(found.last, UTC)
+    return Refusal(pair.host, pair.client.told, found.count, found.how, at, at)
 
 
 def _merge[K](into: dict[K, Refusals], key: K, refusals: Refusals) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cryptography import x509
+from OpenSSL import SSL
 
 from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host
@@ -21,7 +23,7 @@ from proxy.log import Log, never_logged
 from proxy.server_rules import server_rules
 from proxy.snapshot import Snapshots
 from proxy.tls_leg import LegError
-from proxy.upstream import DialError, ServerLeg, dial, verdict_on
+from proxy.upstream import DialError, Judge, ServerLeg, against_showing, dial, verdict_on
 from store import tenants, trusted_cas
 from store.engine import DATABASE_FILE, Store
 from store.records import TrustedCa
@@ -52,6 +54,8 @@ class _Waiter:
     def __init__(self, done: asyncio.Future[None]) -> None:
         self.errors: list[tuple[int, int]] = []
         self.asked = False
+        self.unshown: Verdict | None = None
+        self.shows: Callable[[SSL.Connection], Verdict | None] | None = None
         self.done = done
         self.reasons: tuple[str, ...] = ()
 
@@ -59,6 +63,12 @@ class _Waiter:
         if not self.done.done():
             self.reasons = reasons
             self.done.set_result(None)
+
+    def may_be_shown(self, connection: SSL.Connection) -> bool:
+        """As the data plane would show it."""
+        assert self.shows is not None  # noqa: S101 - set before the handshake
+        self.unshown = self.shows(connection)
+        return self.unshown is None
 
     def server_connected(self) -> None: ...
     def server_data(self, data: bytes) -> None: ...
@@ -113,6 +123,8 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
     except DialError as error:
         return _failed(blocked, str(error))
     try:
+        judge = Judge(clock, ThreadPoolExecutor(1))
+        waiter.shows = lambda tls: against_showing(tls, waiter.errors, host, snapshot, judge)
         leg.begin(snapshot.trust.at(host).context, host, [b"h2", b"http/1.1"])
         async with asyncio.timeout(limits.tls_timeout):
             await waiter.done
@@ -123,7 +135,7 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
     assert leg.leg is not None  # noqa: S101 - begun above
     tls = leg.leg.tls
     if not leg.leg.established:
-        verdict = Verdict.of([defect_of_failure(waiter.reasons, waiter.asked)])
+        verdict = waiter.unshown or Verdict.of([defect_of_failure(waiter.reasons, waiter.asked)])
         action = snapshot.errors.action_for(verdict.defects)
         return ProbeReport(host, port, address, verdict, action, None, None, None, ", ".join(waiter.reasons))
     handshake = handshake_of(tls, waiter.errors)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
+from certs.trust import ServerTls
 from certs.verdict import Action, Verdict
 from proxy.block import Refusal, answer_bytes
 from proxy.lanes.tap import Exchange
@@ -121,7 +122,7 @@ class Session(Reader):
     __slots__ = (
         "about", "active", "deadline", "disclosure", "down", "draining", "entered", "facts", "id", "lane", "listener",
         "loop", "peer", "phase", "port", "seat", "shown", "snapshot", "started", "state", "task", "trace", "transport",
-        "up", "warned", "worker",
+        "up", "warned_of", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -136,8 +137,8 @@ class Session(Reader):
         self.id = secrets.token_hex(8)
         self.disclosure = worker.disclosure(tenant)
         """What may be told of the client and its requests."""
-        self.warned = False
-        """The client was shown a leaf that it warns of."""
+        self.warned_of = ""
+        """The server's certificate (SHA-256) of which the client was shown a leaf that it warns of."""
         self.state = State.HEAD
         self.started = self.active = self.entered = self.loop.time()
         self.deadline = self.started + worker.limits.connect_head_timeout
@@ -333,6 +334,18 @@ class Session(Reader):
         """A server of this connection was judged, and this is what is done about it."""
         first = verdict.findings[0].defect.value if verdict.findings else "none"
         self.worker.metrics.verdict(self.worker.entries[self.listener].tenant, first, action.value)
+
+    def passes(self, verdict: Verdict, action: Action, host: str, port: int) -> None:
+        """A server is let through; log it where it has defects."""
+        if not verdict.ok:
+            defects = [defect.value for defect in verdict.defects]
+            self.log(INFO, "let through", host=host, port=port, defects=defects, action=action.value)
+
+    def was_asked(self, tls: ServerTls, host: str, port: int) -> str:
+        """A server asked for a client certificate; log it. What it got: ``none`` or ``shown``."""
+        answer = "none" if tls.identity is None else "shown"
+        self.log(INFO, "server asks for a certificate", host=host, port=port, answer=answer)
+        return answer
 
     def waits_for(self, server: asyncio.Transport | None) -> None:
         """Its server has more than enough to take: it is cut where it takes too little of it."""

@@ -52,7 +52,7 @@ class Snapshot:
     untrusted_ca: int | None = None
     """The CA that clients are warned by; None where there is none, and so nobody can be warned."""
     activation: int = 0
-    """The entry of the change feed with the last activation that was heard of, be it of another CA or the same."""
+    """The generation that the last activation which was heard of made, be it of another CA or the same; 0: none was."""
     serial: int = field(default_factory=itertools.count().__next__, compare=False)
     """Another working set has another number, whatever of it has changed."""
 
@@ -173,7 +173,9 @@ class Snapshots:
             seen = changes.latest(connection)
             news = changes.since(connection, self.seen) if self.current else ()
             made = min((change.at for change in news), default=None)
-            activations = {each.tenant_id: each.id for each in news if each.kind == ChangeKind.SIGNING_CA_ACTIVATED}
+            activations = {
+                each.tenant_id: each.generation for each in news if each.kind == ChangeKind.SIGNING_CA_ACTIVATED
+            }
             own_keys = signing_cas.issuing_keys(connection)
             for name in self.names:
                 try:

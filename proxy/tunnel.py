@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
+from cryptography.hazmat.primitives.hashes import SHA256
 from OpenSSL import SSL
 
 from certs.failures import defect_of_failure, wants_certificate
@@ -25,11 +26,11 @@ from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.fast import FastLane
 from proxy.lanes.splice import TLS_HANDSHAKE, SpliceLane
 from proxy.leaves import DAY, Shown
-from proxy.log import INFO, WARNING
-from proxy.pinning import refuses_certificate
+from proxy.log import WARNING
+from proxy.pinning import Client, refuses_certificate
 from proxy.session import Session, State, Unhurried
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, dial
+from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, against_showing, dial
 
 ALERT_ACCESS_DENIED = 49
 ALERT_INTERNAL_ERROR = 80
@@ -46,7 +47,7 @@ class Tunnel(Unhurried):
 
     __slots__ = (
         "asked", "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "port",
-        "raw", "reader", "refusal", "server", "session", "target", "untrusted", "why",
+        "raw", "reader", "refusal", "server", "session", "target", "unshown", "warned_of", "why",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -63,7 +64,6 @@ class Tunnel(Unhurried):
         """What it said before any TLS: never to be mixed with what came through TLS."""
         self.errors: list[tuple[int, int]] = []
         self.asked = False
-        """The server has asked for a client certificate."""
         self.hello: ClientHello | None = None
         self.server = ServerLeg(self)
         self.ends: list[bool] = []
@@ -73,8 +73,10 @@ class Tunnel(Unhurried):
         self.busy = True
         self.half = False
         self.why = "client handshake: it was not finished"
-        self.untrusted = False
-        """The client is to be warned: its leaf is of the untrusted CA."""
+        self.warned_of = ""
+        """The server's certificate (SHA-256) where the client is to be warned: its leaf is of the untrusted CA."""
+        self.unshown: Verdict | None = None
+        """Why a server that asked for our client certificate was not shown it."""
         self.not_after: float | None = None
         """The end that a leaf may have at the latest, where the server has good dates."""
 
@@ -180,6 +182,13 @@ class Tunnel(Unhurried):
             server.begin(session.tenant.trust.at(self.host).context, self.host, hello.alpn)
         return None
 
+    def may_be_shown(self, connection: SSL.Connection) -> bool:
+        """Our client certificate is for a server that is what it says: whoever only claims to be it learns nothing."""
+        self.unshown = against_showing(
+            connection, self.errors, self.host, self.session.tenant, self.session.worker.judge
+        )
+        return self.unshown is None
+
     def server_established(self) -> None:
         """The handshake is through: judge it."""
         session, server = self.session, self.server
@@ -194,9 +203,7 @@ class Tunnel(Unhurried):
                           address=session.facts.get("address"))  # fmt: skip
         if self.asked:
             tls = snapshot.trust.at(host).tls
-            session.facts["client_certificate"] = "none" if tls.identity is None else "shown"
-            session.log(INFO, "server asks for a certificate", host=host.text, port=self.port,
-                        answer=session.facts["client_certificate"])  # fmt: skip
+            session.facts["client_certificate"] = session.was_asked(tls, host.text, self.port)
         handshake = handshake_of(server.leg.tls, self.errors)
         made = judge.made
         if (verdict := judge.at_once(handshake, host, snapshot)) is not None:
@@ -223,9 +230,7 @@ class Tunnel(Unhurried):
         if action not in (Action.ALLOW, Action.WARN) or not verdict.chain:
             # Bypass cannot be set in this version: what is neither plainly allowed nor warned of is blocked.
             return self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
-        if not verdict.ok:
-            session.log(INFO, "let through", host=self.host.text, port=self.port, defects=session.facts["defects"],
-                        action=action.value)  # fmt: skip
+        session.passes(verdict, action, self.host.text, self.port)
         not_after: float | None = verdict.chain[0].not_valid_after_utc.timestamp()
         if BAD_DATES.intersection(verdict.defects):
             # A day, and no longer than the server's own where that is still to come.
@@ -233,18 +238,23 @@ class Tunnel(Unhurried):
             not_after = not_after if not_after is not None and now < not_after < now + DAY else None
         session.to(State.LEAF, session.worker.limits.leaf_timeout + 1)
         self.not_after = not_after
-        self.untrusted = session.warned = action is Action.WARN
+        if action is Action.WARN:
+            self.warned_of = session.warned_of = verdict.chain[0].fingerprint(SHA256()).hex()
         return self._leaf()
 
     def server_refused(self, error: LegError) -> None:
         """TLS with the server failed: in its handshake, or just behind it (one who wants a client certificate, say)."""
+        if self.unshown is not None and self.session.state is State.SERVER:
+            return self._blocked(self.unshown)
         if self.session.state in (State.SERVER, State.LEAF, State.CLIENT):
             self._failed(error.reasons)
         else:
             self.session.abort(f"server TLS: {error}")
 
     def _failed(self, reasons: Sequence[str]) -> None:
-        verdict = Verdict.of([defect_of_failure(reasons, self.asked)])
+        self._blocked(Verdict.of([defect_of_failure(reasons, self.asked)]))
+
+    def _blocked(self, verdict: Verdict) -> None:
         self.session.judged(verdict, Action.BLOCK)
         self.session.facts["defects"] = [defect.value for defect in verdict.defects]
         self._unsuitable(refusals.certificate(verdict.findings, self.host.text, self.session.id))
@@ -288,9 +298,9 @@ class Tunnel(Unhurried):
         leaves, snapshot, host = session.worker.leaves, session.tenant, self.host.text
         assert self.hello is not None  # noqa: S101 - known since the state SERVER
         kind = "rsa" if snapshot.signing_ca_is_rsa and not self.hello.ecdsa else "ecdsa"
-        if (shown := leaves.kept(snapshot, host, kind, server_not_after, self.untrusted)) is not None:
+        if (shown := leaves.kept(snapshot, host, kind, server_not_after, self.warned_of)) is not None:
             return self._show(shown, "cache")
-        return leaves.ask(snapshot, host, kind, server_not_after, self._answered, session.id, self.untrusted)
+        return leaves.ask(snapshot, host, kind, server_not_after, self._answered, session.id, self.warned_of)
 
     def _ask_again(self) -> None:
         """In a moment, for as long as the state's time limit lets it; the issuer may know more than this worker."""
@@ -331,7 +341,7 @@ class Tunnel(Unhurried):
         current = session.worker.snapshots.current.get(session.tenant.tenant)
         if current is None:
             return session.abort("the tenant is gone")
-        if shown.signing_ca != current.ca(self.untrusted):
+        if not shown.current(current, bool(self.warned_of)):
             # Another CA became the active one: issuer and worker hear of it within a quarter of a second of each other.
             session.snapshot = current
             return self._ask_again()
@@ -372,8 +382,8 @@ class Tunnel(Unhurried):
                 self._refused_by_client("alert")
             self.why = f"client handshake: {error}"
             return session.close(self.why)
-        if not self.untrusted:
-            session.worker.pinning.took(session.tenant.tenant, session.shown, self.host.text)
+        if not self.warned_of:
+            session.worker.pinning.took(self._client(), self.host.text)
         session.worker.metrics.handshake("client", session.loop.time() - leg.started)
         alpn = server.leg.tls.get_alpn_proto_negotiated()
         session.facts |= {
@@ -402,12 +412,16 @@ class Tunnel(Unhurried):
         session.to(State.OPEN, 0, lane)
         return lane.begin(bytes(self.early), self.ends)
 
+    def _client(self) -> Client:
+        session = self.session
+        return Client(session.tenant.tenant, session.peer, session.shown)
+
     def _refused_by_client(self, how: Literal["alert", "closed"]) -> None:
         """The client does not take the leaf. One of the untrusted CA it is not to take."""
         session, host = self.session, self.host.text
         never = session.worker.log.never
-        if not self.untrusted and not (never is not None and never.covers(host)):
-            session.worker.pinning.refused(session.tenant.tenant, session.shown, host, how)
+        if not self.warned_of and not (never is not None and never.covers(host)):
+            session.worker.pinning.refused(self._client(), host, how)
 
     # --- refusals, and the end ---
 
@@ -447,7 +461,7 @@ class Tunnel(Unhurried):
             session.phase = AnswerLane(session, self.leg, refusal)  # the client's handshake is under way already
         elif not waiting:
             self.not_after = None
-            self.untrusted = False
+            self.warned_of = ""
             self._leaf()
         return None
 

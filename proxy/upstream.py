@@ -20,8 +20,8 @@ from OpenSSL import SSL
 
 from certs.names import Host
 from certs.trust import TrustStore
-from certs.verdict import Verdict
-from certs.verify import Handshake, judge, valid_until
+from certs.verdict import Action, Defect, Finding, Verdict
+from certs.verify import Handshake, handshake_of, judge, valid_until
 from proxy.snapshot import Snapshot
 from proxy.tcp import Reader, reset
 from proxy.tls_leg import LegError, TlsLeg
@@ -149,7 +149,7 @@ class ServerLeg(Reader):
         self.owner.server_connected()
 
     def begin(self, context: SSL.Context, host: Host, alpn: Sequence[bytes]) -> None:
-        """Start the handshake: SNI and ALPN as the client asked."""
+        """Start the handshake: SNI and ALPN as the client asked. The owner is a :class:`certs.trust.Collector` then."""
         tls = SSL.Connection(context, None)
         tls.set_connect_state()
         tls.set_app_data(self.owner)
@@ -269,6 +269,22 @@ def verdict_on(
     """Judge; the verdict, and until when it may be kept. May run in a thread: it changes nothing."""
     verdict = judge(handshake, host, trust, moment, own_keys)
     return verdict, min(valid_until(verdict, moment), moment + timedelta(hours=1))
+
+
+def against_showing(
+    connection: SSL.Connection, errors: Sequence[tuple[int, int]], host: Host, snapshot: Snapshot, judge: Judge
+) -> Verdict | None:
+    """Why the server of a handshake that is not through yet is not to be shown our client certificate; None: it may be.
+
+    What passes may see it: a server without a defect, or one whose defects are allowed. One whose chain takes long to
+    judge is not waited for.
+    """
+    verdict = judge.at_once(handshake_of(connection, errors), host, snapshot)
+    if verdict is None:
+        what = "the server asks for a client certificate, and its chain is too large to be judged before it is shown"
+        return Verdict.of([Finding(Defect.MALFORMED, what, "RFC 8446 4.4.2")])
+    allowed = snapshot.errors.action_for(verdict.defects) is Action.ALLOW
+    return None if allowed and verdict.chain else verdict
 
 
 class Judge:

@@ -52,6 +52,8 @@ def _keep(path: Path, revision: str) -> None:
     """Copy a database beside itself before it is migrated; a copy that is there stays, and is enough if it is equal."""
     from store import backup  # which needs this module
 
+    for left in path.parent.glob(f".{path.name}.revision-*"):
+        left.unlink()  # of a copy that was not finished; nobody else makes one while this one has the lock
     kept, before = path.with_name(f"{path.name}.revision-{revision}"), None
     for number in itertools.count(2):
         if not kept.exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
@@ -12,12 +12,16 @@ from store.engine import Connection
 from store.records import Refusal
 from store.tables import refusals
 
+AGE = timedelta(days=30)
+"""What nobody has refused for so long is forgotten: apps are updated, devices leave."""
+MOST_EACH = 200
+"""Rows of one client of a tenant."""
 MOST = 10_000
 """Rows of one tenant; the oldest go first."""
 
 
 def add(c: Connection, tenant_id: int, found: Sequence[Refusal]) -> None:
-    """Add to what there is: counts add up, an alert says more than a closed connection."""
+    """Add to what there is, at least one: counts add up, an alert says more than a closed connection."""
     statement = insert(refusals)
     merged = statement.on_conflict_do_update(
         index_elements=[refusals.c.tenant_id, refusals.c.host, refusals.c.client],
@@ -36,6 +40,14 @@ def add(c: Connection, tenant_id: int, found: Sequence[Refusal]) -> None:
     ]  # fmt: skip
     c.execute(merged, rows)
     mine = refusals.c.tenant_id == tenant_id
+    c.execute(sa.delete(refusals).where(mine, refusals.c.last_at < max(one.last_at for one in found) - AGE))
+    # One client must not drive out what others were found with.
+    for client in {one.client for one in found}:
+        its = sa.and_(mine, refusals.c.client == client)
+        latest = sa.select(refusals.c.last_at).where(its).order_by(refusals.c.last_at.desc())
+        c.execute(
+            sa.delete(refusals).where(its, refusals.c.last_at <= latest.offset(MOST_EACH).limit(1).scalar_subquery())
+        )
     kept = sa.select(refusals.c.last_at).where(mine).order_by(refusals.c.last_at.desc()).offset(MOST).limit(1)
     c.execute(sa.delete(refusals).where(mine, refusals.c.last_at <= kept.scalar_subquery()))
 

@@ -194,6 +194,9 @@ trusted_cas = sa.Table(
     _at("changed_at"),
     sa.Column("changed_by", sa.Text, nullable=False),
     sa.Column("hosts", Texts, nullable=False, server_default="[]"),
+    # In place of ``active`` where there are ``hosts``: a process of before these, which a migration finds at work, sees
+    # an inactive one, and no CA that counts for every host.
+    sa.Column("active_for_hosts", sa.Boolean, nullable=False, server_default="0"),
     sa.UniqueConstraint("tenant_id", "name"),
     sa.UniqueConstraint("tenant_id", "anchor_sha256"),
     sqlite_autoincrement=True,

@@ -12,11 +12,11 @@ from store.engine import Connection
 from store.records import TrustedCa
 from store.tables import trusted_cas
 
-COLUMNS: tuple[sa.Column[Any], ...] = (
+COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     trusted_cas.c.id,
     trusted_cas.c.tenant_id,
     trusted_cas.c.name,
-    trusted_cas.c.active,
+    sa.or_(trusted_cas.c.active, trusted_cas.c.active_for_hosts),
     trusted_cas.c.chain,
     trusted_cas.c.created_at,
     trusted_cas.c.changed_at,
@@ -45,7 +45,8 @@ def add(
     statement = sa.insert(trusted_cas).values(
         tenant_id=tenant_id,
         name=name,
-        active=active,
+        active=active and not hosts,
+        active_for_hosts=active and bool(hosts),
         chain=tuple(chain),
         anchor_sha256=anchor_fingerprint,
         created_at=now,
@@ -83,10 +84,24 @@ def change(
 
     Raises Conflict where the name is taken.
     """
-    wanted = (("name", name), ("active", active), ("hosts", None if hosts is None else tuple(hosts)))
-    values = {key: value for key, value in wanted if value is not None}
+    row = c.execute(sa.select(*COLUMNS).where(trusted_cas.c.id == id)).one_or_none()
+    if row is None:
+        return False
+    before = TrustedCa(*row)
+    active = before.active if active is None else active
+    hosts = before.hosts if hosts is None else tuple(hosts)
     statement = sa.update(trusted_cas).where(trusted_cas.c.id == id)
-    return c.execute(statement.values(changed_at=now, changed_by=by, **values)).rowcount == 1
+    c.execute(
+        statement.values(
+            name=before.name if name is None else name,
+            active=active and not hosts,
+            active_for_hosts=active and bool(hosts),
+            hosts=hosts,
+            changed_at=now,
+            changed_by=by,
+        )
+    )
+    return True
 
 
 def delete(c: Connection, id: int) -> bool:

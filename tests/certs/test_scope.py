@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from certs.names import InvalidHost, parse_host
-from certs.scope import KEPT, OwnCa, TrustByHost
+from certs.scope import KEPT, MOST, OwnCa, TrustByHost
 from tests.harness.pki import Authority
 
 COMMON, EVERYWHERE, CORPORATE, ONE = (Authority.root(name) for name in ("Common", "Everywhere", "Corporate", "One"))
@@ -66,10 +66,12 @@ def test_a_common_anchor_is_the_tenants_own_for_those_hosts_alone() -> None:
 
 
 def test_many_sets_of_cas_do_not_stay() -> None:
-    trust = by_host(*(OwnCa((EVERYWHERE.raw,), (f"h{number}.example",)) for number in range(KEPT + 10)))
-    for number in range(KEPT + 10):
-        assert len(trust.at(parse_host(f"h{number}.example")).store.anchors) == 2
-    assert len(trust._made) == KEPT
+    def alone(host: str) -> Authority:
+        return ONE if host.startswith("1") else CORPORATE
+
+    trust = by_host(*(OwnCa((alone(str(n)).raw,), (f"{n}.example",)) for n in range(MOST + 10)))
+    assert trust._made.maxsize == MOST
+    assert by_host(OwnCa((ONE.raw,)))._made.maxsize == KEPT + 1
 
 
 def test_what_is_no_pattern_is_not_taken_for_one() -> None:

@@ -129,7 +129,7 @@ def test_one_that_ends_soon_is_replaced_and_its_key_destroyed(inst: Installation
     error_settings.set_action(inst, "default", "expired", "warn", NOW)
     with inst.reading("default") as (c, tenant):
         first = signing_cas.untrusted(c, tenant.id)
-    error_settings.set_action(inst, "default", "self_signed", "warn", NOW + 9.5 * 365 * DAY)
+    error_settings.set_action(inst, "default", "expired", "warn", NOW + 9.5 * 365 * DAY)  # the same once more
     with inst.reading("default") as (c, tenant):
         second = signing_cas.untrusted(c, tenant.id)
         assert first is not None

@@ -273,3 +273,62 @@ def test_a_name_that_another_thing_has_got_meanwhile_is_a_conflict(inst: Install
     trusted_cas.rename(inst, "default", "two", "one", LATER)
     with pytest.raises(Outdated, match=r"it was deleted by .*; 'two' was renamed to 'one' by"):
         trusted_cas.delete(second, "default", "one", LATER)
+
+
+def test_a_generation_of_another_history_is_refused(inst: Installation) -> None:
+    trust(inst, "default", "one", Authority.root("A").pem())
+    for seen, why in ((generation(inst) + 1, "is not to come before"), (-1, "is not all known")):
+        with pytest.raises(Outdated, match=why):
+            trusted_cas.deactivate(inst.having_seen(seen), "default", "one", LATER)
+    assert trusted_cas.show(inst, "default", "one").active
+
+
+def test_what_was_changed_before_generations_were_recorded_is_unknown(inst: Installation) -> None:
+    trust(inst, "default", "one", Authority.root("A").pem())
+    second = inst.having_seen(generation(inst))
+    trusted_cas.deactivate(inst, "default", "one", LATER)
+    with inst.store.transaction() as c:
+        c.exec_driver_sql("UPDATE audit_log SET generation = NULL")
+    with pytest.raises(Outdated, match="is not all known"):
+        trusted_cas.activate(second, "default", "one", LATER)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "conflict"),
+    [
+        ("untrusted", "self_signed", True),
+        ("self_signed", "untrusted", True),
+        ("self_signed", "incomplete_chain", False),
+        ("untrusted", "expired", False),
+    ],
+)
+def test_the_master_row_is_of_those_that_it_covers(inst: Installation, first: str, second: str, conflict: bool) -> None:
+    knowing = inst.having_seen(generation(inst))
+    error_settings.set_action(inst, "default", first, "allow", LATER)
+    if conflict:
+        with pytest.raises(Outdated):
+            error_settings.set_action(knowing, "default", second, "allow", LATER)
+    else:
+        error_settings.set_action(knowing, "default", second, "allow", LATER)
+
+
+def test_a_limited_one_counts_for_nothing_to_a_process_that_knows_of_no_limits(inst: Installation) -> None:
+    trust(inst, "default", "one", Authority.root("A").pem(), "*.corp.example")
+    trust(inst, "default", "two", Authority.root("B").pem(), "*.corp.example", active=False)
+
+    def as_before() -> list[tuple[str, int]]:
+        with inst.reading("default") as (c, _):
+            return [tuple(row) for row in c.exec_driver_sql("SELECT name, active FROM trusted_cas ORDER BY name")]
+
+    def now() -> list[bool]:
+        return [ca.active for ca in trusted_cas.listing(inst, "default")]
+
+    assert (as_before(), now()) == ([("one", 0), ("two", 0)], [True, False])
+    trusted_cas.limit(inst, "default", "one", [], LATER)
+    assert (as_before(), now()) == ([("one", 1), ("two", 0)], [True, False])
+    trusted_cas.limit(inst, "default", "one", ["a.example"], LATER)
+    assert (as_before(), now()) == ([("one", 0), ("two", 0)], [True, False])
+    trusted_cas.activate(inst, "default", "two", LATER)
+    trusted_cas.deactivate(inst, "default", "one", LATER)
+    trusted_cas.rename(inst, "default", "two", "three", LATER)
+    assert (as_before(), now()) == ([("one", 0), ("three", 0)], [False, True])

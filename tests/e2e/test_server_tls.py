@@ -14,7 +14,7 @@ from tests.harness.curl import curl
 from tests.harness.daemon import Daemon
 from tests.harness.inspectors import Scripts
 from tests.harness.origins import OpensslServer
-from tests.harness.pki import Authority
+from tests.harness.pki import Authority, self_signed
 from tests.harness.programs import need
 
 CLIENTS = Authority.root("Clients")
@@ -101,6 +101,21 @@ def test_where_none_is_configured_the_refusal_says_that_it_wants_one(
     assert result.status == 502
     if name != "seen.example":  # there the server ends it when HTTP is under way already
         assert "it asked for a client certificate" in result.text
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@pytest.mark.parametrize("name", ["must.example", "must-seen.example"])
+def test_whoever_only_claims_to_be_the_server_is_shown_no_certificate(
+    daemon: Daemon, servers: dict[str, OpensslServer], scratch: Path, name: str, version: str
+) -> None:
+    asks = ("-Verify", "2", version, "-CAfile", str(scratch / "clients.pem"), "-state")
+    with OpensslServer(scratch, self_signed(name), asks, answer=False) as impostor:
+        result = curl(daemon, impostor.url(name))
+        said = impostor.log()
+    assert result.status == 502
+    if "seen" not in name:
+        assert result.proxy_status == 'sallyport; error=tls_certificate_error; details="self_signed"'
+    assert "gateway" not in said
 
 
 def test_who_only_asks_is_reached_without_and_it_is_logged(daemon: Daemon, servers: dict[str, OpensslServer]) -> None:

@@ -14,7 +14,7 @@ from tests.harness.chromium import WARNING, Chromium
 from tests.harness.curl import curl
 from tests.harness.daemon import Daemon
 from tests.harness.inspectors import Scripts
-from tests.harness.origins import Nginx, Site
+from tests.harness.origins import Nginx, OpensslServer, Site
 from tests.harness.pki import DAY, NOW, Authority, self_signed
 from tests.harness.programs import need
 from tests.harness.raw_http import open_tunnel
@@ -22,12 +22,14 @@ from tests.harness.raw_http import open_tunnel
 UNVERIFIED = 60
 """curl's status for a certificate that it cannot verify."""
 SEEN = """
+    def request(flow):
+        _, found, port = flow.request.path.partition("port=")
+        if found:
+            flow.request.port = int(port)
+
+
     def response(flow):
         flow.response.headers["x-seen"] = "yes"
-"""
-ELSEWHERE = """
-    def request(flow):
-        flow.request.host = "self.example"
 """
 LANES = ("self.example", "seen.example")
 
@@ -59,11 +61,12 @@ def warning(scratch: Path, server: Nginx) -> Iterator[Daemon]:
         yield running
 
 
-def shown(daemon: Daemon, server: Nginx, name: str) -> x509.Certificate | None:
+def shown(daemon: Daemon, server: Nginx, name: str, port: int | None = None) -> x509.Certificate | None:
     """The certificate that a client is shown for the host, if it is one to be warned by."""
+    tunnel = open_tunnel(daemon.proxy, name, port or server[name].port)
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with context.wrap_socket(open_tunnel(daemon.proxy, name, server[name].port), server_hostname=name) as tls:
+    with context.wrap_socket(tunnel, server_hostname=name) as tls:
         certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
     return certificate if "UNTRUSTED" in certificate.issuer.rfc4514_string() else None
 
@@ -109,6 +112,26 @@ def test_the_leaf_says_what_it_is_and_for_whom(warning: Daemon, server: Nginx) -
     assert names.get_values_for_type(x509.DNSName) == ["self.example"]
     built_in = x509.load_pem_x509_certificate(warning.root.read_bytes())
     assert leaf.issuer != built_in.subject
+
+
+def test_another_certificate_of_the_server_is_warned_of_anew(warning: Daemon, server: Nginx, scratch: Path) -> None:
+    """Who has let itself be warned of one must not be taken to have accepted another: neither leaf nor ticket serve."""
+    before = shown(warning, server, "self.example")
+    assert before is not None
+    assert before == shown(warning, server, "self.example")  # of the same one it is the same, as browsers want it
+    with OpensslServer(scratch, self_signed("self.example"), ("-www",), answer=False) as forged:
+        other = shown(warning, server, "self.example", forged.port)
+    assert other is not None
+    assert (other.issuer, other != before) == (before.issuer, True)
+
+
+def test_a_further_server_is_not_what_the_client_was_warned_of(warning: Daemon, server: Nginx, scratch: Path) -> None:
+    with OpensslServer(scratch, self_signed("seen.example"), ("-www",), answer=False) as forged:
+        url = server["seen.example"].url(f"/elsewhere?port={forged.port}")
+        result = curl(warning, url, "--insecure", "--http1.1")
+        assert (result.status, result.proxy_status.partition("details=")[2]) == (502, '"self_signed"')
+        assert "GET" not in forged.log()
+    assert curl(warning, server["seen.example"].url(), "--insecure", "--http1.1").status == 200
 
 
 def test_others_are_as_they_were(warning: Daemon, server: Nginx) -> None:

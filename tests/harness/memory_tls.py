@@ -18,6 +18,9 @@ class Seen:
     errors: list[tuple[int, int]] = field(default_factory=list)
     asked: bool = False
 
+    def may_be_shown(self, connection: SSL.Connection) -> bool:
+        return False
+
 
 SEEN = object()
 

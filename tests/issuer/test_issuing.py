@@ -41,6 +41,8 @@ from tests.issuer.rig import (
 )
 
 WEEK = 7 * DAY
+FORGED = "0123456789abcdef" * 4
+"""The SHA-256 of a server's certificate."""
 SECOND = timedelta(seconds=1)
 
 
@@ -410,11 +412,11 @@ def test_what_a_client_is_to_be_warned_by_is_of_the_untrusted_ca_and_of_no_other
     async def run() -> None:
         async with issuer_here(inst, clock) as (service, client):
             with pytest.raises(IssuerUnavailable, match="has no CA to warn clients by") as caught:
-                await client.leaf("default", "www.example", "ecdsa", None, untrusted=True)
+                await client.leaf("default", "www.example", "ecdsa", None, warned_of=FORGED)
             assert caught.value.code == "key_unavailable"
             trusted = await client.leaf("default", "www.example", "ecdsa", None)
             error_settings.set_action(inst, "default", "expired", "warn", clock())
-            leaf = await client.leaf("default", "www.example", "ecdsa", None, untrusted=True)
+            leaf = await client.leaf("default", "www.example", "ecdsa", None, warned_of=FORGED)
             with inst.reading("default") as (connection, tenant):
                 ca = stored.untrusted(connection, tenant.id)
             assert ca is not None
@@ -431,8 +433,11 @@ def test_what_a_client_is_to_be_warned_by_is_of_the_untrusted_ca_and_of_no_other
             held = service.issuance.keyring.held("default")
             activate_new_ca(inst, "default", clock())
             await until("the purge", lambda: service.issuance.keyring.held("default") is not held, seconds=1)
-            again = await client.leaf("default", "www.example", "ecdsa", None, untrusted=True)
-            assert again.certificate == leaf.certificate
+            again = await client.leaf("default", "www.example", "ecdsa", None, warned_of=FORGED)
+            assert (again.signing_ca, again.leaf_key) == (leaf.signing_ca, leaf.leaf_key)
+            # Who lets itself be warned of one certificate of the server does so of no other.
+            other = await client.leaf("default", "www.example", "ecdsa", None, warned_of=FORGED[::-1])
+            assert other.certificate != leaf.certificate
 
     asyncio.run(run())
 

@@ -21,7 +21,7 @@ NOW = 1_800_000_000.0
 
 
 def shown(not_after: float, reuse_until: float, signing_ca: int = 1) -> Shown:
-    return Shown(cast("SSL.Context", None), cast("crypto.X509", None), b"", signing_ca, not_after, reuse_until)
+    return Shown(cast("SSL.Context", None), cast("crypto.X509", None), b"", signing_ca, not_after, reuse_until, 1)
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,12 @@ def test_a_leaf_lives_no_longer_than_the_server_and_seven_days(server_not_after:
         (shown(NOW + 5 * DAY, NOW + 3 * DAY), NOW + 7 * DAY, True),
         (shown(NOW + 5 * DAY, NOW + 3 * DAY), NOW + 5 * DAY, True),
         (shown(NOW + 5 * DAY, NOW + 3 * DAY), NOW + 4 * DAY, False),
-        (shown(NOW + 5 * DAY, NOW + 3 * DAY, signing_ca=2), NOW + 7 * DAY, False),
         (shown(NOW + 5 * DAY, NOW), NOW + 7 * DAY, False),
         (shown(NOW + 5 * DAY, NOW + 1), NOW + 7 * DAY, True),
     ],
 )
 def test_when_a_leaf_may_be_shown_again(leaf: Shown, latest: float, expected: bool) -> None:
-    assert usable(leaf, 1, latest, NOW) is expected
+    assert usable(leaf, latest, NOW) is expected
 
 
 class Issuer:
@@ -61,7 +60,8 @@ class Issuer:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.asked: list[tuple[str, str, str, float | None]] = []
         self.connections: list[str] = []
-        self.untrusted: list[bool] = []
+        self.warned_of: list[str] = []
+        self.generation = 1
         self.keys = 0
         self.go = asyncio.Event()
         self.fails: Exception | None = None
@@ -74,16 +74,16 @@ class Issuer:
         key: str,
         server_not_after: float | None,
         connection: str = "",
-        untrusted: bool = False,
+        warned_of: str = "",
     ) -> IssuedLeaf:
         self.connections.append(connection)
-        self.untrusted.append(untrusted)
+        self.warned_of.append(warned_of)
         self.asked.append((tenant, host, key, server_not_after))
         await self.go.wait()
         if self.fails is not None:
             raise self.fails
         leaf = self.ca.leaf(host, key=self.key)
-        return IssuedLeaf(leaf.raw, (self.ca.raw,), 5, self.signing_ca, NOW + 5 * DAY, NOW + 3 * DAY, 1)
+        return IssuedLeaf(leaf.raw, (self.ca.raw,), 5, self.signing_ca, NOW + 5 * DAY, NOW + 3 * DAY, self.generation)
 
     async def leaf_key(self, tenant: str, leaf_key: int, connection: str = "", untrusted: bool = False) -> PrivateKey:
         self.connections.append(connection)
@@ -150,6 +150,26 @@ def test_a_leaf_for_bad_dates_and_one_for_good_dates_are_kept_apart() -> None:
     asyncio.run(scenario())
 
 
+def test_a_leaf_that_was_given_before_the_last_activation_is_not_shown() -> None:
+    async def scenario() -> None:
+        issuer = Issuer()
+        leaves = Leaves(issuer, 16, lambda: NOW)
+        end = NOW + 90 * DAY
+        again = replace(snapshot(), activation=7)  # the same CA, another having been the active one in between
+        issuer.generation = 6
+        (before,) = await gather(leaves, (again, "one.example", "ecdsa", end))
+        assert isinstance(before, Shown)
+        assert not before.current(again, untrusted=False)
+        assert leaves.kept(again, "one.example", "ecdsa", end) is None
+        issuer.generation = 7
+        (after,) = await gather(leaves, (again, "one.example", "ecdsa", end))
+        assert isinstance(after, Shown)
+        assert after.current(again, untrusted=False)
+        assert leaves.kept(again, "one.example", "ecdsa", end) is after
+
+    asyncio.run(scenario())
+
+
 def test_a_leaf_to_warn_by_and_one_to_trust_are_kept_apart() -> None:
     async def scenario() -> None:
         issuer = Issuer()
@@ -158,16 +178,17 @@ def test_a_leaf_to_warn_by_and_one_to_trust_are_kept_apart() -> None:
         end = NOW + 90 * DAY
         await gather(leaves, (both, "one.example", "ecdsa", end))
         assert leaves.kept(both, "one.example", "ecdsa", end) is not None
-        assert leaves.kept(both, "one.example", "ecdsa", end, untrusted=True) is None
+        assert leaves.kept(both, "one.example", "ecdsa", end, "ab") is None
         issuer.signing_ca = 2
-        leaves.ask(both, "one.example", "ecdsa", end, lambda outcome: None, "c", untrusted=True)
+        leaves.ask(both, "one.example", "ecdsa", end, lambda outcome: None, "c", "ab")
         await asyncio.sleep(0.01)
-        assert issuer.untrusted == [False, True]
-        warning = leaves.kept(both, "one.example", "ecdsa", end, untrusted=True)
+        assert issuer.warned_of == ["", "ab"]
+        warning = leaves.kept(both, "one.example", "ecdsa", end, "ab")
+        assert leaves.kept(both, "one.example", "ecdsa", end, "cd") is None  # another certificate of the server
         assert warning is not None
         assert warning.signing_ca == 2
         assert leaves.kept(both, "one.example", "ecdsa", end) is not warning
-        assert leaves.kept(replace(both, untrusted_ca=None), "one.example", "ecdsa", end, untrusted=True) is None
+        assert leaves.kept(replace(both, untrusted_ca=None), "one.example", "ecdsa", end, "ab") is None
 
     asyncio.run(scenario())
 

@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.pinning import FOUND, REMEMBERED_SECONDS, WAITING_EACH, Pair, Pinning, refuses_certificate
+from proxy.pinning import (
+    FOUND,
+    FOUND_EACH,
+    REMEMBERED_SECONDS,
+    WAITING_EACH,
+    Client,
+    Pair,
+    Pinning,
+    refuses_certificate,
+)
 
 
 class Clock:
@@ -23,7 +32,11 @@ def pinning(clock: Clock) -> Pinning:
     return Pinning(clock)
 
 
-PINNED = Pair("default", "app.example", "192.0.2.1")
+def client(tenant: str, address: str) -> Client:
+    return Client(tenant, address, "")
+
+
+PINNED = Pair(client("default", "192.0.2.1"), "app.example")
 
 
 def found(pinning: Pinning) -> dict[Pair, tuple[int, str]]:
@@ -31,73 +44,88 @@ def found(pinning: Pinning) -> dict[Pair, tuple[int, str]]:
 
 
 def test_who_takes_others_and_refuses_one_is_found_once(pinning: Pinning) -> None:
-    pinning.took("default", "192.0.2.1", "web.example")
-    pinning.refused("default", "192.0.2.1", "app.example", "alert")
-    pinning.refused("default", "192.0.2.1", "app.example", "closed")
+    pinning.took(client("default", "192.0.2.1"), "web.example")
+    pinning.refused(client("default", "192.0.2.1"), "app.example", "alert")
+    pinning.refused(client("default", "192.0.2.1"), "app.example", "closed")
     assert found(pinning) == {PINNED: (2, "alert")}
     assert found(pinning) == {}
 
 
 def test_who_refuses_first_is_found_when_it_takes_another(pinning: Pinning) -> None:
     for _ in range(3):
-        pinning.refused("default", "192.0.2.1", "app.example", "closed")
+        pinning.refused(client("default", "192.0.2.1"), "app.example", "closed")
     assert found(pinning) == {}
-    pinning.took("default", "192.0.2.1", "web.example")
+    pinning.took(client("default", "192.0.2.1"), "web.example")
     assert found(pinning) == {PINNED: (3, "closed")}
 
 
 @pytest.mark.parametrize(
-    ("tenant", "client"), [("other", "192.0.2.1"), ("default", "192.0.2.2")], ids=["tenant", "client"]
+    ("tenant", "address"), [("other", "192.0.2.1"), ("default", "192.0.2.2")], ids=["tenant", "client"]
 )
-def test_what_another_takes_says_nothing(pinning: Pinning, tenant: str, client: str) -> None:
-    pinning.took(tenant, client, "web.example")
-    pinning.refused("default", "192.0.2.1", "app.example", "alert")
-    pinning.took(tenant, client, "more.example")
+def test_what_another_takes_says_nothing(pinning: Pinning, tenant: str, address: str) -> None:
+    pinning.took(client(tenant, address), "web.example")
+    pinning.refused(client("default", "192.0.2.1"), "app.example", "alert")
+    pinning.took(client(tenant, address), "more.example")
     assert found(pinning) == {}
 
 
 def test_who_takes_nothing_does_not_trust_the_root(pinning: Pinning) -> None:
     for host in ("a.example", "b.example", "c.example"):
-        pinning.refused("default", "192.0.2.1", host, "alert")
+        pinning.refused(client("default", "192.0.2.1"), host, "alert")
     assert found(pinning) == {}
 
 
 def test_one_device_may_have_an_app_that_refuses_a_host_and_a_browser_that_takes_it(pinning: Pinning) -> None:
     for host in ("web.example", "app.example"):
-        pinning.took("default", "192.0.2.1", host)
-    pinning.refused("default", "192.0.2.1", "app.example", "closed")  # any connection may be closed
+        pinning.took(client("default", "192.0.2.1"), host)
+    pinning.refused(client("default", "192.0.2.1"), "app.example", "closed")  # any connection may be closed
     assert found(pinning) == {}
-    pinning.refused("default", "192.0.2.1", "app.example", "alert")
+    pinning.refused(client("default", "192.0.2.1"), "app.example", "alert")
     assert found(pinning) == {PINNED: (1, "alert")}
 
 
 def test_what_was_long_ago_does_not_belong_together(pinning: Pinning, clock: Clock) -> None:
-    pinning.took("default", "192.0.2.1", "web.example")
+    pinning.took(client("default", "192.0.2.1"), "web.example")
     clock.now += REMEMBERED_SECONDS
-    pinning.refused("default", "192.0.2.1", "app.example", "alert")
+    pinning.refused(client("default", "192.0.2.1"), "app.example", "alert")
     assert found(pinning) == {}
     clock.now += REMEMBERED_SECONDS
-    pinning.took("default", "192.0.2.1", "web.example")
+    pinning.took(client("default", "192.0.2.1"), "web.example")
     assert found(pinning) == {}
 
 
 def test_taking_many_hosts_keeps_the_last_ones(pinning: Pinning) -> None:
     for number in range(10):
-        pinning.took("default", "192.0.2.1", f"h{number}.example")
-    pinning.refused("default", "192.0.2.1", "h9.example", "alert")
-    pinning.refused("default", "192.0.2.1", "h8.example", "alert")
+        pinning.took(client("default", "192.0.2.1"), f"h{number}.example")
+    pinning.refused(client("default", "192.0.2.1"), "h9.example", "alert")
+    pinning.refused(client("default", "192.0.2.1"), "h8.example", "alert")
     assert {pair.host for pair in pinning.found()} == {"h9.example", "h8.example"}
 
 
-def test_a_stranger_cannot_fill_the_memory(pinning: Pinning) -> None:
-    pinning.took("default", "192.0.2.1", "web.example")
+def test_a_stranger_cannot_fill_the_memory_nor_keep_others_from_being_found(pinning: Pinning) -> None:
+    for address in ("192.0.2.1", "192.0.2.2"):
+        pinning.took(client("default", address), "web.example")
+    for number in range(FOUND_EACH + 50):
+        pinning.refused(client("default", "192.0.2.1"), f"h{number}.example", "alert")
+    pinning.refused(client("default", "192.0.2.2"), "app.example", "alert")
+    pinning.refused(client("default", "192.0.2.1"), "h0.example", "alert")  # known already: it adds up
+    found_now = pinning.found()
+    assert len(found_now) == FOUND_EACH + 1
+    assert found_now[Pair(client("default", "192.0.2.1"), "h0.example")].count == 2
     for number in range(FOUND + 50):
-        pinning.refused("default", "192.0.2.1", f"h{number}.example", "alert")
+        pinning.took(client("default", f"c{number}"), "web.example")
+        pinning.refused(client("default", f"c{number}"), "app.example", "alert")
     assert len(pinning.found()) == FOUND
     for number in range(WAITING_EACH + 50):
-        pinning.refused("default", "192.0.2.9", f"h{number}.example", "alert")
-    pinning.took("default", "192.0.2.9", "web.example")
+        pinning.refused(client("default", "192.0.2.9"), f"h{number}.example", "alert")
+    pinning.took(client("default", "192.0.2.9"), "web.example")
     assert len(pinning.found()) == WAITING_EACH
+
+
+def test_clients_are_told_apart_whatever_may_be_told_of_them(pinning: Pinning) -> None:
+    pinning.took(Client("default", "192.0.2.1", ""), "web.example")
+    pinning.refused(Client("default", "192.0.2.2", ""), "app.example", "alert")
+    assert pinning.found() == {}
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
+from cryptography.hazmat.primitives.hashes import SHA256
 from mitmproxy.certs import Cert
 from mitmproxy.connection import Connection, ConnectionState, Server
+from OpenSSL import SSL
 
 from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host, InvalidHost, parse_host
@@ -22,7 +24,7 @@ from proxy import refusals
 from proxy.reach import reach
 from proxy.refusals import RefusedError
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import READ_LIMIT, ServerLeg
+from proxy.upstream import READ_LIMIT, ServerLeg, against_showing
 
 if TYPE_CHECKING:
     from proxy.session import Session
@@ -46,7 +48,7 @@ class ServerConnection:
 
     __slots__ = (
         "_reasons", "_waiting", "asked", "conn", "early", "ends", "errors", "full", "lane", "open", "over", "session",
-        "side",
+        "shows", "side", "unshown",
     )  # fmt: skip
 
     def __init__(self, session: Session, lane: Listening, conn: Server) -> None:
@@ -56,6 +58,9 @@ class ServerConnection:
         self.side = ServerLeg(self)
         self.errors: list[tuple[int, int]] = []
         self.asked = False
+        self.unshown: Verdict | None = None
+        """Why a server that asked for our client certificate was not shown it."""
+        self.shows: Callable[[SSL.Connection], Verdict | None] | None = None
         self.early = b""
         self.ends: list[bool] = []
         """How it has ended before it was open: with close_notify (True), or without."""
@@ -111,6 +116,7 @@ class ServerConnection:
             raise RefusedError(refusals.connection_terminated(host.text, port, session.id, "the tenant is gone"))
         self._waiting = asyncio.get_running_loop().create_future()
         trust = snapshot.trust.at(host)
+        self.shows = lambda tls: against_showing(tls, self.errors, host, snapshot, session.worker.judge)
         self.side.begin(trust.context, host, offers)
         try:
             async with asyncio.timeout(session.worker.limits.tls_timeout):
@@ -119,10 +125,12 @@ class ServerConnection:
             raise RefusedError(refusals.connection_timeout(host.text, port, session.id)) from None
         leg = self.side.leg
         if leg is None or not leg.established:
-            failed = Verdict.of([defect_of_failure(self._reasons, self.asked)])
+            failed = self.unshown or Verdict.of([defect_of_failure(self._reasons, self.asked)])
             session.judged(failed, Action.BLOCK)
             raise RefusedError(refusals.certificate(failed.findings, host.text, session.id))
         session.worker.metrics.handshake("server", session.loop.time() - leg.started)
+        if self.asked:
+            session.was_asked(trust.tls, host.text, port)
         handshake, judge = handshake_of(leg.tls, self.errors), session.worker.judge
         verdict = judge.at_once(handshake, host, snapshot)
         if verdict is None:
@@ -131,14 +139,24 @@ class ServerConnection:
             verdict = Verdict.of([*verdict.findings, wants_certificate()], verdict.chain)
         action = snapshot.errors.action_for(verdict.defects)
         session.judged(verdict, action)
-        # Who is shown this very host under a leaf that is warned of has been warned; of another it is too late to warn.
-        warned = action is Action.WARN and session.warned and session.facts.get("host") == host.text
-        if not (action is Action.ALLOW or warned) or not verdict.chain:
+        passes = action is Action.ALLOW or (action is Action.WARN and self._warned_of(verdict, host))
+        if not passes or not verdict.chain:
             raise RefusedError(refusals.certificate(verdict.findings, host.text, session.id))
+        session.passes(verdict, action, host.text, port)
         self.conn.sni = None if host.is_ip else host.text
         describe(self.conn, leg)
 
+    def _warned_of(self, verdict: Verdict, host: Host) -> bool:
+        """The client was warned of this very certificate of this very host; of another it is too late to warn."""
+        shown = verdict.chain[0].fingerprint(SHA256()).hex() if verdict.chain else ""
+        return bool(shown) and shown == self.session.warned_of and self.session.facts.get("host") == host.text
+
     # --- what the leg tells its owner ---
+
+    def may_be_shown(self, connection: SSL.Connection) -> bool:
+        """Our client certificate is for a server that is what it says."""
+        self.unshown = self.shows(connection) if self.shows is not None else None
+        return self.shows is not None and self.unshown is None
 
     def server_connected(self) -> None:
         """The lane goes on when the connection is whole."""
