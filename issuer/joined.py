@@ -24,11 +24,6 @@ class Joined[K: Hashable, V]:
             task.add_done_callback(partial(self._finished, key))
         return await asyncio.shield(task)
 
-    def cancel(self) -> None:
-        """Give up all that is being worked on."""
-        for task in self._tasks.values():
-            task.cancel()
-
     def _finished(self, key: K, task: asyncio.Task[V]) -> None:
         del self._tasks[key]
         if not task.cancelled():

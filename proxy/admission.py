@@ -113,11 +113,15 @@ def _in(addresses: set[Address], networks: Sequence[Network]) -> bool:
 
 
 class ResolveError(Exception):
-    """The name has no address, or none was to be had in time (``timed_out``)."""
+    """The name has no address, or none was to be had in time (``timed_out``).
 
-    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+    ``busy``: it was not asked for, since too many others are.
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False, busy: bool = False) -> None:
         super().__init__(message)
         self.timed_out = timed_out
+        self.busy = busy
 
 
 class Resolver:
@@ -146,7 +150,7 @@ class Resolver:
             return known
         if (asked := self._asking.get(host.text)) is None:
             if self._each[client] >= self._most_each:
-                raise ResolveError("the client has too many names looked up at once", timed_out=True)
+                raise ResolveError("the client has too many names looked up at once", timed_out=True, busy=True)
             self._each[client] += 1
             asked = asyncio.get_running_loop().run_in_executor(self._pool, _lookup, host.text)
             self._asking[host.text] = asked

@@ -32,12 +32,13 @@ _SAME_METHOD = frozenset({307, 308})
 class FetchFailed(Exception):  # noqa: N818 - it says what happened; every part of the program says it so
     """Nothing is to be had; the message says why, in one line.
 
-    ``timed_out``: for want of time, or of a free place. Then it may be otherwise a moment later.
+    ``timed_out``: the time was over. ``busy``: too many others are being fetched, so that it was not asked for at all.
     """
 
-    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+    def __init__(self, message: str, *, timed_out: bool = False, busy: bool = False) -> None:
         super().__init__(message)
         self.timed_out = timed_out
+        self.busy = busy
 
 
 @dataclass(frozen=True, slots=True)

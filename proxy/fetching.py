@@ -15,7 +15,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from config.settings import Network
-from issuer.joined import Joined
 from proxy.admission import Egress, ResolveError, Resolver, globally_reachable, within
 from proxy.fetch_exchange import Answer, Exchange, FetchFailed, Request, Target, parse_url
 from proxy.upstream import DialError, dial
@@ -26,14 +25,24 @@ MOST_AT_ONCE = 8
 MOST_PER_HOST = 2
 """Fetches under way in one process, in all and from one host. There is no queue: a crowd must not make others wait."""
 MOST_REDIRECTS = 3
-_AHEAD = 0.02
-"""Seconds by which the work ends before its time does, so that it is what says what it was waiting for."""
 _CLIENT = "certificates"
 """In whose name the resolver is asked: what hangs there takes nothing from the clients' share."""
+_CONNECT_SECONDS = 60.0
+"""Longer than anybody waits."""
+
+
+class _Fetch:
+    """A fetch under way. It goes on for as long as somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[bytes] | None = None
+        self.waiting = 0
+        self.lacks = "an answer from DNS"
+        """What has not come yet."""
 
 
 class Fetcher:
-    """Fetches under way, those of one URL joined.
+    """Fetches, those of one URL joined.
 
     ``ports`` are asked and no others. ``private`` are the networks that may be asked though they are not globally
     reachable (RFC 6890), where the egress rules permit them too: an internal CA's server.
@@ -57,9 +66,8 @@ class Fetcher:
         self._private = tuple(private)
         self._most_at_once = most_at_once
         self._most_per_host = most_per_host
-        self._under_way = 0
+        self._under_way: dict[tuple[str, Request, int], _Fetch] = {}
         self._per_host: Counter[str] = Counter()
-        self._joined: Joined[tuple[str, Request, int], bytes] = Joined()
 
     async def get(self, url: str, *, most: int, until: float) -> bytes:
         """The body at a URL: ``most`` bytes, by the loop's time ``until``. Raises FetchFailed, and nothing else."""
@@ -70,75 +78,88 @@ class Fetcher:
         return await self._shared(url, Request(body, content_type), most, until)
 
     def close(self) -> None:
-        """Give up what is under way."""
-        self._joined.cancel()
+        """Give up what is under way; who waits for it is cancelled."""
+        for fetch in self._under_way.values():
+            if fetch.task is not None:
+                fetch.task.cancel()
 
     async def _shared(self, url: str, request: Request, most: int, until: float) -> bytes:
-        """Fetch, or wait for a fetch of the same that is under way. It has the time of who began it."""
-        if until <= asyncio.get_running_loop().time():
+        """Fetch, or wait for a fetch of the same that is under way."""
+        loop = asyncio.get_running_loop()
+        if until <= loop.time():
             raise FetchFailed("no time is left for it", timed_out=True)
+        key = url, request, most
+        fetch = self._under_way.get(key)
+        if fetch is None:
+            if len(self._under_way) >= self._most_at_once:
+                raise FetchFailed(f"{len(self._under_way)} other fetches are under way, the most at once", busy=True)
+            fetch = self._under_way[key] = _Fetch()
+            fetch.task = loop.create_task(self._fetch(url, request, most, fetch))
+            fetch.task.add_done_callback(lambda task: self._ended(key, fetch, task))
+            self.made += 1
+        assert fetch.task is not None  # noqa: S101 - set where it was made
+        fetch.waiting += 1
         try:
             async with asyncio.timeout_at(until):
-                return await self._joined.run((url, request, most), lambda: self._fetch(url, request, most, until))
+                return await asyncio.shield(fetch.task)
         except TimeoutError:
-            raise FetchFailed("it has not answered in time", timed_out=True) from None
-
-    async def _fetch(self, url: str, request: Request, most: int, until: float) -> bytes:
-        if self._under_way >= self._most_at_once:
-            raise FetchFailed(f"{self._under_way} other fetches are under way, the most at once", timed_out=True)
-        self._under_way += 1
-        self.made += 1
-        try:
-            return await self._followed(parse_url(url), request, most, until - _AHEAD)
+            raise FetchFailed(f"{fetch.lacks} has not come in time", timed_out=True) from None
         finally:
-            self._under_way -= 1
+            fetch.waiting -= 1
+            if not fetch.waiting:
+                self._forget(key, fetch)
+                fetch.task.cancel()
 
-    async def _followed(self, target: Target, request: Request, most: int, until: float) -> bytes:
+    def _ended(self, key: tuple[str, Request, int], fetch: _Fetch, task: asyncio.Task[bytes]) -> None:
+        self._forget(key, fetch)
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not complain where nobody waits any more
+
+    def _forget(self, key: tuple[str, Request, int], fetch: _Fetch) -> None:
+        if self._under_way.get(key) is fetch:
+            del self._under_way[key]
+
+    async def _fetch(self, url: str, request: Request, most: int, fetch: _Fetch) -> bytes:
         """The body at the end of the redirects."""
-        about = ""
+        target, about = parse_url(url), ""
         for _ in range(1 + MOST_REDIRECTS):
             try:
-                answer = await self._asked(target, request, most, until)
+                answer = await self._asked(target, request, most, fetch)
                 if answer.moved is None:
                     return answer.body
                 about = f"redirected to {answer.moved[:200]!r}: "
                 target = parse_url(answer.moved)
             except FetchFailed as failed:
-                raise FetchFailed(f"{about}{failed}", timed_out=failed.timed_out) from None
+                raise FetchFailed(f"{about}{failed}", timed_out=failed.timed_out, busy=failed.busy) from None
         raise FetchFailed(f"it redirects more than {MOST_REDIRECTS} times")
 
-    async def _asked(self, target: Target, request: Request, most: int, until: float) -> Answer:
+    async def _asked(self, target: Target, request: Request, most: int, fetch: _Fetch) -> Answer:
         """What one server answers."""
         if target.port not in self._ports:
             raise FetchFailed(f"it is at port {target.port}, which is not asked")
         with self._place_at(target.host.text):
-            addresses = await self._addresses(target, until)
+            fetch.lacks = "an answer from DNS"
+            addresses = await self._addresses(target)
             exchange = Exchange(target, request, most)
             try:
-                left = until - asyncio.get_running_loop().time()
-                await dial(addresses, target.port, lambda: exchange, max(left, 0))
-                async with asyncio.timeout_at(until):
-                    outcome = await exchange.answer
+                fetch.lacks = "a connection"
+                await dial(addresses, target.port, lambda: exchange, _CONNECT_SECONDS)
+                fetch.lacks = "the whole answer"
+                outcome = await exchange.answer
             except DialError as error:
-                slow = error.error == "connection_timeout"
-                raise FetchFailed("no connection in time" if slow else str(error), timed_out=slow) from None
-            except TimeoutError:
-                raise FetchFailed("it has not answered in time", timed_out=True) from None
+                raise FetchFailed(str(error), timed_out=error.error == "connection_timeout") from None
             finally:
                 exchange.drop()
         if isinstance(outcome, FetchFailed):
             raise outcome
         return outcome
 
-    async def _addresses(self, target: Target, until: float) -> tuple[str, ...]:
+    async def _addresses(self, target: Target) -> tuple[str, ...]:
         """Those of the host that may be asked: at least one."""
         try:
-            async with asyncio.timeout_at(until):
-                addresses = await self._resolver.resolve(target.host, _CLIENT)
+            addresses = await self._resolver.resolve(target.host, _CLIENT)
         except ResolveError as error:
-            raise FetchFailed(f"no address: {error}", timed_out=error.timed_out) from None
-        except TimeoutError:
-            raise FetchFailed("no answer from DNS in time", timed_out=True) from None
+            raise FetchFailed(f"no address: {error}", timed_out=error.timed_out, busy=error.busy) from None
         permitted = tuple(address for address in addresses if self._permits(address))
         if not permitted:
             where = ", ".join(addresses[:3]) or "no address"
@@ -152,7 +173,7 @@ class Fetcher:
     @contextmanager
     def _place_at(self, host: str) -> Iterator[None]:
         if self._per_host[host] >= self._most_per_host:
-            raise FetchFailed(f"{self._per_host[host]} other fetches from it are under way", timed_out=True)
+            raise FetchFailed(f"{self._per_host[host]} other fetches from it are under way", busy=True)
         self._per_host[host] += 1
         try:
             yield

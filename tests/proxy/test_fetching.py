@@ -278,7 +278,7 @@ def test_dns_is_in_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: release.wait(20) and [])
 
     async def scenario() -> None:
-        with pytest.raises(FetchFailed, match="DNS in time") as caught:
+        with pytest.raises(FetchFailed, match="DNS has not come in time") as caught:
             await got(fetcher(), "http://slow.example/", within=SOON)
         assert caught.value.timed_out
 
@@ -493,7 +493,7 @@ def test_beyond_two_from_one_host_there_is_a_refusal_at_once() -> None:
             await asked(stranger, 2)
             with pytest.raises(FetchFailed, match="2 other fetches from it") as caught:
                 await got(asking, stranger.url("/3"))
-            assert caught.value.timed_out
+            assert caught.value.busy
             held.release.set()
             await asyncio.gather(*first)
             assert await got(asking, stranger.url("/3")) == b"abc"
@@ -510,8 +510,9 @@ def test_beyond_eight_in_all_there_is_a_refusal_at_once() -> None:
             urls = [f"http://{name}:{stranger.port}/" for name in hosts]
             first = [asyncio.ensure_future(got(asking, url)) for url in urls[:8]]
             await asked(stranger, 8)
-            with pytest.raises(FetchFailed, match="8 other fetches are under way"):
+            with pytest.raises(FetchFailed, match="8 other fetches are under way") as caught:
                 await got(asking, urls[8])
+            assert caught.value.busy
             held.release.set()
             await asyncio.gather(*first)
             assert await got(asking, urls[8]) == b"abc"
@@ -530,18 +531,38 @@ def test_failures_give_their_places_back() -> None:
     asyncio.run(scenario())
 
 
-def test_one_with_less_time_gives_up_alone() -> None:
+@pytest.mark.parametrize("first", ["patient", "hasty"])
+def test_one_with_less_time_gives_up_alone(first: str) -> None:
     async def scenario() -> None:
         held = Held()
         async with Stranger(held) as stranger:
             asking = fetcher(stranger.port)
-            patient = asyncio.ensure_future(got(asking, stranger.url()))
-            await asked(stranger, 1)
+            times = {"patient": LATE, "hasty": SOON}
+            order = [first, *(times.keys() - {first})]
+            waiting = {who: asyncio.ensure_future(got(asking, stranger.url(), within=times[who])) for who in order}
             with pytest.raises(FetchFailed) as caught:
-                await got(asking, stranger.url(), within=0.05)
+                await waiting["hasty"]
             assert caught.value.timed_out
             held.release.set()
-            assert await patient == b"abc"
+            assert await waiting["patient"] == b"abc"
+            assert asking.made == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_fetch_for_which_nobody_waits_ends_and_the_next_is_another() -> None:
+    async def scenario() -> None:
+        held = Held()
+        async with Stranger(held) as stranger:
+            asking = fetcher(stranger.port)
+            left = asyncio.ensure_future(got(asking, stranger.url()))
+            await asked(stranger, 1)
+            left.cancel()
+            await asyncio.wait([left])
+            again = asyncio.ensure_future(got(asking, stranger.url()))
+            held.release.set()
+            assert await again == b"abc"
+            assert asking.made == 2
 
     asyncio.run(scenario())
 
