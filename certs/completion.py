@@ -10,6 +10,7 @@ not seen in one, :mod:`certs.checks` looks at both.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -32,6 +33,7 @@ MOST_TRIED = 8
 """Certificates of the right name, for one that lacks its issuer, of which the signature is looked at."""
 MOST_ROUNDS = 6
 """How often a chain is made longer by what is known, at a time."""
+_HTTP_URL = re.compile(r"http://[!-~]+\Z", re.IGNORECASE)
 _FORGED = frozenset({Defect.BAD_SIGNATURE, Defect.OWN_CA})
 """With these found nobody is asked for more."""
 
@@ -129,7 +131,7 @@ def _urls(access: x509.AuthorityInformationAccess) -> Iterator[str]:
         location = description.access_location
         if description.access_method != AuthorityInformationAccessOID.CA_ISSUERS:
             continue
-        if isinstance(location, x509.UniformResourceIdentifier) and location.value[:7].lower() == "http://":
+        if isinstance(location, x509.UniformResourceIdentifier) and _HTTP_URL.match(location.value):
             yield location.value
 
 

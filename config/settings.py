@@ -314,6 +314,7 @@ class Fetch(Section):
 class Verification(Section):
     """What is done to judge a server beside looking at what it has sent."""
 
+    complete_chains: bool = True
     fetch: Fetch = Fetch()
 
 

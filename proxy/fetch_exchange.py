@@ -134,6 +134,9 @@ class Exchange(Reader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's own promise for TCP
         self._transport = transport
+        if self.answer.done():
+            transport.abort()  # given up while TCP was opening
+            return
         self.bound(transport)
         transport.write(self._sent)
 

@@ -113,6 +113,7 @@ def test_a_chain_with_a_key_of_our_own_is_not_completed() -> None:
         ((), ()),
         (("https://ca.example/a", "ldap:///CN=CA?cACertificate", "file:///etc/passwd"), ()),
         (("ldap:///x", "http://ca.example/a"), ("http://ca.example/a",)),
+        (("http://ca.example/a b", "http://ca.example/a\n", "http://"), ()),
         (("HTTP://ca.example/a", "HTTP://ca.example/a"), ("HTTP://ca.example/a",)),
         (("http://a.example/", "http://b.example/", "http://c.example/"), ("http://a.example/", "http://b.example/")),
     ],
