@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from tests.harness.curl import Result, curl
 from tests.harness.daemon import Daemon
 from tests.harness.file_server import FileServer
 from tests.harness.inspectors import Scripts
+from tests.harness.listening import Listening
 from tests.harness.origins import Nginx, Site
 from tests.harness.pki import Authority, Issued, issuer_at
 from tests.harness.processes import free_port
@@ -38,7 +42,7 @@ NAMES = ("fast", "again", "seen", "third", "down", "silent", "left", "probed")
 
 @pytest.fixture(scope="module")
 def files() -> Iterator[FileServer]:
-    with FileServer(silent=("/silent.cer", "/left.cer")) as serving:
+    with FileServer(silent=("/silent.cer", "/left.cer", "/leaving.cer")) as serving:
         yield serving
 
 
@@ -75,7 +79,7 @@ def configuration(files: FileServer, down: int, **more: Any) -> dict[str, Any]:
 def completing(scratch: Path, servers: Nginx, files: FileServer, down: int) -> Iterator[Daemon]:
     scripts = Scripts(scratch / "completing-scripts")
     scripts.add("seen", SEEN, hosts=["seen.example"])
-    hosts = dict.fromkeys((*servers.sites, "ca.example"), "127.0.0.1")
+    hosts = dict.fromkeys((*servers.sites, "ca.example", "leaving.example"), "127.0.0.1")
     extra = configuration(files, down) | {"inspection": {"addons": scripts.addons}, "log": {"level": "debug"}}
     with Daemon(scratch / "completing", hosts=hosts, common=PUBLIC, extra=extra) as running:
         yield running
@@ -135,6 +139,29 @@ def test_a_client_that_leaves_meanwhile_leaves_nothing_behind(
     assert completing.wait_log("connection", state="server", host="left.example")
     assert asked(completing, servers, "left")[0].proxy_status == BLOCKED
     assert files.asked.count("/left.cer") == 1
+    assert completing.log("fault") == []
+
+
+class Leaving(Listening):
+    """A TLS server that says goodbye as soon as the handshake is through."""
+
+    def __init__(self, folder: Path, identity: Issued) -> None:
+        super().__init__()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(*identity.write(folder, "leaving"))
+
+    def took(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError), sock, self.context.wrap_socket(sock, server_side=True) as tls:
+            tls.unwrap()
+
+
+def test_a_server_that_leaves_meanwhile_is_not_waited_for(
+    completing: Daemon, files: FileServer, tmp_path: Path
+) -> None:
+    leaf = PUBLIC.intermediate("Leaving").leaf("leaving.example", extra=[issuer_at(files.url("/leaving.cer"))])
+    with Leaving(tmp_path, Issued(leaf.raw, leaf.key, leaf.subject)) as server:
+        result = curl(completing, f"https://leaving.example:{server.port}/")
+    assert (result.status, result.proxy_status) == (502, "sallyport; error=connection_terminated")
     assert completing.log("fault") == []
 
 
