@@ -73,6 +73,8 @@ class Verdict:
 
     findings: tuple[Finding, ...] = ()
     chain: tuple[x509.Certificate, ...] = ()
+    completed: str = ""
+    """Where certificates of the chain are from that the server did not send, in words; empty where it sent them all."""
 
     @classmethod
     def of(cls, findings: Iterable[Finding], chain: Iterable[x509.Certificate] = ()) -> Verdict:

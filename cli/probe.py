@@ -67,6 +67,7 @@ def as_object(report: ProbeReport) -> dict[str, Any]:
             }
             for one in report.verdict.findings
         ],
+        "completed": report.verdict.completed or None,
         "elsewhere": [{"trusted_ca": name, "why": why} for name, why in report.elsewhere],
         "certificates": [certificates.as_object(one) for one in report.verdict.chain],
     }
@@ -91,6 +92,8 @@ def explain(report: ProbeReport, tenant: str) -> None:
         return
     for finding in report.verdict.findings:
         _explain(finding)
+    if where := report.verdict.completed:
+        click.echo(output.clean(f"The server did not send its whole chain; it was completed {where}."))
     for name, why in report.elsewhere:
         click.echo(output.clean(f"Trusted CA {name} would vouch for it, but {why}."))
     if report.verdict.ok:

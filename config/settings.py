@@ -228,6 +228,7 @@ Cidr = Annotated[
     Field(description="a CIDR such as 10.0.0.0/8"),
 ]
 FileName = Annotated[str, BeforeValidator(_file_name)]
+Port = Annotated[int, Field(ge=1, le=65_535, description="a port from 1 to 65535")]
 HostAddress = Annotated[str, AfterValidator(_address), Field(description="an IP address")]
 Seconds = Annotated[
     float, Field(gt=0, le=86_400, description="a number of seconds above 0 and not above 86400 (one day)")
@@ -299,6 +300,22 @@ class Egress(Section):
 
     allow: tuple[Cidr, ...] = Field(default=(), strict=False)
     deny: tuple[Cidr, ...] = Field(default=(), strict=False)
+
+
+class Fetch(Section):
+    """Where a certificate may make the proxy fetch from, over plain http."""
+
+    ports: Annotated[tuple[Port, ...], Field(max_length=16, description="a list of up to 16 ports")] = Field(
+        default=(80,), strict=False
+    )
+    private: tuple[Cidr, ...] = Field(default=(), strict=False)
+
+
+class Verification(Section):
+    """What is done to judge a server beside looking at what it has sent."""
+
+    complete_chains: bool = True
+    fetch: Fetch = Fetch()
 
 
 class Resolver(Section):
@@ -510,6 +527,7 @@ class Settings(Section):
         default=(Listener(name="explicit", bind="127.0.0.1:8080"),), strict=False
     )
     trust: Trust = Trust()
+    verification: Verification = Verification()
     egress: Egress = Egress()
     resolver: Resolver = Resolver()
     inspection: Inspection = Inspection()

@@ -43,6 +43,13 @@ IPV4_LAST = (
     ipaddress.ip_network("::ffff:0:0:0/96"),
 )
 
+UNICAST = (
+    # Where the internet's addresses are (RFC 4291, section 2.4; RFC 6052, section 2.1).
+    ipaddress.ip_network("0.0.0.0/0"),
+    ipaddress.ip_network("2000::/3"),
+    ipaddress.ip_network("64:ff9b::/96"),
+)
+
 
 def embedded(address: Address) -> set[Address]:
     """The IPv4 addresses that an IPv6 address stands for: mapped, translated, 6to4 (RFC 3056), Teredo (RFC 4380)."""
@@ -71,14 +78,32 @@ class Egress:
         return known
 
     def _judge(self, text: str) -> bool:
-        try:
-            address: Address = ipaddress.ip_address(text)
-        except ValueError:
-            return False
-        both = {address} | embedded(address)
-        if _in(both, self.deny):
+        both = _all(text)
+        if not both or _in(both, self.deny):
             return False
         return _in(both, self.allow) or not _in(both, DENIED)
+
+
+def globally_reachable(text: str) -> bool:
+    """Whether IANA's registries (RFC 6890) have the address, and each that it stands for, as one of the internet's.
+
+    Neither private (RFC 1918, RFC 4193) nor a carrier's (RFC 6598), loopback, link-local or of documentation.
+    """
+    both = _all(text)
+    return _in(both, UNICAST) and all(address.is_global and not address.is_multicast for address in both)
+
+
+def within(text: str, networks: Sequence[Network]) -> bool:
+    """Whether the address, or one that it stands for, is of one of the networks."""
+    return _in(_all(text), networks)
+
+
+def _all(text: str) -> set[Address]:
+    try:
+        address: Address = ipaddress.ip_address(text)
+    except ValueError:
+        return set()
+    return {address} | embedded(address)
 
 
 def _in(addresses: set[Address], networks: Sequence[Network]) -> bool:
@@ -88,11 +113,15 @@ def _in(addresses: set[Address], networks: Sequence[Network]) -> bool:
 
 
 class ResolveError(Exception):
-    """The name has no address, or none was to be had in time (``timed_out``)."""
+    """The name has no address, or none was to be had in time (``timed_out``).
 
-    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+    ``busy``: it was not asked for, since too many others are.
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False, busy: bool = False) -> None:
         super().__init__(message)
         self.timed_out = timed_out
+        self.busy = busy
 
 
 class Resolver:
@@ -121,7 +150,7 @@ class Resolver:
             return known
         if (asked := self._asking.get(host.text)) is None:
             if self._each[client] >= self._most_each:
-                raise ResolveError("the client has too many names looked up at once", timed_out=True)
+                raise ResolveError("the client has too many names looked up at once", timed_out=True, busy=True)
             self._each[client] += 1
             asked = asyncio.get_running_loop().run_in_executor(self._pool, _lookup, host.text)
             self._asking[host.text] = asked

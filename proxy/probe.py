@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -19,11 +20,12 @@ from certs.verify import Handshake, handshake_of
 from config.common_store import read_common_store
 from config.settings import Settings
 from proxy.admission import Egress, ResolveError, Resolver
+from proxy.completing import judge_for
 from proxy.log import Log, never_logged
 from proxy.server_rules import server_rules
 from proxy.snapshot import Snapshots
 from proxy.tls_leg import LegError
-from proxy.upstream import DialError, Judge, ServerLeg, against_showing, dial, verdict_on
+from proxy.upstream import DialError, ServerLeg, against_showing, dial, verdict_on
 from store import tenants, trusted_cas
 from store.engine import DATABASE_FILE, Store
 from store.records import TrustedCa
@@ -93,16 +95,26 @@ def probe(settings: Settings, tenant: str, host: Host, port: int, clock: Callabl
 
 
 async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: Callable[[], datetime]) -> ProbeReport:
+    with ExitStack() as closing:
+        return await _reported(settings, tenant, host, port, clock, closing)
+
+
+async def _reported(
+    settings: Settings, tenant: str, host: Host, port: int, clock: Callable[[], datetime], closing: ExitStack
+) -> ProbeReport:
+    resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
+    closing.callback(resolver.close)
+    egress = Egress(settings.egress.allow, settings.egress.deny)
+    thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
+    closing.callback(thread.shutdown, wait=False, cancel_futures=True)
+    judge, fetcher = judge_for(settings.verification, resolver, egress, thread, clock)
+    closing.callback(fetcher.close)
     limits = settings.limits
     blocked = ProbeReport(host, port, None, Verdict(), Action.BLOCK, None, None, None, None)
-    resolver = Resolver(settings.resolver.hosts, limits.resolve_timeout)
     try:
         addresses = await resolver.resolve(host, "")
     except ResolveError as error:
         return _failed(blocked, str(error))
-    finally:
-        resolver.close()
-    egress = Egress(settings.egress.allow, settings.egress.deny)
     permitted = tuple(address for address in addresses if egress.permits(address))
     if not permitted:
         return _failed(blocked, f"the egress rules do not permit {', '.join(addresses)}")
@@ -123,7 +135,6 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
     except DialError as error:
         return _failed(blocked, str(error))
     try:
-        judge = Judge(clock, ThreadPoolExecutor(1))
         waiter.shows = lambda tls: against_showing(tls, waiter.errors, host, snapshot, judge)
         leg.begin(snapshot.trust.at(host).context, host, [b"h2", b"http/1.1"])
         async with asyncio.timeout(limits.tls_timeout):
@@ -139,7 +150,8 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
         action = snapshot.errors.action_for(verdict.defects)
         return ProbeReport(host, port, address, verdict, action, None, None, None, ", ".join(waiter.reasons))
     handshake = handshake_of(tls, waiter.errors)
-    verdict, _ = verdict_on(handshake, host, snapshot.trust.at(host).store, snapshot.own_keys, clock())
+    made = judge.at_once(handshake, host, snapshot)
+    verdict = made if made is not None else await judge.elsewhere(handshake, host, snapshot)
     if waiter.asked and snapshot.trust.at(host).tls.blocks_who_asks:
         verdict = Verdict.of([*verdict.findings, wants_certificate()], verdict.chain)
     unanchored = not COVERED_BY_UNTRUSTED.isdisjoint(verdict.defects)

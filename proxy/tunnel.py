@@ -30,7 +30,15 @@ from proxy.log import WARNING
 from proxy.pinning import Client, refuses_certificate
 from proxy.session import Session, State, Unhurried
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, against_showing, dial
+from proxy.upstream import (
+    JUDGE_SECONDS,
+    NOBODY,
+    READ_LIMIT,
+    DialError,
+    ServerLeg,
+    against_showing,
+    dial,
+)
 
 ALERT_ACCESS_DENIED = 49
 ALERT_INTERNAL_ERROR = 80
@@ -209,6 +217,9 @@ class Tunnel(Unhurried):
         if (verdict := judge.at_once(handshake, host, snapshot)) is not None:
             return self._judged(verdict, "kept" if judge.made == made else "judged")
 
+        # The handshake was in time. What may still have to be fetched has a time of its own.
+        session.deadline = max(session.deadline, session.loop.time() + JUDGE_SECONDS)
+
         async def elsewhere() -> None:
             self._judged(await judge.elsewhere(handshake, host, snapshot), "judged")
 
@@ -223,7 +234,7 @@ class Tunnel(Unhurried):
         action = session.tenant.errors.action_for(verdict.defects)
         if session.followed:
             session.stage("verdict", defects=[defect.value for defect in verdict.defects], action=action.value,
-                          source=source)  # fmt: skip
+                          source=source, completed=verdict.completed or None)  # fmt: skip
         session.judged(verdict, action)
         if not verdict.ok:
             session.facts |= {"defects": [defect.value for defect in verdict.defects], "action": action.value}

@@ -12,19 +12,25 @@ import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import aiohappyeyeballs
 from cachetools import LRUCache
 from OpenSSL import SSL
 
+from certs.completion import Attempt, Known
 from certs.names import Host
 from certs.trust import TrustStore
 from certs.verdict import Action, Defect, Finding, Verdict
 from certs.verify import Handshake, handshake_of, judge, valid_until
+from issuer.joined import Joined
 from proxy.snapshot import Snapshot
 from proxy.tcp import Reader, reset
 from proxy.tls_leg import LegError, TlsLeg
+
+if TYPE_CHECKING:
+    from proxy.completing import Completer
 
 STAGGER_SECONDS = 0.25
 """How long one address is tried before the next is tried beside it (RFC 8305, section 5)."""
@@ -37,6 +43,10 @@ KEPT_VERDICTS = 4096
 MANY_CERTIFICATES = 5
 MANY_BYTES = 16 * 1024
 """A longer or larger chain is judged in a thread: it may be expensive on purpose."""
+SEEN = "from other servers' chains"
+"""How a chain was completed for which nothing was fetched."""
+JUDGE_SECONDS = 5.0
+"""What a verdict that is made elsewhere may take, beside the time of the handshake: more than a completion does."""
 
 
 class DialError(Exception):
@@ -268,7 +278,24 @@ def verdict_on(
 ) -> tuple[Verdict, datetime]:
     """Judge; the verdict, and until when it may be kept. May run in a thread: it changes nothing."""
     verdict = judge(handshake, host, trust, moment, own_keys)
-    return verdict, min(valid_until(verdict, moment), moment + timedelta(hours=1))
+    return verdict, _until(verdict, moment)
+
+
+def _until(verdict: Verdict, moment: datetime) -> datetime:
+    return min(valid_until(verdict, moment), moment + timedelta(hours=1))
+
+
+def attempt_on(
+    handshake: Handshake,
+    host: Host,
+    trust: TrustStore,
+    own_keys: frozenset[bytes],
+    moment: datetime,
+    known: Known | None,
+) -> Attempt:
+    """Judge, and again with the issuers that are missing and ``known``. May run in a thread, as :func:`verdict_on`."""
+    attempt = Attempt.of(handshake, host, trust, own_keys, moment)
+    return attempt if known is None else attempt.completed(known, moment)
 
 
 def against_showing(
@@ -281,7 +308,7 @@ def against_showing(
     """
     verdict = judge.at_once(handshake_of(connection, errors), host, snapshot)
     if verdict is None:
-        what = "the server asks for a client certificate, and its chain is too large to be judged before it is shown"
+        what = "the server asks for a client certificate, and its chain is too large or incomplete to be judged at once"
         return Verdict.of([Finding(Defect.MALFORMED, what, "RFC 8446 4.4.2")])
     allowed = snapshot.errors.action_for(verdict.defects) is Action.ALLOW
     return None if allowed and verdict.chain else verdict
@@ -291,16 +318,19 @@ class Judge:
     """Verdicts on finished handshakes, the recent ones kept.
 
     A verdict is kept under the whole chain, OpenSSL's errors, the name and the tenant's working set, until the next
-    date in the chain changes it (an hour at most).
+    date in the chain changes it (an hour at most). A chain that lacks an issuer is completed where there is a
+    ``completer``; one that could not be is kept for as short as that says.
     """
 
-    def __init__(self, clock: Callable[[], datetime], thread: Executor) -> None:
+    def __init__(self, clock: Callable[[], datetime], thread: Executor, completer: Completer | None = None) -> None:
         self.clock = clock
         self.thread = thread
         """For chains that may be expensive on purpose. One at a time, and nothing else waits for it."""
+        self.completer = completer
         self.made = 0
         """Verdicts that were made, and not found among those that are kept."""
         self._kept: LRUCache[tuple[object, ...], tuple[Verdict, datetime]] = LRUCache(KEPT_VERDICTS)
+        self._completing: Joined[tuple[object, ...], Verdict] = Joined()
 
     def at_once(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> Verdict | None:
         """The verdict, where it is kept or quickly found; else :meth:`elsewhere` is to be awaited."""
@@ -309,22 +339,44 @@ class Judge:
             return verdict
         if costly(handshake):
             return None
+        moment = self.clock()
+        attempt = self._attempt(handshake, host, snapshot, moment)()
+        if self.completer is not None and self.completer.can_ask(attempt):
+            return None
         self.made += 1
-        trust = snapshot.trust.at(host).store
-        verdict, until = verdict_on(handshake, host, trust, snapshot.own_keys, self.clock())
-        self.keep(key, handshake, verdict, until)
-        return verdict
+        return self._settled(key, attempt, moment)
 
     async def elsewhere(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> Verdict:
-        """The verdict on what may take long."""
-        key = self.key(handshake, host, snapshot)
-        loop = asyncio.get_running_loop()
+        """The verdict on what may take long, or lacks an issuer that has to be fetched."""
+        key, moment = self.key(handshake, host, snapshot), self.clock()
         self.made += 1
-        trust, now = snapshot.trust.at(host).store, self.clock()
-        verdict, until = await loop.run_in_executor(
-            self.thread, verdict_on, handshake, host, trust, snapshot.own_keys, now
-        )
-        self.keep(key, handshake, verdict, until)
+        work = self._attempt(handshake, host, snapshot, moment)
+        attempt = await asyncio.get_running_loop().run_in_executor(self.thread, work)
+        if self.completer is None or not self.completer.can_ask(attempt):
+            return self._settled(key, attempt, moment)
+        # Whoever gives up leaves it to those who come next: they find it done.
+        return await self._completing.run(key, partial(self._completed, key, attempt, moment))
+
+    def _attempt(self, handshake: Handshake, host: Host, snapshot: Snapshot, moment: datetime) -> Callable[[], Attempt]:
+        known = None if self.completer is None else self.completer.seen.issuers_of
+        trust = snapshot.trust.at(host).store
+        return partial(attempt_on, handshake, host, trust, snapshot.own_keys, moment, known)
+
+    def _settled(self, key: tuple[object, ...], attempt: Attempt, moment: datetime) -> Verdict:
+        verdict = attempt.verdict(SEEN)
+        if self.completer is not None:
+            self.completer.seen.learn(verdict)
+        self.keep(key, attempt.handshake, verdict, _until(verdict, moment))
+        return verdict
+
+    async def _completed(self, key: tuple[object, ...], attempt: Attempt, moment: datetime) -> Verdict:
+        assert self.completer is not None  # noqa: S101 - only called where there is one
+        verdict, seconds = await self.completer.complete(attempt)
+        # What has ended meanwhile ends the verdict, so that counts from when it was begun.
+        until = _until(verdict, moment)
+        if seconds is not None:
+            until = min(until, self.clock() + timedelta(seconds=seconds))
+        self.keep(key, attempt.handshake, verdict, until)
         return verdict
 
     def known(self, key: tuple[object, ...]) -> Verdict | None:

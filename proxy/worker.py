@@ -34,6 +34,7 @@ from config.settings import Listener, Settings
 from issuer.client import IssuerClient
 from issuer.hardening import harden_child
 from proxy.admission import Egress, Resolver
+from proxy.completing import judge_for
 from proxy.control import DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
 from proxy.disclosure import Disclosure, disclosure_for
 from proxy.entrance import Entrance
@@ -55,7 +56,6 @@ from proxy.session import State
 from proxy.snapshot import Snapshot, Snapshots
 from proxy.stalls import Stalls
 from proxy.status import Status
-from proxy.upstream import Judge
 from store.engine import DATABASE_FILE, Store, StoreError
 
 if TYPE_CHECKING:
@@ -98,9 +98,11 @@ class Worker:
         self.entrance = Entrance(self, seats)
         self.judging = ThreadPoolExecutor(1, thread_name_prefix="judge")
         """One at a time: costly chains must not keep anything else from a thread, the change feed least of all."""
-        self.judge = Judge(self.clock, self.judging)
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
+        self.judge, self.fetcher = judge_for(
+            settings.verification, self.resolver, self.egress, self.judging, self.clock
+        )
         self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)
         self.leaves = Leaves(
             self.issuer, settings.limits.cached_hosts, self.wall, self.metrics, VERSIONS[settings.tls.client_minimum]
@@ -187,6 +189,7 @@ class Worker:
         self.status.stop()
         self.flush()
         await self.issuer.close()
+        self.fetcher.close()
         self.resolver.close()
         self.judging.shutdown(wait=False, cancel_futures=True)
 

@@ -29,7 +29,13 @@ from typing import TypedDict, Unpack, cast
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import (
+    AuthorityInformationAccessOID,
+    ExtendedKeyUsageOID,
+    ExtensionOID,
+    NameOID,
+    ObjectIdentifier,
+)
 
 from tests.harness.der_writing import integer, object_identifier, time_of, tlv
 
@@ -167,6 +173,13 @@ def usage(names: Iterable[str]) -> x509.KeyUsage:
     """A keyUsage with just these bits of :data:`KEY_USAGES`."""
     wanted = set(names)
     return x509.KeyUsage(**{name: name in wanted for name in KEY_USAGES})
+
+
+def issuer_at(*urls: str) -> Raw:
+    """An extension that says where the issuer's certificate is (caIssuers, RFC 5280 4.2.2.1)."""
+    kind, found = AuthorityInformationAccessOID.CA_ISSUERS, [x509.UniformResourceIdentifier(url) for url in urls]
+    value = x509.AuthorityInformationAccess([x509.AccessDescription(kind, each) for each in found])
+    return Raw(ExtensionOID.AUTHORITY_INFORMATION_ACCESS.dotted_string, value.public_bytes())
 
 
 @dataclass

@@ -1,0 +1,239 @@
+"""One plain HTTP request on a connection of its own, and its answer: what goes out, what may come back, how much of it.
+
+h11 reads the answer. Nothing here chooses where to connect, and nothing waits: :class:`Exchange` is a protocol, and
+tells its future what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+import h11
+
+from certs.names import Host, InvalidHost, parse_authority
+from proxy.tcp import Reader, reset
+
+LONGEST_URL = 2048
+LARGEST_HEAD = 16 * 1024
+"""Bytes of an answer in which its head must have ended. (One that comes whole in a single read may be as large as that
+read.)"""
+_FRAMING = 64 * 1024
+"""Bytes that the framing of a chunked body (RFC 9112, section 7.1) may cost beyond as much again as the body has."""
+_TOLD = 120
+"""Characters of what h11 says of an answer: it quotes the peer."""
+USER_AGENT = "sallyport"
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SAME_METHOD = frozenset({307, 308})
+"""Redirects that keep method and body (RFC 9110, sections 15.4.8 and 15.4.9)."""
+
+
+class FetchFailed(Exception):  # noqa: N818 - it says what happened; every part of the program says it so
+    """Nothing is to be had; the message says why, in one line.
+
+    ``timed_out``: the time was over. ``busy``: too many others are being fetched, so that it was not asked for at all.
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False, busy: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+        self.busy = busy
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes, out of an http URL: host, port, and the target in origin-form (RFC 9112, section 3.2.1)."""
+
+    host: Host
+    port: int
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """Host and port as the Host field has them."""
+        host = f"[{self.host.text}]" if ":" in self.host.text else self.host.text
+        return host if self.port == 80 else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.authority}{self.path}"
+
+
+def parse_url(text: str) -> Target:
+    """Where a URL of a certificate leads. Raises FetchFailed for all but plain http without a user (RFC 9110, 4.2.4).
+
+    https would be circular: its server's certificate would have to be judged first (RFC 5280, section 8).
+    """
+    if len(text) > LONGEST_URL:
+        raise FetchFailed(f"its URL has {len(text)} characters; at most {LONGEST_URL} are taken")
+    if not all("!" <= character <= "~" for character in text):
+        # urlsplit would take some of these out, and what is looked at would not be what is asked for.
+        raise FetchFailed("its URL has characters that no URL has")
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise FetchFailed("its URL cannot be read") from None
+    if parts.scheme != "http":
+        raise FetchFailed(f"it is asked over {parts.scheme[:16] or 'nothing'}; only plain http is")
+    if "@" in parts.netloc:
+        raise FetchFailed("its URL names a user; none is ever sent")
+    try:
+        host, port = parse_authority(parts.netloc, 80)
+    except InvalidHost as error:
+        raise FetchFailed(f"its URL names no host: {error}") from None
+    return Target(host, port, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """GET, or POST where there is a body."""
+
+    body: bytes | None = None
+    content_type: str = ""
+
+    def encoded(self, http: h11.Connection, target: Target) -> bytes:
+        """The request as it is sent: no cookie, no credentials, no other coding of the body than none."""
+        headers = [
+            ("Host", target.authority), ("User-Agent", USER_AGENT), ("Accept", "*/*"),
+            ("Accept-Encoding", "identity"), ("Connection", "close"),
+        ]  # fmt: skip
+        if self.body is not None:
+            headers += [("Content-Type", self.content_type), ("Content-Length", str(len(self.body)))]
+        method = "GET" if self.body is None else "POST"
+        sent = http.send(h11.Request(method=method, target=target.path, headers=headers)) or b""
+        if self.body:
+            sent += http.send(h11.Data(data=self.body)) or b""
+        return sent + (http.send(h11.EndOfMessage()) or b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole body; or, with ``moved``, where to ask instead."""
+
+    body: bytes = b""
+    moved: str | None = None
+
+
+class Exchange(Reader):
+    """The connection to one server, for one request. ``answer`` is done when all is known, and never raises."""
+
+    def __init__(self, target: Target, request: Request, most: int) -> None:
+        """``most``: bytes of the body at most. To be made inside of a running loop."""
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
+        self._target = target
+        self._posted = request.body is not None
+        self._sent = request.encoded(self._http, target)
+        self._most = most
+        self._received = 0
+        self._body = bytearray()
+        self._begun = False
+        self._transport: asyncio.Transport | None = None
+        self.answer: asyncio.Future[Answer | FetchFailed] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's own promise for TCP
+        self._transport = transport
+        if self.answer.done():
+            transport.abort()  # given up while TCP was opening
+            return
+        self.bound(transport)
+        transport.write(self._sent)
+
+    def data_received(self, data: bytes) -> None:
+        if self.answer.done():
+            return
+        self._received += len(data)
+        self._take(data)
+
+    def eof_received(self) -> bool:
+        if not self.answer.done():
+            self._take(b"")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._settle(FetchFailed("the connection was cut before the answer was whole"))
+
+    def drop(self) -> None:
+        """Let the connection go, at once."""
+        self.answer.cancel()
+        if self._transport is not None:
+            reset(self._transport)
+
+    def _settle(self, outcome: Answer | FetchFailed) -> None:
+        if not self.answer.done():
+            self.answer.set_result(outcome)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _take(self, data: bytes) -> None:
+        try:
+            self._http.receive_data(data)
+            while not self.answer.done() and self._event(self._http.next_event()):
+                pass
+            self._bounded()
+        except FetchFailed as failed:
+            self._settle(failed)
+        except h11.RemoteProtocolError as error:
+            self._settle(FetchFailed(self._broken(data, error)))
+
+    def _bounded(self) -> None:
+        if not self._begun and self._received > LARGEST_HEAD:
+            raise FetchFailed(f"the head of its answer is larger than {LARGEST_HEAD} bytes")
+        if self._received > LARGEST_HEAD + 2 * self._most + _FRAMING:
+            raise FetchFailed("its answer is framing for the most part")
+
+    def _broken(self, data: bytes, error: h11.RemoteProtocolError) -> str:
+        if not data and not self._received:
+            return "it closed the connection without an answer"
+        if not data:
+            return "it closed the connection before the answer was whole"
+        return f"its answer is no HTTP: {' '.join(str(error).split())[:_TOLD]}"
+
+    def _event(self, event: object) -> bool:
+        """Take an event; whether there may be more. Raises FetchFailed."""
+        match event:
+            case h11.Response():
+                self._begun = True
+                self._head(event)
+            case h11.Data(data=data):
+                self._body += data
+                if len(self._body) > self._most:
+                    raise self._too_large()
+            case h11.EndOfMessage():
+                self._settle(Answer(bytes(self._body)))
+            case h11.InformationalResponse():
+                pass  # on the way (RFC 9110, section 15.2); how many is bounded with the head
+            case _:
+                return False
+        return True
+
+    def _head(self, head: h11.Response) -> None:
+        fields = {name: value for name, value in head.headers if name in (b"location", b"content-length")}
+        if head.status_code in _REDIRECTS:
+            return self._redirected(head.status_code, fields.get(b"location"))
+        if head.status_code != 200:
+            raise FetchFailed(f"it answered with status {head.status_code}")
+        codings = b",".join(value for name, value in head.headers if name == b"content-encoding").strip().lower()
+        if codings not in (b"", b"identity"):
+            # A few octets of gzip are as many megabytes as somebody likes.
+            raise FetchFailed("its body is coded (Content-Encoding), which was not asked for")
+        if int(fields.get(b"content-length", b"0")) > self._most:
+            raise self._too_large()
+        return None
+
+    def _redirected(self, status: int, location: bytes | None) -> None:
+        if location is None:
+            raise FetchFailed(f"it answered with status {status} and does not say where else to ask")
+        if self._posted and status not in _SAME_METHOD:
+            raise FetchFailed(f"it answered a POST with status {status}")
+        text = location.decode("latin-1")
+        if len(text) > LONGEST_URL:
+            raise FetchFailed("it redirects to a URL that is too long")
+        try:
+            self._settle(Answer(moved=urljoin(self._target.url, text)))
+        except ValueError:
+            raise FetchFailed("it redirects to a URL that cannot be read") from None
+
+    def _too_large(self) -> FetchFailed:
+        return FetchFailed(f"its body has more than {self._most} bytes")
