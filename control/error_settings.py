@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from certs.verdict import COVERED_BY_UNTRUSTED, UNTRUSTED, Action, Defect, ErrorSettings
+from certs.decision import ErrorSettings, Source
+from certs.verdict import UNTRUSTED, Action, Defect
 from control.errors import Refused
 from control.installation import Installation
 from store import error_settings
@@ -37,10 +38,9 @@ def show(inst: Installation, tenant: str) -> list[ErrorRow]:
     settings = ErrorSettings({row: Action(action) for row, action in rows.items()})
     listed = []
     for defect in Defect:
-        inherits = defect in COVERED_BY_UNTRUSTED and defect.value not in rows and UNTRUSTED in rows
-        listed.append(
-            ErrorRow(defect.value, settings.action_of(defect), defect.value in rows, UNTRUSTED if inherits else None)
-        )
+        reason = settings.for_every_host(defect)
+        inherited = UNTRUSTED if reason.source is Source.MASTER else None
+        listed.append(ErrorRow(defect.value, reason.action, defect.value in rows, inherited))
     return [*listed, ErrorRow(UNTRUSTED, settings.rows.get(UNTRUSTED, Action.BLOCK), UNTRUSTED in rows)]
 
 

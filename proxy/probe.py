@@ -9,6 +9,8 @@ from datetime import datetime
 
 from cryptography import x509
 
+from certs.decision import ErrorSettings, Reason
+from certs.exceptions import HostException
 from certs.failures import defect_of_failure
 from certs.names import Host
 from certs.trust import TrustStore, parse_common_store
@@ -41,6 +43,10 @@ class ProbeReport:
     failure: str | None
     elsewhere: tuple[tuple[str, str], ...] = ()
     """Trusted CAs of the tenant that would vouch for the server, but do not count here: their names, and why not."""
+    reasons: tuple[Reason, ...] = ()
+    """Which setting says what is done about each defect."""
+    passed_over: tuple[tuple[HostException, str], ...] = ()
+    """Exceptions for the host and one of the defects that do not count now, and why not."""
 
 
 class _Waiter:
@@ -120,23 +126,39 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
     tls = leg.leg.tls
     if not leg.leg.established:
         verdict = Verdict.of([defect_of_failure(waiter.reasons)])
-        action = snapshot.errors.action_for(verdict.defects)
-        return ProbeReport(host, port, address, verdict, action, None, None, None, ", ".join(waiter.reasons))
+        return _decided(
+            ProbeReport(host, port, address, verdict, Action.BLOCK, None, None, None, ", ".join(waiter.reasons)),
+            snapshot.errors,
+            clock(),
+        )
     handshake = handshake_of(tls, waiter.errors)
     verdict, _ = verdict_on(handshake, host, snapshot.trust.at(host).store, snapshot.own_keys, clock())
     unanchored = not COVERED_BY_UNTRUSTED.isdisjoint(verdict.defects)
-    return ProbeReport(
+    report = ProbeReport(
         host=host,
         port=port,
         address=address,
         verdict=verdict,
-        action=snapshot.errors.action_for(verdict.defects),
+        action=Action.BLOCK,
         tls_version=tls.get_protocol_version_name(),
         cipher=tls.get_cipher_name(),
         alpn=tls.get_alpn_proto_negotiated().decode("ascii", "replace") or None,
         failure=None,
         elsewhere=_elsewhere(own, handshake, host, clock()) if unanchored else (),
     )
+    return _decided(report, snapshot.errors, clock())
+
+
+def _decided(report: ProbeReport, errors: ErrorSettings, moment: datetime) -> ProbeReport:
+    """The report with what is done about the verdict, and why."""
+    verdict, host = report.verdict, report.host
+    decision = errors.decide(verdict, host, moment)
+    passed_over = {
+        each.id: (each, why)
+        for defect in verdict.defects
+        for each, why in errors.exceptions.passed_over(host, defect, verdict.leaf, moment)
+    }
+    return replace(report, action=decision.action, reasons=decision.reasons, passed_over=tuple(passed_over.values()))
 
 
 def _own(store: Store, tenant: str) -> list[TrustedCa]:

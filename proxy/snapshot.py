@@ -16,8 +16,9 @@ from datetime import datetime
 
 from cryptography import x509
 
+from certs.decision import ErrorSettings
 from certs.scope import OwnCa, TrustByHost
-from certs.verdict import Action, ErrorSettings
+from certs.verdict import Action
 from proxy.log import ERROR, INFO, WARNING, Log
 from store import changes, error_settings, signing_cas, tenants, trusted_cas
 from store.engine import Connection, Store, StoreError

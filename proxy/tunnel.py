@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from OpenSSL import SSL
 
+from certs.decision import Decision
 from certs.failures import defect_of_failure
 from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Defect, Verdict
@@ -198,13 +199,14 @@ class Tunnel(Unhurried):
         session = self.session
         if session.state is not State.SERVER:
             return
-        action = session.tenant.errors.action_for(verdict.defects)
+        decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
+        action = decision.action
         if session.followed:
             session.stage("verdict", defects=[defect.value for defect in verdict.defects], action=action.value,
-                          source=source)  # fmt: skip
+                          by=decision.by, source=source)  # fmt: skip
         session.judged(verdict, action)
         if not verdict.ok:
-            session.facts |= {"defects": [defect.value for defect in verdict.defects], "action": action.value}
+            session.facts |= _told(verdict, action, decision)
         if action is not Action.ALLOW or not verdict.chain:
             # Warn and bypass cannot be set in this version: what is not plainly allowed is blocked.
             return self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
@@ -225,10 +227,11 @@ class Tunnel(Unhurried):
             self.session.abort(f"server TLS: {error}")
 
     def _failed(self, reasons: Sequence[str]) -> None:
-        verdict = Verdict.of([defect_of_failure(reasons)])
-        self.session.judged(verdict, Action.BLOCK)
-        self.session.facts["defects"] = [defect.value for defect in verdict.defects]
-        self._unsuitable(refusals.certificate(verdict.findings, self.host.text, self.session.id))
+        session, verdict = self.session, Verdict.of([defect_of_failure(reasons)])
+        decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
+        session.judged(verdict, Action.BLOCK)
+        session.facts |= _told(verdict, Action.BLOCK, decision)
+        self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
 
     def server_data(self, data: bytes) -> None:
         """What the server says now is kept for the lane, up to a limit."""
@@ -441,6 +444,11 @@ class Tunnel(Unhurried):
             session.task = None
         self.server.owner = NOBODY
         self.server.close(orderly)
+
+
+def _told(verdict: Verdict, action: Action, decision: Decision) -> dict[str, object]:
+    """What the log says of a verdict: the defects, what is done, and which setting decided about each."""
+    return {"defects": [defect.value for defect in verdict.defects], "action": action.value, "by": decision.by}
 
 
 def _text(alpn: bytes) -> str:

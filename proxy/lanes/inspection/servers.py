@@ -124,7 +124,7 @@ class ServerConnection:
         verdict = judge.at_once(handshake, host, snapshot)
         if verdict is None:
             verdict = await judge.elsewhere(handshake, host, snapshot)
-        action = snapshot.errors.action_for(verdict.defects)
+        action = snapshot.errors.decide(verdict, host, session.worker.clock()).action
         session.judged(verdict, action)
         if action is not Action.ALLOW or not verdict.chain:
             raise RefusedError(refusals.certificate(verdict.findings, host.text, session.id))
