@@ -46,10 +46,7 @@ def show(inst: Installation, tenant: str) -> list[ErrorRow]:
 
 def set_action(inst: Installation, tenant: str, row: str, action: str, now: datetime) -> None:
     """Set the row. Raises Refused for a row or an action that there is not, or not yet, or not for that row."""
-    _check_row(row)
-    chosen = _check_action(action)
-    if row in ONLY_BLOCK and chosen is not Action.BLOCK:
-        raise Refused(f"{row}: only block can be set: {ONLY_BLOCK[row]}")
+    chosen = check_setting(row, action)
     with inst.changing(tenant) as (connection, found):
         before = error_settings.rows(connection, found.id).get(row)
         if before == chosen.value:
@@ -68,6 +65,19 @@ def unset(inst: Installation, tenant: str, row: str, now: datetime) -> bool:
             return False
         inst.record(connection, found, ChangeKind.ERROR_SETTINGS_CHANGED, "errors.unset", row, _row(before), None, now)
         return True
+
+
+def check_setting(row: str, action: str, for_host: bool = False) -> Action:
+    """The action, where it can be set for that row; ``for_host``: by an exception for a host, which may lift own_ca.
+
+    Raises Refused for a row or an action that there is not, or not yet, or not for that row.
+    """
+    _check_row(row)
+    chosen = _check_action(action)
+    lifted = for_host and row == Defect.OWN_CA
+    if row in ONLY_BLOCK and chosen is not Action.BLOCK and not lifted:
+        raise Refused(f"{row}: only block can be set: {ONLY_BLOCK[row]}")
+    return chosen
 
 
 def _row(action: str | None) -> dict[str, str] | None:
