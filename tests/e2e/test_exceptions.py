@@ -16,7 +16,7 @@ from tests.e2e.conftest import ISSUING, PUBLIC
 from tests.harness.curl import Result, curl
 from tests.harness.daemon import Daemon
 from tests.harness.inspectors import Scripts
-from tests.harness.origins import Nginx, Site
+from tests.harness.origins import Nginx, OpensslServer, Site
 from tests.harness.pki import DAY, NOW, Issued, self_signed
 from tests.harness.processes import wait_for
 from tests.harness.programs import need
@@ -49,18 +49,20 @@ def server(scratch: Path) -> Iterator[Nginx]:
 def gate(scratch: Path, server: Nginx) -> Iterator[Daemon]:
     scripts = Scripts(scratch / "excepted-inspectors")
     scripts.add("passes-on", PASSES_ON, hosts=["inspected.example"], body="none")
+    hosts = dict.fromkeys((*server.sites, "refuses.example"), "127.0.0.1")
     with Daemon(
-        scratch / "excepted-daemon", hosts=dict.fromkeys(server.sites, "127.0.0.1"), common=PUBLIC,
+        scratch / "excepted-daemon", hosts=hosts, common=PUBLIC,
         extra={"inspection": {"addons": scripts.addons}, "log": {"level": "debug"}},
     ) as running:  # fmt: skip
         yield running
 
 
+EXCEPT = ("errors", "except", "--action", "allow", "--reason", "a test", "--json")
+
+
 def except_(gate: Daemon, host: str, defect: str, *options: str) -> str:
     """Allow it; the exception's number."""
-    made = gate.told(
-        "errors", "except", host, "--defect", defect, "--action", "allow", "--reason", "a test", "--json", *options
-    )
+    made = gate.told(*EXCEPT, host, "--defect", defect, *options)
     return str(json.loads(made)["id"])
 
 
@@ -68,8 +70,8 @@ def pin(identity: Issued) -> str:
     return identity.certificate.fingerprint(SHA256()).hex()
 
 
-def probed(gate: Daemon, site: Site) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(gate.cli("probe", "--json", f"{site.name}:{site.port}").stdout)
+def probed(gate: Daemon, where: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(gate.cli("probe", "--json", where).stdout)
     return told
 
 
@@ -98,7 +100,7 @@ def test_a_changed_certificate_is_blocked_again_where_the_exception_is_pinned(ga
     renewed = self_signed(site.name, key=first.key)
     server.change(site.name, renewed)
     assert blocked_for(curl(gate, url), "self_signed")
-    told = probed(gate, site)
+    told = probed(gate, f"{site.name}:{site.port}")
     assert [one["by"] for one in told["reasons"]] == ["default"]
     assert [(str(one["id"]), one["why"]) for one in told["passed_over"]] == [
         (by_certificate, "it is pinned to another certificate or key")
@@ -135,6 +137,27 @@ def test_a_further_server_of_the_inspection_lane_is_excepted_by_its_own_name(gat
         gate.told("errors", "unexcept", each)
 
 
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_an_exception_is_not_said_to_have_decided_where_the_server_refuses_the_client(
+    gate: Daemon, tmp_path: Path, version: str
+) -> None:
+    """In TLS 1.3 it does so when the verdict is in, and the exception has let it pass."""
+    options = (version, "-Verify", "1", "-verify_return_error")
+    with OpensslServer(tmp_path, self_signed("refuses.example"), options=options) as server:
+        before = len(gate.log("connection", host="refuses.example"))
+        number = except_(gate, "refuses.example", "self_signed")
+        gate.wait_log(
+            "working set replaced",
+            generation=json.loads(gate.told("tenant", "show", "default", "--json"))["generation"],
+        )
+        result = curl(gate, server.url("refuses.example"))
+        assert result.proxy_status == 'sallyport; error=tls_protocol_error; details="protocol"'
+        ended = wait_for("the end in the log", lambda: gate.log("connection", host="refuses.example")[before:])[0]
+        assert (ended["defects"], ended["action"]) == (["protocol"], "block")
+        assert ended.get("by") in (["default"], None)  # None: the lane had it already
+        gate.told("errors", "unexcept", number)
+
+
 def test_an_exception_that_expires_stops_by_itself_while_the_worker_runs(gate: Daemon, server: Nginx) -> None:
     site = server["old.example"]
     url = site.url()
@@ -143,7 +166,11 @@ def test_an_exception_that_expires_stops_by_itself_while_the_worker_runs(gate: D
     # Where the machine is so busy that it ends before it counts, another one that is longer.
     for seconds in (5, 20, 80):
         end = (now() + timedelta(seconds=seconds)).replace(microsecond=0)
-        number = except_(gate, site.name, "expired", "--expires", f"{end:%Y-%m-%dT%H:%M:%SZ}")
+        made = gate.cli(*EXCEPT, site.name, "--defect", "expired", "--expires", f"{end:%Y-%m-%dT%H:%M:%SZ}")
+        if made.returncode != 0:
+            assert "is over already" in made.stderr
+            continue
+        number = str(json.loads(made.stdout)["id"])
         while not (passed := curl(gate, url).status == 200) and now() < end:
             pass
         if passed:
@@ -163,6 +190,6 @@ def test_an_exception_that_expires_stops_by_itself_while_the_worker_runs(gate: D
     assert len(gate.log("working set replaced")) == replaced
     listed = json.loads(gate.told("errors", "exceptions", "--json"))
     assert [one["expired"] for one in listed if str(one["id"]) == number] == [True]
-    assert [one["why"] for one in probed(gate, site)["passed_over"]] == [
+    assert [one["why"] for one in probed(gate, f"{site.name}:{site.port}")["passed_over"]] == [
         f"it expired on {end:%Y-%m-%d at %H:%M:%S} UTC"
     ]
