@@ -19,6 +19,11 @@ class HostPattern:
     name: str
     below: bool = False
 
+    @property
+    def exact(self) -> bool:
+        """Whether it is one host and no pattern."""
+        return bool(self.name) and not self.below
+
     def __str__(self) -> str:
         return f"*.{self.name}" if self.below else self.name or "*"
 

@@ -1,13 +1,13 @@
-"""What is wrong with a server's certificate, and what is done about it.
+"""What is wrong with a server's certificate: defects, findings, the verdict; and the actions that there are.
 
-A :class:`Finding` is one thing that is wrong, a :class:`Verdict` all of them in the order in which they are named,
-:class:`ErrorSettings` the administrator's rows, and :meth:`ErrorSettings.action_for` the decision.
+A :class:`Finding` is one thing that is wrong, a :class:`Verdict` all of them in the order in which they are named.
+What is done about it is decided in :mod:`certs.decision`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from cryptography import x509
@@ -75,11 +75,25 @@ class Verdict:
     chain: tuple[x509.Certificate, ...] = ()
     completed: str = ""
     """Where certificates of the chain are from that the server did not send, in words; empty where it sent them all."""
+    leaf_unread: bool = False
+    """The server's own certificate cannot be read: ``chain`` is what it sent behind that."""
 
     @classmethod
-    def of(cls, findings: Iterable[Finding], chain: Iterable[x509.Certificate] = ()) -> Verdict:
+    def of(
+        cls, findings: Iterable[Finding], chain: Iterable[x509.Certificate] = (), leaf_unread: bool = False
+    ) -> Verdict:
         """A verdict with its findings in the order of :class:`Defect`."""
-        return cls(tuple(sorted(findings, key=lambda finding: ORDER[finding.defect])), tuple(chain))
+        ordered = sorted(findings, key=lambda finding: ORDER[finding.defect])
+        return cls(tuple(ordered), tuple(chain), leaf_unread=leaf_unread)
+
+    def also(self, finding: Finding) -> Verdict:
+        """The same verdict with one finding more."""
+        return replace(self, findings=Verdict.of([*self.findings, finding]).findings)
+
+    @property
+    def leaf(self) -> x509.Certificate | None:
+        """The server's own certificate; None where it showed none, or one that cannot be read."""
+        return self.chain[0] if self.chain and not self.leaf_unread else None
 
     @property
     def ok(self) -> bool:
@@ -89,24 +103,3 @@ class Verdict:
     def defects(self) -> tuple[Defect, ...]:
         """Each defect once, in order."""
         return tuple(dict.fromkeys(finding.defect for finding in self.findings))
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorSettings:
-    """A tenant's rows: a defect's name or ``untrusted``, and its action. What has no row is blocked."""
-
-    rows: Mapping[str, Action] = field(default_factory=dict)
-
-    def action_of(self, defect: Defect) -> Action:
-        """The action for one defect: its own row, else the master row where that covers it, else block."""
-        if defect is Defect.OWN_CA:
-            return Action.BLOCK
-        if (row := self.rows.get(defect.value)) is not None:
-            return row
-        if defect in COVERED_BY_UNTRUSTED and (row := self.rows.get(UNTRUSTED)) is not None:
-            return row
-        return Action.BLOCK
-
-    def action_for(self, defects: Iterable[Defect]) -> Action:
-        """The strictest action among the defects; allow where there is none."""
-        return min((self.action_of(defect) for defect in defects), key=STRICTNESS.__getitem__, default=Action.ALLOW)

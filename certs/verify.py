@@ -186,7 +186,7 @@ def _not_judged(
         Finding(Defect.INCOMPLETE_CHAIN, what, clause),
         Finding(Defect.HOSTNAME_MISMATCH, what, clause),
     ]
-    return Verdict.of(dict.fromkeys(found), handshake.presented)
+    return Verdict.of(dict.fromkeys(found), handshake.presented, handshake.leaf_unread)
 
 
 def _malformed(what: str, clause: str) -> Finding:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from cli import clock, output
 from cli.context import Context, json_option, pass_context
+
+if TYPE_CHECKING:
+    from store.records import HostException
 
 
 @click.group(name="errors")
@@ -13,7 +18,7 @@ def command() -> None:
     """What is done about each defect of a server's certificate.
 
     What has no row of its own is blocked. The row "untrusted" is the master setting for self_signed, untrusted_root
-    and incomplete_chain; a row of these three wins over it.
+    and incomplete_chain; a row of these three wins over it. An exception for a host wins over all rows.
     """
 
 
@@ -59,3 +64,90 @@ def unset(context: Context, defect: str) -> None:
     was_set = error_settings.unset(context.installation, context.tenant, defect, clock.now())
     done = "is unset; the default counts" if was_set else "was not set; nothing is changed"
     click.echo(f"Tenant {context.tenant}: {defect} {done}.")
+
+
+@command.command(name="except")
+@click.argument("host")
+@click.option("--defect", required=True, metavar="D", help="The defect, or untrusted.")
+@click.option("--action", required=True, metavar="A", help="What is done about it, as for set.")
+@click.option(
+    "--fingerprint",
+    metavar="F",
+    help="Only for the certificate, or the key, with this SHA-256 (hexadecimal; see probe).",
+)
+@click.option("--expires", metavar="DATE", help="Until the end of this day, UTC (2027-01-31), or a time with its zone.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why it is made, for whoever comes later.")
+@json_option
+@pass_context
+def except_(
+    context: Context, host: str, defect: str, action: str, fingerprint: str | None, expires: str | None, reason: str
+) -> None:
+    """Do something else about a defect of HOST: example.com, *.example.com (names below it), an address."""
+    from control import host_exceptions
+
+    wanted = host_exceptions.Wanted(host, defect, action, reason, fingerprint, expires)
+    made = host_exceptions.add(context.installation, context.tenant, wanted, clock.now())
+    if context.json:
+        output.as_json(as_object(made, expired=False))
+        return
+    of = "" if made.fingerprint is None else f", for the certificate or key {made.fingerprint.hex()}"
+    end = "" if made.expires_at is None else f", until {output.minute(made.expires_at)} UTC"
+    what = f"{made.defect} of {made.pattern} is set to {made.action}{of}{end}"
+    click.echo(f"Tenant {context.tenant}: exception {made.id}: {what}.")
+
+
+@command.command()
+@json_option
+@pass_context
+def exceptions(context: Context) -> None:
+    """List the exceptions for hosts, those that have expired too."""
+    from control import host_exceptions
+
+    listed = host_exceptions.listing(context.installation, context.tenant, clock.now())
+    if context.json:
+        output.as_json([as_object(one.exception, one.expired) for one in listed])
+        return
+    rows = [
+        (
+            one.exception.id,
+            one.exception.pattern,
+            one.exception.defect,
+            one.exception.action,
+            "expired" if one.expired else "active",
+            "no end" if one.exception.expires_at is None else output.minute(one.exception.expires_at),
+            "any" if one.exception.fingerprint is None else f"{one.exception.fingerprint.hex()[:16]}...",
+            one.exception.created_by,
+            output.minute(one.exception.created_at),
+            one.exception.reason,
+        )
+        for one in listed
+    ]
+    headings = ("id", "host", "defect", "action", "status", "until", "certificate", "by", "made", "reason")
+    output.table(headings, rows, f"Tenant {context.tenant} has no exceptions.")
+
+
+@command.command()
+@click.argument("id")
+@pass_context
+def unexcept(context: Context, id: str) -> None:
+    """Take exception ID away (see exceptions), so that the rows count again for its host."""
+    from control import host_exceptions
+
+    gone = host_exceptions.remove(context.installation, context.tenant, id, clock.now())
+    click.echo(f"Tenant {context.tenant}: exception {gone.id} ({gone.defect} of {gone.pattern}) is removed.")
+
+
+def as_object(exception: HostException, expired: bool) -> dict[str, Any]:
+    """The record for JSON."""
+    return {
+        "id": exception.id,
+        "host": exception.pattern,
+        "defect": exception.defect,
+        "action": exception.action,
+        "fingerprint": None if exception.fingerprint is None else exception.fingerprint.hex(),
+        "expires_at": exception.expires_at,
+        "expired": expired,
+        "reason": exception.reason,
+        "created_at": exception.created_at,
+        "created_by": exception.created_by,
+    }

@@ -10,7 +10,9 @@ from cli import certificates, clock, output
 from cli.context import Context, json_option, pass_context
 
 if TYPE_CHECKING:
-    from certs.verdict import Finding
+    from certs.decision import Reason
+    from certs.exceptions import HostException
+    from certs.verdict import Finding, Verdict
     from proxy.probe import ProbeReport
 
 PASSING = frozenset({"allow", "bypass"})
@@ -69,6 +71,17 @@ def as_object(report: ProbeReport) -> dict[str, Any]:
         ],
         "completed": report.verdict.completed or None,
         "elsewhere": [{"trusted_ca": name, "why": why} for name, why in report.elsewhere],
+        "reasons": [
+            {
+                "defect": one.defect.value,
+                "action": one.action.value,
+                "by": str(one),
+                "exception": None if one.exception is None else as_exception(one.exception),
+            }
+            for one in report.reasons
+        ],
+        "passed_over": [{**as_exception(one), "why": why} for one, why in report.passed_over],
+        "key_sha256": key_sha256(report.verdict),
         "certificates": [certificates.as_object(one) for one in report.verdict.chain],
     }
 
@@ -85,7 +98,10 @@ def explain(report: ProbeReport, tenant: str) -> None:
     output.fields(shown)
     for place, certificate in enumerate(report.verdict.chain):
         click.echo("\nThe server's certificate" if place == 0 else f"\nCertificate {place} above it")
-        output.fields(certificates.as_fields(certificate), indent="  ")
+        shown_of = certificates.as_fields(certificate)
+        if place == 0 and (pin := key_sha256(report.verdict)) is not None:
+            shown_of.append(("key sha256", pin))
+        output.fields(shown_of, indent="  ")
     click.echo()
     if report.failure is not None and not report.verdict.findings:
         click.echo(output.clean(f"Not reached: {report.failure}"))
@@ -98,8 +114,41 @@ def explain(report: ProbeReport, tenant: str) -> None:
         click.echo(output.clean(f"Trusted CA {name} would vouch for it, but {why}."))
     if report.verdict.ok:
         click.echo("Nothing is wrong with the server's certificate.")
+    for reason in report.reasons:
+        click.echo(output.clean(f"{reason.defect.value}: {reason.action.value}, by {decided_by(reason)}"))
+    for exception, why in report.passed_over:
+        click.echo(output.clean(f"Exception {exception.id} ({exception.defect} of {exception.pattern}): {why}."))
     verb = {"allow": "lets it pass", "block": "blocks it"}.get(report.action.value, f"applies {report.action.value}")
     click.echo(f"Tenant {output.clean(tenant)} {verb}.")
+
+
+def key_sha256(verdict: Verdict) -> str | None:
+    """SHA-256 of the key in the server's certificate, hexadecimal, for an exception that outlives a renewal."""
+    from certs.exceptions import key_fingerprint
+
+    pin = None if verdict.leaf is None else key_fingerprint(verdict.leaf)
+    return None if pin is None else pin.hex()
+
+
+def decided_by(reason: Reason) -> str:
+    """What decided about a defect, in words."""
+    if (exception := reason.exception) is not None:
+        end = "" if exception.expires_at is None else f", until {output.minute(exception.expires_at)} UTC"
+        return f"exception {exception.id} ({exception.reason}){end}"
+    words = {"default": "default", "nothing shown": "default: there is no certificate that could be let pass"}
+    return words.get(reason.source.value, f"the {reason}")
+
+
+def as_exception(exception: HostException) -> dict[str, Any]:
+    """An exception as the verdict knows it, for JSON."""
+    return {
+        "id": exception.id,
+        "host": str(exception.pattern),
+        "defect": exception.defect,
+        "action": exception.action.value,
+        "expires_at": exception.expires_at,
+        "reason": exception.reason,
+    }
 
 
 def _explain(finding: Finding) -> None:

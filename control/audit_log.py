@@ -91,8 +91,8 @@ def what_happened(connection: Connection, tenant: Tenant, noun: str, name: str) 
 
 VERBS = {
     "activate": "activated", "add": "added", "complete": "completed", "create": "created", "deactivate": "deactivated",
-    "delete": "deleted", "import": "imported", "limit": "limited to other hosts", "make": "made", "rename": "renamed",
-    "request": "requested", "revoke": "revoked", "set": "set", "unset": "unset",
+    "delete": "deleted", "import": "imported", "limit": "limited to other hosts", "make": "made", "remove": "removed",
+    "rename": "renamed", "request": "requested", "revoke": "revoked", "set": "set", "unset": "unset",
 }  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from certs.verdict import COVERED_BY_UNTRUSTED, UNTRUSTED, Action, Defect, ErrorSettings
+from certs.decision import ErrorSettings, Source
+from certs.verdict import UNTRUSTED, Action, Defect
 from control import untrusted_ca
 from control.errors import Refused
 from control.installation import Installation
@@ -38,19 +39,15 @@ def show(inst: Installation, tenant: str) -> list[ErrorRow]:
     settings = ErrorSettings({row: Action(action) for row, action in rows.items()})
     listed = []
     for defect in Defect:
-        inherits = defect in COVERED_BY_UNTRUSTED and defect.value not in rows and UNTRUSTED in rows
-        listed.append(
-            ErrorRow(defect.value, settings.action_of(defect), defect.value in rows, UNTRUSTED if inherits else None)
-        )
+        reason = settings.for_every_host(defect)
+        inherited = UNTRUSTED if reason.source is Source.MASTER else None
+        listed.append(ErrorRow(defect.value, reason.action, defect.value in rows, inherited))
     return [*listed, ErrorRow(UNTRUSTED, settings.rows.get(UNTRUSTED, Action.BLOCK), UNTRUSTED in rows)]
 
 
 def set_action(inst: Installation, tenant: str, row: str, action: str, now: datetime) -> None:
     """Set the row. Raises Refused for a row or an action that there is not, or not yet, or not for that row."""
-    _check_row(row)
-    chosen = _check_action(action)
-    if row in ONLY_BLOCK and chosen is not Action.BLOCK:
-        raise Refused(f"{row}: only block can be set: {ONLY_BLOCK[row]}")
+    chosen = check_setting(row, action)
     with inst.changing(tenant) as (connection, found):
         if chosen is Action.WARN:
             untrusted_ca.ensure(inst, connection, found, now)
@@ -71,6 +68,19 @@ def unset(inst: Installation, tenant: str, row: str, now: datetime) -> bool:
             return False
         inst.record(connection, found, ChangeKind.ERROR_SETTINGS_CHANGED, "errors.unset", row, _row(before), None, now)
         return True
+
+
+def check_setting(row: str, action: str, for_host: bool = False) -> Action:
+    """The action, where it can be set for that row; ``for_host``: by an exception for a host, which may lift own_ca.
+
+    Raises Refused for a row or an action that there is not, or not yet, or not for that row.
+    """
+    _check_row(row)
+    chosen = _check_action(action)
+    lifted = for_host and row == Defect.OWN_CA
+    if row in ONLY_BLOCK and chosen is not Action.BLOCK and not lifted:
+        raise Refused(f"{row}: only block can be set: {ONLY_BLOCK[row]}")
+    return chosen
 
 
 def _row(action: str | None) -> dict[str, str] | None:

@@ -12,6 +12,8 @@ from datetime import datetime
 from cryptography import x509
 from OpenSSL import SSL
 
+from certs.decision import ErrorSettings, Reason
+from certs.exceptions import HostException
 from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host
 from certs.trust import TrustStore, parse_common_store
@@ -48,6 +50,10 @@ class ProbeReport:
     """The server asks for a client certificate."""
     elsewhere: tuple[tuple[str, str], ...] = ()
     """Trusted CAs of the tenant that would vouch for the server, but do not count here: their names, and why not."""
+    reasons: tuple[Reason, ...] = ()
+    """Which setting says what is done about each defect."""
+    passed_over: tuple[tuple[HostException, str], ...] = ()
+    """Exceptions for the host and one of the defects that do not count now, and why not."""
 
 
 class _Waiter:
@@ -147,20 +153,23 @@ async def _reported(
     tls = leg.leg.tls
     if not leg.leg.established:
         verdict = waiter.unshown or Verdict.of([defect_of_failure(waiter.reasons, waiter.asked)])
-        action = snapshot.errors.action_for(verdict.defects)
-        return ProbeReport(host, port, address, verdict, action, None, None, None, ", ".join(waiter.reasons))
+        return _decided(
+            ProbeReport(host, port, address, verdict, Action.BLOCK, None, None, None, ", ".join(waiter.reasons)),
+            snapshot.errors,
+            clock(),
+        )
     handshake = handshake_of(tls, waiter.errors)
     made = judge.at_once(handshake, host, snapshot)
     verdict = made if made is not None else await judge.elsewhere(handshake, host, snapshot)
     if waiter.asked and snapshot.trust.at(host).tls.blocks_who_asks:
-        verdict = Verdict.of([*verdict.findings, wants_certificate()], verdict.chain)
+        verdict = verdict.also(wants_certificate())
     unanchored = not COVERED_BY_UNTRUSTED.isdisjoint(verdict.defects)
-    return ProbeReport(
+    report = ProbeReport(
         host=host,
         port=port,
         address=address,
         verdict=verdict,
-        action=snapshot.errors.action_for(verdict.defects),
+        action=Action.BLOCK,
         tls_version=tls.get_protocol_version_name(),
         cipher=tls.get_cipher_name(),
         alpn=tls.get_alpn_proto_negotiated().decode("ascii", "replace") or None,
@@ -168,6 +177,19 @@ async def _reported(
         asked=waiter.asked,
         elsewhere=_elsewhere(own, handshake, host, clock()) if unanchored else (),
     )
+    return _decided(report, snapshot.errors, clock())
+
+
+def _decided(report: ProbeReport, errors: ErrorSettings, moment: datetime) -> ProbeReport:
+    """The report with what is done about the verdict, and why."""
+    verdict, host = report.verdict, report.host
+    decision = errors.decide(verdict, host, moment)
+    passed_over = {
+        each.id: (each, why)
+        for defect in verdict.defects
+        for each, why in errors.exceptions.passed_over(host, defect, verdict.leaf, moment)
+    }
+    return replace(report, action=decision.action, reasons=decision.reasons, passed_over=tuple(passed_over.values()))
 
 
 def _own(store: Store, tenant: str) -> list[TrustedCa]:

@@ -17,11 +17,14 @@ from datetime import datetime
 
 from cryptography import x509
 
+from certs.decision import ErrorSettings
+from certs.exceptions import HostException, HostExceptions
 from certs.expiry import NEVER, Validity
+from certs.host_patterns import parse_pattern
 from certs.scope import OwnCa, Rules, TrustByHost
-from certs.verdict import Action, ErrorSettings
+from certs.verdict import Action
 from proxy.log import ERROR, INFO, WARNING, Log
-from store import changes, error_settings, signing_cas, tenants, trusted_cas
+from store import changes, error_settings, host_exceptions, signing_cas, tenants, trusted_cas
 from store.engine import Connection, Store, StoreError
 from store.records import ChangeKind
 
@@ -208,7 +211,7 @@ class Snapshots:
             tenant=name,
             generation=tenant.generation,
             trust=trust,
-            errors=ErrorSettings(rows),
+            errors=ErrorSettings(rows, _exceptions(connection, tenant.id)),
             own_keys=own_keys,
             signing_ca=authority.id,
             signing_ca_is_rsa=issuing.public_key_algorithm_oid.dotted_string == "1.2.840.113549.1.1.1",
@@ -241,3 +244,16 @@ class Snapshots:
 def _validity(chain: Sequence[bytes]) -> Validity:
     """When all of these certificates (DER) are valid. Raises ValueError where one cannot be parsed."""
     return Validity.of(x509.load_der_x509_certificate(der) for der in chain)
+
+
+def _exceptions(connection: Connection, tenant_id: int) -> HostExceptions:
+    """A tenant's exceptions; each decision looks which have expired. Raises ValueError for what is none."""
+    return HostExceptions(
+        tuple(
+            HostException(
+                stored.id, parse_pattern(stored.pattern), stored.defect, Action(stored.action), stored.fingerprint,
+                stored.expires_at, stored.reason,
+            )
+            for stored in host_exceptions.listing(connection, tenant_id)
+        )
+    )  # fmt: skip

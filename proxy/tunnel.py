@@ -13,6 +13,7 @@ from typing import Literal
 from cryptography.hazmat.primitives.hashes import SHA256
 from OpenSSL import SSL
 
+from certs.decision import Decision
 from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Defect, Verdict
@@ -230,15 +231,18 @@ class Tunnel(Unhurried):
         if session.state is not State.SERVER:
             return
         if self.asked and session.tenant.trust.at(self.host).tls.blocks_who_asks:
-            verdict = Verdict.of([*verdict.findings, wants_certificate()], verdict.chain)
-        action = session.tenant.errors.action_for(verdict.defects)
+            verdict = verdict.also(wants_certificate())
+        decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
+        action = decision.action
         if session.followed:
             session.stage("verdict", defects=[defect.value for defect in verdict.defects], action=action.value,
-                          source=source, completed=verdict.completed or None)  # fmt: skip
+                          by=decision.by, source=source, completed=verdict.completed or None)  # fmt: skip
         session.judged(verdict, action)
         if not verdict.ok:
-            session.facts |= {"defects": [defect.value for defect in verdict.defects], "action": action.value}
-        if action not in (Action.ALLOW, Action.WARN) or not verdict.chain:
+            session.facts |= _told(verdict, action, decision)
+        # Of a certificate that cannot be read nobody can be warned: it could be any other the next time.
+        warned = action is Action.WARN and verdict.leaf is not None
+        if not (action is Action.ALLOW or warned) or not verdict.chain:
             # Bypass cannot be set in this version: what is neither plainly allowed nor warned of is blocked.
             return self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
         session.passes(verdict, action, self.host.text, self.port)
@@ -249,8 +253,8 @@ class Tunnel(Unhurried):
             not_after = not_after if not_after is not None and now < not_after < now + DAY else None
         session.to(State.LEAF, session.worker.limits.leaf_timeout + 1)
         self.not_after = not_after
-        if action is Action.WARN:
-            self.warned_of = session.warned_of = verdict.chain[0].fingerprint(SHA256()).hex()
+        if action is Action.WARN and verdict.leaf is not None:
+            self.warned_of = session.warned_of = verdict.leaf.fingerprint(SHA256()).hex()
         return self._leaf()
 
     def server_refused(self, error: LegError) -> None:
@@ -266,9 +270,11 @@ class Tunnel(Unhurried):
         self._blocked(Verdict.of([defect_of_failure(reasons, self.asked)]))
 
     def _blocked(self, verdict: Verdict) -> None:
-        self.session.judged(verdict, Action.BLOCK)
-        self.session.facts["defects"] = [defect.value for defect in verdict.defects]
-        self._unsuitable(refusals.certificate(verdict.findings, self.host.text, self.session.id))
+        session = self.session
+        decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
+        session.judged(verdict, Action.BLOCK)
+        session.facts |= _told(verdict, Action.BLOCK, decision)
+        self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
 
     def server_data(self, data: bytes) -> None:
         """What the server says now is kept for the lane, up to a limit."""
@@ -508,6 +514,11 @@ class Tunnel(Unhurried):
             session.task = None
         self.server.owner = NOBODY
         self.server.close(orderly)
+
+
+def _told(verdict: Verdict, action: Action, decision: Decision) -> dict[str, object]:
+    """What the log says of a verdict: the defects, what is done, and which setting decided about each."""
+    return {"defects": [defect.value for defect in verdict.defects], "action": action.value, "by": decision.by}
 
 
 def _text(alpn: bytes) -> str:

@@ -310,7 +310,7 @@ def against_showing(
     if verdict is None:
         what = "the server asks for a client certificate, and its chain is too large or incomplete to be judged at once"
         return Verdict.of([Finding(Defect.MALFORMED, what, "RFC 8446 4.4.2")])
-    allowed = snapshot.errors.action_for(verdict.defects) is Action.ALLOW
+    allowed = snapshot.errors.decide(verdict, host, judge.clock()).action is Action.ALLOW
     return None if allowed and verdict.chain else verdict
 
 

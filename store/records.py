@@ -23,6 +23,7 @@ class ChangeKind(StrEnum):
     SIGNING_CA_CHANGED = "signing_ca_changed"
     UNTRUSTED_CA_MADE = "untrusted_ca_made"
     ERROR_SETTINGS_CHANGED = "error_settings_changed"
+    HOST_EXCEPTIONS_CHANGED = "host_exceptions_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,26 @@ class TrustedCa:
     changed_at: datetime
     changed_by: str
     hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostException:
+    """What is done about one defect of the hosts of a pattern, in place of the tenant's error settings.
+
+    ``defect``: a defect's name, or ``untrusted``. ``fingerprint``: SHA-256 of the certificate or key that it is for;
+    None: of any. ``expires_at``: from when on it no longer counts; None: it does not end.
+    """
+
+    id: int
+    tenant_id: int
+    pattern: str
+    defect: str
+    action: str
+    fingerprint: bytes | None
+    expires_at: datetime | None
+    reason: str
+    created_at: datetime
+    created_by: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,6 +211,34 @@ error_settings = sa.Table(
     _at("changed_at"),
 )
 
+host_exceptions = sa.Table(
+    "host_exceptions",
+    metadata,
+    _id(),
+    _of("tenants", "tenant_id"),
+    sa.Column("pattern", sa.Text, nullable=False),
+    sa.Column("defect", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.LargeBinary, nullable=True),
+    sa.Column("expires_at", UtcDateTime, nullable=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    _at("created_at"),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.UniqueConstraint("tenant_id", "pattern", "defect", "fingerprint"),
+    sa.CheckConstraint("length(fingerprint) = 32", name="sha256"),
+    sqlite_autoincrement=True,
+)
+# For the constraint above no NULL is the same as another.
+sa.Index(
+    "uq_host_exceptions_unpinned",
+    host_exceptions.c.tenant_id,
+    host_exceptions.c.pattern,
+    host_exceptions.c.defect,
+    unique=True,
+    sqlite_where=sa.text("fingerprint IS NULL"),
+    postgresql_where=sa.text("fingerprint IS NULL"),
+)
+
 leaf_keys = sa.Table(
     "leaf_keys",
     metadata,

@@ -233,7 +233,8 @@ class FastLane:
             return session.abort(f"server TLS: {error}")
         verdict = Verdict.of([defect_of_failure(error.reasons, "client_certificate" in session.facts)])
         session.judged(verdict, Action.BLOCK)
-        session.facts["defects"] = [defect.value for defect in verdict.defects]
+        session.facts |= {"defects": [defect.value for defect in verdict.defects], "action": Action.BLOCK.value}
+        session.facts.pop("by", None)  # no setting: what was asked for can no longer be had
         refusal = refusals.certificate(verdict.findings, self.host, session.id)
         session.refused(refusal)
         self.tap.closed()

@@ -148,7 +148,9 @@ def test_a_server_certificate_without_an_outline_is_vouched_for_by_nobody(monkey
 def test_a_second_certificate_does_not_stand_in_for_one_that_cannot_be_read() -> None:
     leaf = issuing().leaf()
     handshake = Handshake((leaf.certificate, issuing().certificate), unread=("bad",), leaf_unread=True)
-    assert not judge(handshake, parse_host(HOST), TrustStore([root().certificate], []), NOW).ok
+    found = judge(handshake, parse_host(HOST), TrustStore([root().certificate], []), NOW)
+    assert not found.ok
+    assert found.leaf is None
 
 
 def test_every_finding_says_which_certificate_why_and_by_which_clause() -> None:

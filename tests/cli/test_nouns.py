@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import stat
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -264,6 +265,75 @@ def test_error_settings_are_set_shown_and_unset(run: Run) -> None:
 )
 def test_error_settings_that_cannot_be_are_refused(run: Run, args: tuple[str, str], reason: str) -> None:
     assert reason in refused(run, "errors", "set", *args)
+
+
+def test_an_exception_for_a_host_is_made_listed_and_removed(run: Run) -> None:
+    pin = "ab" * 32
+    made = run(
+        "errors", "except", "*.Printers.example", "--defect", "untrusted", "--action", "allow",
+        "--fingerprint", pin.upper(), "--expires", "2999-12-31", "--reason", "no \u00fcber CA",
+    )  # fmt: skip
+    assert made.stdout == (
+        "Tenant default: exception 1: untrusted of *.printers.example is set to allow, for the certificate or key "
+        f"{pin}, until 2999-12-31 23:59 UTC.\n"
+    )
+    plain = run("errors", "except", "a.example", "--defect", "expired", "--action", "block", "--reason", "r", "--json")
+    (first, second) = json.loads(run("errors", "exceptions", "--json").stdout)
+    assert second == json.loads(plain.stdout)
+    author, at = first.pop("created_by"), first.pop("created_at")
+    assert author
+    assert first == {
+        "id": 1, "host": "*.printers.example", "defect": "untrusted", "action": "allow", "fingerprint": pin,
+        "expires_at": "2999-12-31T23:59:59Z", "expired": False, "reason": "no \u00fcber CA",
+    }  # fmt: skip
+    assert (second["fingerprint"], second["expires_at"]) == (None, None)
+    headings, *rows = [line.split("  ") for line in run("errors", "exceptions").stdout.splitlines()]
+    told = [[cell.strip() for cell in row if cell.strip()] for row in (headings, *rows)]
+    assert told[1] == [
+        "1", "*.printers.example", "untrusted", "allow", "active", "2999-12-31 23:59", "abababababababab...", author,
+        f"{at[:10]} {at[11:16]}", "no \u00fcber CA",
+    ]  # fmt: skip
+    assert told[2][4:7] == ["active", "no end", "any"]
+    assert "those for a.example: 2 (expired)" in refused(run, "errors", "unexcept", "a.example")
+    assert run("errors", "unexcept", "2").stdout == ("Tenant default: exception 2 (expired of a.example) is removed.\n")
+    assert "has no exception 2" in refused(run, "errors", "unexcept", "2")
+    assert run("errors", "unexcept", "1").exit_code == 0
+    assert run("errors", "exceptions").stdout == "Tenant default has no exceptions.\n"
+
+
+def test_an_exception_that_has_expired_is_listed_as_such(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("errors", "except", "a.example", "--defect", "expired", "--action", "allow", "--expires", "2999-12-31",
+        "--reason", "r")  # fmt: skip
+    monkeypatch.setattr("cli.clock.now", lambda: datetime(3000, 1, 1, tzinfo=UTC))
+    assert "  expired  2999-12-31 23:59  " in run("errors", "exceptions").stdout
+    assert json.loads(run("errors", "exceptions", "--json").stdout)[0]["expired"] is True
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (("*", "--defect", "expired", "--action", "allow"), "sallyport errors set expired allow"),
+        (("a b", "--defect", "expired", "--action", "allow"), "'a b' is no host pattern"),
+        (("*.example", "--defect", "own_ca", "--action", "allow"), "only an exception for one host"),
+        (("a.example", "--defect", "nonsense", "--action", "allow"), "is no defect"),
+        (("a.example", "--defect", "expired", "--action", "forgive"), "is no action"),
+        (("a.example", "--defect", "protocol", "--action", "allow"), "only block"),
+        (("a.example", "--defect", "expired", "--action", "allow", "--expires", "2001-01-01"), "is over already"),
+        (("a.example", "--defect", "expired", "--action", "allow", "--expires", "soon"), "'soon' is no date"),
+        (("a.example", "--defect", "expired", "--action", "allow", "--fingerprint", "1"), "no SHA-256 fingerprint"),
+    ],
+)
+def test_exceptions_that_cannot_be_are_refused(run: Run, args: tuple[str, ...], reason: str) -> None:
+    assert reason in refused(run, "errors", "except", *args, "--reason", "because")
+
+
+@pytest.mark.parametrize("missing", ["--defect", "--action", "--reason"])
+def test_an_exception_without_what_it_needs_is_two(run: Run, missing: str) -> None:
+    options = {"--defect": "expired", "--action": "allow", "--reason": "because"}
+    del options[missing]
+    done = run("errors", "except", "a.example", *(word for pair in options.items() for word in pair))
+    assert done.exit_code == 2
+    assert missing in done.stderr
 
 
 # check-config

@@ -3,11 +3,15 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from certs.decision import Reason, Source
+from certs.exceptions import HostException, key_fingerprint
+from certs.host_patterns import parse_pattern
 from certs.names import Host
 from certs.verdict import Action, Defect, Finding, Verdict
 from proxy.probe import ProbeReport
@@ -30,6 +34,8 @@ class Report:
     failure: str | None = None
     asked: bool = False
     elsewhere: tuple[tuple[str, str], ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    passed_over: tuple[tuple[HostException, str], ...] = ()
 
 
 @pytest.fixture
@@ -107,6 +113,50 @@ def test_a_defect_that_is_allowed_passes(run: Run, asked: dict[str, Any]) -> Non
     assert done.exit_code == 0
     assert "expired: old" in done.stdout
     assert done.stdout.endswith("Tenant default lets it pass.\n")
+
+
+def test_what_decided_about_each_defect_is_told(run: Run, asked: dict[str, Any]) -> None:
+    until = datetime(2027, 1, 31, 23, 59, 59, tzinfo=UTC)
+    lifted = HostException(7, parse_pattern("b.example"), "expired", Action.ALLOW, None, until, "renewed in \x1b May")
+    other = HostException(9, parse_pattern("*.example"), "untrusted", Action.ALLOW, b"f" * 32)
+    defects = (Defect.WEAK_KEY, Defect.SELF_SIGNED, Defect.EXPIRED, Defect.HOSTNAME_MISMATCH, Defect.PROTOCOL)
+    chain = Authority.root("Root").leaf("a.example").chain(with_root=True)
+    asked["found"] = {
+        "verdict": Verdict.of([Finding(defect, "it is so", "") for defect in defects], chain),
+        "action": Action.BLOCK,
+        "reasons": (
+            Reason(Defect.WEAK_KEY, Action.ALLOW, Source.ROW),
+            Reason(Defect.SELF_SIGNED, Action.ALLOW, Source.MASTER),
+            Reason(Defect.EXPIRED, Action.ALLOW, Source.EXCEPTION, lifted),
+            Reason(Defect.HOSTNAME_MISMATCH, Action.BLOCK, Source.DEFAULT),
+            Reason(Defect.PROTOCOL, Action.BLOCK, Source.NOTHING_SHOWN),
+        ),
+        "passed_over": ((other, "it is pinned to another certificate or key"),),
+    }
+    done = run("probe", "b.example")
+    assert done.stdout.splitlines()[-7:] == [
+        "weak_key: allow, by the row weak_key",
+        "self_signed: allow, by the row untrusted",
+        "expired: allow, by exception 7 (renewed in \\x1b May), until 2027-01-31 23:59 UTC",
+        "hostname_mismatch: block, by default",
+        "protocol: block, by default: there is no certificate that could be let pass",
+        "Exception 9 (untrusted of *.example): it is pinned to another certificate or key.",
+        "Tenant default blocks it.",
+    ]
+    pin = key_fingerprint(chain[0])
+    assert pin is not None
+    assert f"key sha256:  {pin.hex()}" in done.stdout
+    assert done.stdout.count("key sha256:") == 1
+    told = json.loads(run("probe", "b.example", "--json").stdout)
+    assert told["key_sha256"] == pin.hex()
+    assert [one["by"] for one in told["reasons"]] == [
+        "row weak_key", "row untrusted", "exception 7", "default", "nothing shown",
+    ]  # fmt: skip
+    assert told["reasons"][2]["exception"]["expires_at"] == "2027-01-31T23:59:59Z"
+    assert told["reasons"][3]["exception"] is None
+    assert (told["passed_over"][0]["id"], told["passed_over"][0]["why"]) == (
+        9, "it is pinned to another certificate or key",
+    )  # fmt: skip
 
 
 def test_a_server_that_is_not_reached_is_one(run: Run, asked: dict[str, Any]) -> None:

@@ -236,8 +236,14 @@ def test_a_server_that_our_own_ca_vouches_for_is_blocked_even_where_our_root_is_
             assert result.proxy_status == certificate_error("own_ca")
             judging.told("errors", "set", "untrusted", "allow")
         assert judging.cli("errors", "set", "own_ca", "allow").returncode == 1
+        except_ = ("errors", "except", "--defect", "own_ca", "--action", "allow", "--reason", "a test")
+        assert judging.cli(*except_, "*.example").returncode == 1
+        judging.told(*except_, "ours.example")
+        judging.within(3, lambda: curl(judging, url).status == 200)
     finally:
         server.kill()
         server.wait()
         judging.told("errors", "unset", "untrusted")
         judging.told("trusted-ca", "delete", "ourselves")
+        for made in json.loads(judging.told("errors", "exceptions", "--json")):
+            judging.told("errors", "unexcept", str(made["id"]))

@@ -116,7 +116,7 @@ def test_a_blocked_connections_story_ends_with_our_own_answer(talkative: Daemon,
         "accepted", "admission", "server handshake", "verdict", "refused", "leaf", "lane", "client handshake",
         "connection",
     ]  # fmt: skip
-    assert only(lines, "verdict")["action"] == "block"
+    assert (only(lines, "verdict")["action"], only(lines, "verdict")["by"]) == ("block", ["default"])
     assert only(lines, "verdict")["defects"] == only(lines, "refused")["defects"]
     assert only(lines, "lane")["lane"] == "answer"
     assert lines[0]["id"] in result.text

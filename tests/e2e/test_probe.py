@@ -50,6 +50,7 @@ def test_it_tells_what_the_daemon_would_do(tmp_path: Path) -> None:
         daemon.told("errors", "set", "untrusted_root", "allow")
         status, told = probed("private.example", port)
         assert (status, told["action"], told["passes"]) == (0, "allow", True)
+        assert [one["by"] for one in told["reasons"]] == ["row untrusted_root"]
         assert origin.requests() == []
 
     status, told = probed("down.example", free_port())

@@ -128,6 +128,12 @@ class Nginx:
             self._process.wait()
         self._process = None
 
+    def change(self, name: str, identity: Issued) -> None:
+        """Give a site another certificate. nginx starts again, on the same ports: one process alone cannot reload."""
+        self.sites[name].identity = identity
+        self.stop()
+        self._start()
+
     def file(self, name: str, size: int) -> str:
         """Make a file of zeroes of ``size`` bytes (it takes no room on the disk); its path for a URL."""
         with (self.www / name).open("wb") as made:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from certs.expiry import Validity
+from certs.names import parse_host
+from certs.verdict import Action, Defect, Finding, Verdict
 from config.settings import Settings
-from control import error_settings, signing_cas, trusted_cas
+from control import error_settings, host_exceptions, signing_cas, tenants, trusted_cas
 from control.installation import Installation
 from control.signing_cas import Upload
 from proxy.log import Log
@@ -189,3 +191,52 @@ def test_who_has_heard_of_a_change_need_not_wait_for_the_next_look(
         await asyncio.wait([following])
 
     asyncio.run(scenario())
+
+
+def test_exceptions_for_hosts_are_of_the_working_set_of_their_tenant_and_end_by_themselves(
+    snapshots: Snapshots, settings: Settings
+) -> None:
+    wanted = host_exceptions.Wanted("*.a.example", "untrusted", "allow", "because", expires="2026-11-26")
+    with Installation.open(settings, NOW) as inst:
+        made = host_exceptions.add(inst, "default", wanted, NOW)
+    look(snapshots)
+    errors = snapshots.current["default"].errors
+    verdict = Verdict.of([Finding(Defect.SELF_SIGNED, "", "")], [Authority.root("Any").certificate])
+    host, end = parse_host("www.a.example"), datetime(2026, 11, 26, 23, 59, 59, tzinfo=UTC)
+    decisions = [errors.decide(verdict, host, moment) for moment in (end - timedelta(seconds=1), end)]
+    assert [decision.action for decision in decisions] == [Action.ALLOW, Action.BLOCK]
+    assert decisions[0].by == [f"exception {made.id}"]
+    exception = decisions[0].reasons[0].exception
+    assert exception is not None
+    assert (exception.reason, exception.expires_at) == ("because", end)
+
+
+def test_a_change_of_another_tenants_leaves_a_working_set_with_exceptions_in_place(
+    snapshots: Snapshots, settings: Settings
+) -> None:
+    wanted = host_exceptions.Wanted("a.example", "expired", "allow", "because", fingerprint="ab" * 32)
+    with Installation.open(settings, NOW) as inst:
+        tenants.create(inst, "acme", NOW)
+        host_exceptions.add(inst, "default", wanted, NOW)
+        look(snapshots)
+        before = snapshots.current["default"]
+        host_exceptions.add(inst, "acme", wanted, NOW)
+        look(snapshots)
+        assert snapshots.current["default"] is before
+        host_exceptions.remove(inst, "default", "1", NOW)
+        look(snapshots)
+    assert snapshots.current["default"] is not before
+    assert snapshots.current["default"].errors.exceptions.every == ()
+
+
+@pytest.mark.parametrize("damage", ["pattern = 'a b'", "action = 'forgive'"])
+def test_an_exception_that_cannot_be_understood_is_not_guessed_at(
+    snapshots: Snapshots, settings: Settings, tmp_path: Path, damage: str
+) -> None:
+    with Installation.open(settings, NOW) as inst:
+        host_exceptions.add(inst, "default", host_exceptions.Wanted("a.example", "expired", "allow", "because"), NOW)
+        with inst.changing("default") as (connection, _):
+            connection.exec_driver_sql(f"UPDATE host_exceptions SET {damage}")  # noqa: S608 - the test's own words
+    look(snapshots)
+    assert "default" not in snapshots.current
+    assert "working set cannot be read" in (tmp_path / "log").read_text()

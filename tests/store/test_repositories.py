@@ -12,18 +12,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from store import changes, error_settings, leaves, refusals, signing_cas, tenants, trusted_cas
-from store.engine import Conflict, Store, StoreError
-from store.records import LeafKey, NewLeaf, Refusal, SigningCa, Tenant
+from store import changes, error_settings, host_exceptions, leaves, refusals, signing_cas, tenants, trusted_cas
+from store.engine import Conflict, Connection, Store, StoreError
+from store.records import HostException, LeafKey, NewLeaf, Refusal, SigningCa, Tenant
 from store.tables import Certificates, UtcDateTime
 from tests.harness.pki import DAY, NOW
 from tests.store.conftest import add_ca, add_tenant, chain
 
-TABLES = ("signing_cas", "trusted_cas", "error_settings", "leaf_keys", "leaves", "refusals")
+TABLES = ("signing_cas", "trusted_cas", "error_settings", "host_exceptions", "leaf_keys", "leaves", "refusals")
 
 
 def leaf(ca: SigningCa, key: LeafKey, host: str, serial: str) -> NewLeaf:
     return NewLeaf(ca.tenant_id, ca.id, key.id, host, serial, NOW - DAY, NOW + DAY, b"der of " + host.encode(), NOW)
+
+
+def except_(
+    c: Connection,
+    tenant_id: int,
+    pattern: str,
+    defect: str = "expired",
+    fingerprint: bytes | None = None,
+    until: datetime | None = None,
+) -> HostException:
+    return host_exceptions.add(c, tenant_id, pattern, defect, "allow", fingerprint, until, "because", NOW, "ann")
 
 
 # tenants
@@ -52,6 +63,7 @@ def test_deleting_a_tenant_deletes_all_of_it_and_nothing_of_another(store: Store
             trusted_cas.add(c, tenant.id, "private", True, [b"der"], b"f" * 32, NOW, "ann")
             error_settings.set_row(c, tenant.id, "expired", "allow", NOW)
             refusals.add(c, tenant.id, [refusal("a.example", "1")])
+            except_(c, tenant.id, "a.example")
             changes.announce(c, tenant.id, "tenant_created", NOW)
         changes.announce(c, both[0].id, "tenant_deleted", NOW)
         assert tenants.delete(c, both[0].id)
@@ -275,6 +287,48 @@ def test_a_row_is_set_replaced_and_taken_away(store: Store, tenant: Tenant) -> N
 def test_what_belongs_to_no_tenant_is_refused(store: Store) -> None:
     with store.transaction() as c, pytest.raises(StoreError, match="FOREIGN KEY constraint failed"):
         error_settings.set_row(c, 99, "expired", "allow", NOW)
+
+
+# exceptions for hosts
+
+
+def test_an_exception_comes_back_as_it_was_added_and_is_deleted(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        last = except_(c, tenant.id, "b.example", until=NOW + DAY)
+        pinned = except_(c, tenant.id, "*.a.example", "untrusted", b"f" * 32)
+        plain = except_(c, tenant.id, "*.a.example", "untrusted")
+        first = except_(c, tenant.id, "*.a.example")
+    assert pinned == HostException(
+        pinned.id, tenant.id, "*.a.example", "untrusted", "allow", b"f" * 32, None, "because", NOW, "ann"
+    )
+    assert last.expires_at == NOW + DAY
+    with store.transaction() as c:
+        assert host_exceptions.listing(c, tenant.id) == [first, pinned, plain, last]
+        assert host_exceptions.listing(c, tenant.id + 1) == []
+        assert host_exceptions.delete(c, first.id)
+        assert not host_exceptions.delete(c, first.id)
+        assert host_exceptions.listing(c, tenant.id) == [pinned, plain, last]
+        assert except_(c, tenant.id, "*.a.example").id > first.id
+
+
+@pytest.mark.parametrize("fingerprint", [None, b"f" * 32])
+def test_there_is_one_exception_for_a_pattern_defect_and_fingerprint(
+    store: Store, tenant: Tenant, fingerprint: bytes | None
+) -> None:
+    with store.transaction() as c:
+        other = add_tenant(c, "other")
+        except_(c, tenant.id, "a.example", "expired", fingerprint)
+        except_(c, tenant.id, "a.example", "expired", b"e" * 32)
+        except_(c, tenant.id, "a.example", "weak_key", fingerprint)
+        except_(c, tenant.id, "b.example", "expired", fingerprint)
+        except_(c, other.id, "a.example", "expired", fingerprint)
+    with store.transaction() as c, pytest.raises(Conflict):
+        except_(c, tenant.id, "a.example", "expired", fingerprint, NOW + DAY)
+
+
+def test_a_fingerprint_that_is_no_sha256_is_refused(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c, pytest.raises(StoreError, match="ck_host_exceptions_sha256"):
+        except_(c, tenant.id, "a.example", fingerprint=b"f" * 20)
 
 
 # leaves

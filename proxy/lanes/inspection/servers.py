@@ -136,8 +136,8 @@ class ServerConnection:
         if verdict is None:
             verdict = await judge.elsewhere(handshake, host, snapshot)
         if self.asked and trust.tls.blocks_who_asks:
-            verdict = Verdict.of([*verdict.findings, wants_certificate()], verdict.chain)
-        action = snapshot.errors.action_for(verdict.defects)
+            verdict = verdict.also(wants_certificate())
+        action = snapshot.errors.decide(verdict, host, session.worker.clock()).action
         session.judged(verdict, action)
         passes = action is Action.ALLOW or (action is Action.WARN and self._warned_of(verdict, host))
         if not passes or not verdict.chain:
@@ -148,7 +148,7 @@ class ServerConnection:
 
     def _warned_of(self, verdict: Verdict, host: Host) -> bool:
         """The client was warned of this very certificate of this very host; of another it is too late to warn."""
-        shown = verdict.chain[0].fingerprint(SHA256()).hex() if verdict.chain else ""
+        shown = verdict.leaf.fingerprint(SHA256()).hex() if verdict.leaf is not None else ""
         return bool(shown) and shown == self.session.warned_of and self.session.facts.get("host") == host.text
 
     # --- what the leg tells its owner ---
