@@ -163,6 +163,12 @@ class PatternList:
                     return rule
         return None
 
+    def complaints(self, file: str) -> list[str]:
+        """What is wrong with the file of that path, a line each; empty where it can be used."""
+        told = [f"{file}:{number}: {message}" for number, message in self.problems]
+        more = self.wrong - len(self.problems)
+        return [*told, f"{file}: and {more} more lines like these"] if more else told
+
     def _bad(self, number: int, message: str) -> None:
         self.wrong += 1
         if len(self.problems) < MOST_PROBLEMS:

@@ -80,8 +80,8 @@ def what_happened(connection: Connection, tenant: Tenant, noun: str, name: str) 
 
 VERBS = {
     "activate": "activated", "add": "added", "complete": "completed", "create": "created", "deactivate": "deactivated",
-    "delete": "deleted", "import": "imported", "limit": "limited to other hosts", "rename": "renamed",
-    "request": "requested", "revoke": "revoked", "set": "set", "unset": "unset",
+    "delete": "deleted", "import": "imported", "limit": "limited to other hosts", "remove": "removed",
+    "rename": "renamed", "request": "requested", "revoke": "revoked", "set": "set", "unset": "unset",
 }  # fmt: skip
 
 

@@ -14,12 +14,16 @@ def check_name(name: str, what: str) -> None:
 
     What cannot be seen, or turns the direction of the text around it, would make two names look like one.
     """
-    seen = name.isprintable() and not any(unicodedata.category(each) in ("Cf", "Co", "Cs") for each in name)
-    if not 1 <= len(name) <= LONGEST_NAME or not seen or name != name.strip():
+    if not 1 <= len(name) <= LONGEST_NAME or not seen(name) or name != name.strip():
         raise Refused(
             f"{name[:LONGEST_NAME]!r} cannot name {what}; "
             f"expected 1 to {LONGEST_NAME} printable characters, no space at the ends"
         )
+
+
+def seen(text: str) -> bool:
+    """Whether every character of the text can be seen and leaves the direction of what is around it alone."""
+    return text.isprintable() and not any(unicodedata.category(each) in ("Cf", "Co", "Cs") for each in text)
 
 
 def storable(name: str) -> bool:

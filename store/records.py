@@ -22,6 +22,8 @@ class ChangeKind(StrEnum):
     SIGNING_CA_ACTIVATED = "signing_ca_activated"
     SIGNING_CA_CHANGED = "signing_ca_changed"
     ERROR_SETTINGS_CHANGED = "error_settings_changed"
+    BYPASS_RULE_ADDED = "bypass_rule_added"
+    BYPASS_RULE_REMOVED = "bypass_rule_removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,22 @@ class TrustedCa:
     changed_at: datetime
     changed_by: str
     hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BypassRule:
+    """Hosts that a tenant's traffic is not decrypted for; ``pattern`` is as :func:`certs.bypass.parse_rule` writes it.
+
+    ``expires_at``: from then on it no longer counts; None: it has no end.
+    """
+
+    id: int
+    tenant_id: int
+    pattern: str
+    reason: str | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from store import changes, error_settings, leaves, signing_cas, tenants, trusted_cas
+from store import bypass_rules, changes, error_settings, leaves, signing_cas, tenants, trusted_cas
 from store.engine import Conflict, Store, StoreError
 from store.records import LeafKey, NewLeaf, SigningCa, Tenant
 from store.tables import Certificates, UtcDateTime
 from tests.harness.pki import DAY, NOW
 from tests.store.conftest import add_ca, add_tenant, chain
 
-TABLES = ("signing_cas", "trusted_cas", "error_settings", "leaf_keys", "leaves")
+TABLES = ("signing_cas", "trusted_cas", "error_settings", "bypass_rules", "leaf_keys", "leaves")
 
 
 def leaf(ca: SigningCa, key: LeafKey, host: str, serial: str) -> NewLeaf:
@@ -51,6 +51,7 @@ def test_deleting_a_tenant_deletes_all_of_it_and_nothing_of_another(store: Store
             leaves.record(c, [leaf(ca, key, "www.example", "01")])
             trusted_cas.add(c, tenant.id, "private", True, [b"der"], b"f" * 32, NOW, "ann")
             error_settings.set_row(c, tenant.id, "expired", "allow", NOW)
+            bypass_rules.add(c, tenant.id, "a.example", None, NOW, "ann", None)
             changes.announce(c, tenant.id, "tenant_created", NOW)
         changes.announce(c, both[0].id, "tenant_deleted", NOW)
         assert tenants.delete(c, both[0].id)
@@ -274,6 +275,31 @@ def test_a_row_is_set_replaced_and_taken_away(store: Store, tenant: Tenant) -> N
 def test_what_belongs_to_no_tenant_is_refused(store: Store) -> None:
     with store.transaction() as c, pytest.raises(StoreError, match="FOREIGN KEY constraint failed"):
         error_settings.set_row(c, 99, "expired", "allow", NOW)
+
+
+# bypass rules
+
+
+def test_a_bypass_rule_comes_back_as_it_was_added_once_for_each_tenant(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        other = add_tenant(c, "other")
+        made = bypass_rules.add(c, tenant.id, "b.example", "pins", NOW, "ann", NOW + DAY)
+        bypass_rules.add(c, tenant.id, "a.example", None, NOW, "ann", None)
+        bypass_rules.add(c, other.id, "b.example", None, NOW, "bob", None)
+    assert asdict(made) == {
+        "id": made.id, "tenant_id": tenant.id, "pattern": "b.example", "reason": "pins", "created_at": NOW,
+        "created_by": "ann", "expires_at": NOW + DAY,
+    }  # fmt: skip
+    with pytest.raises(Conflict), store.transaction() as c:
+        bypass_rules.add(c, tenant.id, "b.example", None, NOW, "ann", None)
+    with store.transaction() as c:
+        assert [rule.pattern for rule in bypass_rules.listing(c, tenant.id)] == ["a.example", "b.example"]
+        assert bypass_rules.by_pattern(c, tenant.id, "b.example") == made
+        assert bypass_rules.by_pattern(c, tenant.id, "c.example") is None
+        assert bypass_rules.count(c, tenant.id) == 2
+        assert bypass_rules.remove(c, made.id)
+        assert not bypass_rules.remove(c, made.id)
+        assert [rule.created_by for rule in bypass_rules.listing(c, other.id)] == ["bob"]
 
 
 # leaves
