@@ -18,6 +18,10 @@ class ListFileError(Exception):
     """The file can't be had; the text says what was wrong and what was expected, on one line."""
 
 
+class ListFileBusyError(ListFileError):
+    """Somebody was writing to it while it was read."""
+
+
 class Look(NamedTuple):
     """What tells one state of a file from another. Nobody sets the time of a file's last change of state by hand."""
 
@@ -37,7 +41,10 @@ def look(path: str) -> Look:
 
 
 def read(path: str) -> tuple[bytes, Look]:
-    """The bytes of the file, and its state at that. Raises ListFileError, also where it changes meanwhile."""
+    """The bytes of the file, and its state at that.
+
+    Raises ListFileError; ListFileBusyError where it changes meanwhile.
+    """
     try:
         # What is no file (a pipe, a device) must not be waited for.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
@@ -51,7 +58,7 @@ def read(path: str) -> tuple[bytes, Look]:
     if len(data) > LARGEST_LIST:
         raise ListFileError(f"{path} is larger than {LARGEST_LIST} bytes; split it")
     if after != _look(found) or len(data) != after.size:
-        raise ListFileError(f"{path} was changed while it was read")
+        raise ListFileBusyError(f"{path} was changed while it was read; try again when it is whole")
     return data, after
 
 

@@ -16,10 +16,11 @@ from datetime import datetime
 
 from cryptography import x509
 
+from certs.bypass import BypassRules
 from certs.scope import OwnCa, TrustByHost
 from certs.verdict import Action, ErrorSettings
 from proxy.log import ERROR, INFO, WARNING, Log
-from store import changes, error_settings, signing_cas, tenants, trusted_cas
+from store import bypass_rules, changes, error_settings, signing_cas, tenants, trusted_cas
 from store.engine import Connection, Store, StoreError
 from store.records import ChangeKind
 
@@ -46,6 +47,8 @@ class Snapshot:
     """The tenant's own CAs that are active: their names, and when each anchor ends, in seconds since 1970."""
     activation: int = 0
     """The entry of the change feed with the last activation that was heard of, be it of another CA or the same."""
+    bypass: BypassRules = field(default_factory=BypassRules)
+    """The tenant's own bypass rules, those that have expired too."""
     serial: int = field(default_factory=itertools.count().__next__, compare=False)
     """Another working set has another number, whatever of it has changed."""
 
@@ -173,6 +176,7 @@ class Snapshots:
         before = self.current.get(name)
         same = before if before is not None and before.trusted == trusted else None
         trust = same.trust if same is not None else TrustByHost(self.common, trusted)
+        bypass = BypassRules({rule.pattern: rule.expires_at for rule in bypass_rules.listing(connection, tenant.id)})
         issuing = x509.load_der_x509_certificate(authority.certificate)
         return Snapshot(
             tenant=name,
@@ -186,6 +190,7 @@ class Snapshots:
             trusted_ends=tuple((ca.name, _end(ca.chain[-1])) for ca in own_cas),
             trusted=trusted,
             activation=activations.get(tenant.id, before.activation if before is not None else 0),
+            bypass=bypass,
         )
 
     def _take(self, read: _Read) -> None:

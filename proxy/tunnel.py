@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from OpenSSL import SSL
 
+from certs.bypass import Matched
 from certs.failures import defect_of_failure
 from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Defect, Verdict
@@ -18,10 +19,11 @@ from certs.verify import handshake_of
 from issuer.client import IssuerUnavailable
 from proxy import refusals
 from proxy.block import Refusal
+from proxy.bypass_lists import matching
 from proxy.client_hello import BadClientHello, ClientHello, HelloReader, NotTls, alert_record
 from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.fast import FastLane
-from proxy.lanes.splice import TLS_HANDSHAKE, SpliceLane
+from proxy.lanes.splice import TLS_HANDSHAKE, Bypass, SpliceLane
 from proxy.leaves import DAY, Shown
 from proxy.log import WARNING
 from proxy.session import Session, State, Unhurried
@@ -85,7 +87,7 @@ class Tunnel(Unhurried):
             )
         except DialError as error:
             if session.state is State.PASS:
-                return session.close(str(error))
+                return session.abort(str(error))  # the client has been told that the tunnel stands
             refusal = refusals.unreachable(error.error, self.target.text, self.port, session.id, str(error))
             if session.state is State.SERVER:
                 self._unsuitable(refusal)
@@ -125,6 +127,8 @@ class Tunnel(Unhurried):
             session.facts["host"] = named.text
             if not self.target.is_ip and named != self.target:
                 return self.refuse(refusals.sni_mismatch(self.target.text, named.text, session.id))
+        if (rule := self._rule()) is not None:
+            return self._bypass(Bypass(rule.rule, rule.file))
         if self.refusal is not None:
             return self._unsuitable(self.refusal)
         limits = session.worker.limits
@@ -146,13 +150,43 @@ class Tunnel(Unhurried):
             return session.say(refusals.not_tls(self.target.text, session.id))
         return session.close("not TLS")
 
-    def _splice(self) -> None:
+    def _splice(self, bypass: Bypass | None = None) -> None:
         if self.refusal is not None:
             return self.session.close(self.refusal.title)
-        lane = SpliceLane(self.session, self.server, self.target.text, bytes(self.buffer))
+        host = self.target if bypass is None else self.host
+        lane = SpliceLane(self.session, self.server, host.text, bytes(self.buffer), bypass)
         self.server.owner = lane
+        if bypass is not None:
+            self.session.enters("bypass")
         self.session.to(State.PASS, 0, lane)
         return lane.begin(bytes(self.raw))
+
+    # --- what is not decrypted ---
+
+    def _rule(self) -> Matched | None:
+        """The bypass rule that covers what the client asks for, by the working set of now.
+
+        Where the CONNECT names an address, that and the name asked for in the ClientHello count, as they do for
+        everything else. An address there is no name (RFC 6066, section 3), and opens nothing.
+        """
+        session, worker = self.session, self.session.worker
+        current = worker.snapshots.current.get(session.tenant.tenant)
+        if current is None or worker.snapshots.outdated:
+            return None  # which is seen to where the handshake with the server would begin
+        hosts = (self.target,) if self.host == self.target or self.host.is_ip else (self.target, self.host)
+        return matching(current.bypass, worker.bypass_lists, current.tenant, hosts, worker.clock)
+
+    def _bypass(self, bypass: Bypass) -> None:
+        """Pass on undecrypted all that the client has said and will say. To be called before it is shown a leaf.
+
+        In the state HELLO, or SERVER: where the server has begun TLS with us, a new connection to its address is made.
+        """
+        if not self.server.begun:
+            return self._splice(bypass)
+        self._drop_server(orderly=True)
+        self.server = ServerLeg(self)
+        self._splice(bypass)
+        return self.dial((self.session.facts["address"],))
 
     # --- the server's side ---
 

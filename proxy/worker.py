@@ -34,6 +34,7 @@ from config.settings import Listener, Settings
 from issuer.client import IssuerClient
 from issuer.hardening import harden_child
 from proxy.admission import Egress, Resolver
+from proxy.bypass_lists import BypassLists
 from proxy.control import DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
 from proxy.disclosure import Disclosure, disclosure_for
 from proxy.entrance import Entrance
@@ -98,6 +99,7 @@ class Worker:
         """One at a time: costly chains must not keep anything else from a thread, the change feed least of all."""
         self.judge = Judge(self.clock, self.judging)
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
+        self.bypass_lists = BypassLists(settings.bypass.files, log)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
         self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)
         self.leaves = Leaves(self.issuer, settings.limits.cached_hosts, self.wall, self.metrics)
@@ -134,6 +136,7 @@ class Worker:
     async def start(self) -> None:
         """Load the working sets and accept connections. Raises StoreError."""
         self.snapshots.load()
+        self.bypass_lists.load()
         if self.inspectors is not None:
             self.inspectors.start()
         if self.tracer is not None:
@@ -149,6 +152,8 @@ class Worker:
         control.setblocking(False)
         following = self.loop.create_task(self.snapshots.follow())
         following.add_done_callback(self._follower_ended)
+        lists = self.loop.create_task(self.bypass_lists.follow())
+        lists.add_done_callback(self._follower_ended)
         commands = self.loop.create_task(self._commands(control))
         watching = self.loop.create_task(self.issuer_watch.follow())
         watching.add_done_callback(self._watch_ended)
@@ -172,6 +177,7 @@ class Worker:
         if self.tracer is not None:
             await self.tracer.stop()
         following.cancel()
+        lists.cancel()
         watching.cancel()
         commands.cancel()
         self.status.stop()
@@ -195,7 +201,7 @@ class Worker:
 
     def _follower_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            # Without the feed a removed CA would stay trusted: better no worker than that one.
+            # A removed CA would stay trusted, a removed bypass rule a rule: better no worker than that one.
             self.fault("", error)
             self.stop_now()
 
@@ -216,6 +222,7 @@ class Worker:
                 self.draining.set()
             elif command == RELOAD:
                 loaded = self.inspectors is None or self.inspectors.reload()
+                loaded = await self.bypass_lists.reread() and loaded
                 with contextlib.suppress(OSError):  # its end is noticed above
                     await self.loop.sock_sendall(control, RELOADED if loaded else NOT_RELOADED)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from control import error_settings, signing_cas
+from control import bypass_rules, error_settings, signing_cas
 from control.installation import Installation
 from proxy.log import Log
 from proxy.snapshot import Snapshots
@@ -146,3 +146,18 @@ def test_a_ca_that_was_replaced_and_is_back_between_two_looks_is_another_activat
     after = snapshots.current["default"]
     assert after.signing_ca == before.signing_ca
     assert after.activation > before.activation
+
+
+def test_a_tenants_bypass_rules_are_in_its_working_set_with_their_ends(
+    snapshots: Snapshots, settings: Settings
+) -> None:
+    assert snapshots.current["default"].bypass.ends == {}
+    end = NOW + timedelta(days=1)
+    with Installation.open(settings, NOW) as inst:
+        bypass_rules.add(inst, "default", [".a.example"], NOW, expires_at=end)
+        bypass_rules.add(inst, "default", ["10.0.0.0/8"], NOW)
+        look(snapshots)
+        assert snapshots.current["default"].bypass.ends == {".a.example": end, "10.0.0.0/8": None}
+        bypass_rules.remove(inst, "default", [".a.example"], NOW)
+    look(snapshots)
+    assert snapshots.current["default"].bypass.ends == {"10.0.0.0/8": None}
