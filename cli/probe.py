@@ -40,7 +40,9 @@ def command(context: Context, target: str) -> None:
 
 
 def passes(report: ProbeReport) -> bool:
-    """Whether a client would get through to the server."""
+    """Whether a client would get through to the server; where nothing is decrypted, whatever certificate it has."""
+    if report.bypass is not None:
+        return report.address is not None
     return report.failure is None and report.action.value in PASSING
 
 
@@ -54,7 +56,10 @@ def as_object(report: ProbeReport) -> dict[str, Any]:
         "tls_version": report.tls_version,
         "cipher": report.cipher,
         "alpn": report.alpn,
-        "action": report.action.value,
+        "action": report.action.value if report.bypass is None else "bypass",
+        "bypass": None
+        if report.bypass is None
+        else {"rule": report.bypass.rule, "file": report.bypass.file, "otherwise": report.action.value},
         "passes": passes(report),
         "findings": [
             {
@@ -83,6 +88,10 @@ def explain(report: ProbeReport, tenant: str) -> None:
         click.echo("\nThe server's certificate" if place == 0 else f"\nCertificate {place} above it")
         output.fields(certificates.as_fields(certificate), indent="  ")
     click.echo()
+    if report.bypass is not None:
+        where = "its own rules" if report.bypass.file is None else f"the list file {report.bypass.file}"
+        rule = f"by the bypass rule {report.bypass.rule} of {where}"
+        click.echo(output.clean(f"Tenant {tenant} does not decrypt it, {rule}. What follows is for information."))
     if report.failure is not None and not report.verdict.findings:
         click.echo(output.clean(f"Not reached: {report.failure}"))
         return
@@ -93,7 +102,8 @@ def explain(report: ProbeReport, tenant: str) -> None:
     if report.verdict.ok:
         click.echo("Nothing is wrong with the server's certificate.")
     verb = {"allow": "lets it pass", "block": "blocks it"}.get(report.action.value, f"applies {report.action.value}")
-    click.echo(f"Tenant {output.clean(tenant)} {verb}.")
+    whoever = "Tenant" if report.bypass is None else "Without that rule tenant"
+    click.echo(f"{whoever} {output.clean(tenant)} {verb}.")
 
 
 def _explain(finding: Finding) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from cryptography import x509
 
+from certs.bypass import Matched
 from certs.failures import defect_of_failure
 from certs.names import Host
 from certs.trust import TrustStore, parse_common_store
@@ -17,6 +18,7 @@ from certs.verify import Handshake, handshake_of
 from config.common_store import read_common_store
 from config.settings import Settings
 from proxy.admission import Egress, ResolveError, Resolver
+from proxy.bypass_lists import BypassLists, matching
 from proxy.log import Log, never_logged
 from proxy.snapshot import Snapshots
 from proxy.tls_leg import LegError
@@ -39,6 +41,8 @@ class ProbeReport:
     cipher: str | None
     alpn: str | None
     failure: str | None
+    bypass: Matched | None = None
+    """The rule by which the host is not decrypted; the verdict is for information then."""
     elsewhere: tuple[tuple[str, str], ...] = ()
     """Trusted CAs of the tenant that would vouch for the server, but do not count here: their names, and why not."""
 
@@ -101,6 +105,9 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
     snapshot = snapshots.current.get(tenant)
     if snapshot is None:
         raise LookupError(f"there is no tenant {tenant}")
+    lists = BypassLists([entry for entry in settings.bypass.files if entry.is_for(tenant)], log)
+    lists.load()
+    blocked = replace(blocked, bypass=matching(snapshot.bypass, lists, tenant, (host,), clock))
     loop = asyncio.get_running_loop()
     waiter = _Waiter(loop.create_future())
     leg = ServerLeg(waiter)
@@ -121,20 +128,18 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
     if not leg.leg.established:
         verdict = Verdict.of([defect_of_failure(waiter.reasons)])
         action = snapshot.errors.action_for(verdict.defects)
-        return ProbeReport(host, port, address, verdict, action, None, None, None, ", ".join(waiter.reasons))
+        return replace(_failed(blocked, ", ".join(waiter.reasons), address), verdict=verdict, action=action)
     handshake = handshake_of(tls, waiter.errors)
     verdict, _ = verdict_on(handshake, host, snapshot.trust.at(host).store, snapshot.own_keys, clock())
     unanchored = not COVERED_BY_UNTRUSTED.isdisjoint(verdict.defects)
-    return ProbeReport(
-        host=host,
-        port=port,
+    return replace(
+        blocked,
         address=address,
         verdict=verdict,
         action=snapshot.errors.action_for(verdict.defects),
         tls_version=tls.get_protocol_version_name(),
         cipher=tls.get_cipher_name(),
         alpn=tls.get_alpn_proto_negotiated().decode("ascii", "replace") or None,
-        failure=None,
         elsewhere=_elsewhere(own, handshake, host, clock()) if unanchored else (),
     )
 
@@ -159,4 +164,4 @@ def _elsewhere(own: list[TrustedCa], handshake: Handshake, host: Host, moment: d
 
 
 def _failed(report: ProbeReport, why: str, address: str | None = None) -> ProbeReport:
-    return ProbeReport(report.host, report.port, address, report.verdict, report.action, None, None, None, why)
+    return replace(report, address=address, failure=why)
