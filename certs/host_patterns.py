@@ -1,4 +1,6 @@
-"""Host patterns and what is found under them: ``example.com``, ``*.example.com`` (any name below it), ``*``.
+"""Host patterns and what is found under them.
+
+``example.com`` is that name, ``*.example.com`` any name below it, ``.example.com`` both, ``*`` everything.
 
 Names are compared as :mod:`certs.names` writes them: A-labels in lower case without a trailing dot, IP addresses in
 their canonical text. A star never stands for an IP address, but for the lone one, which stands for everything.
@@ -14,10 +16,11 @@ from certs.names import Host, InvalidHost, parse_host
 
 @dataclass(frozen=True, slots=True)
 class HostPattern:
-    """``name`` is a host's text, empty for ``*``; ``below``: any name below it, not itself."""
+    """``name`` is a host's text, empty for ``*``; ``below``: any name below it, not itself, unless ``itself`` too."""
 
     name: str
     below: bool = False
+    itself: bool = False
 
     @property
     def exact(self) -> bool:
@@ -25,21 +28,37 @@ class HostPattern:
         return bool(self.name) and not self.below
 
     def __str__(self) -> str:
-        return f"*.{self.name}" if self.below else self.name or "*"
+        if self.below:
+            return f".{self.name}" if self.itself else f"*.{self.name}"
+        return self.name or "*"
 
 
 def parse_pattern(text: str) -> HostPattern:
     """The pattern that a person wrote. Raises InvalidHost, saying what to write."""
     if text == "*":
         return HostPattern("")
-    below = text.startswith("*.")
-    name = text[2:] if below else text
+    itself = text.startswith(".")
+    below = itself or text.startswith("*.")
+    name = text.partition(".")[2] if below else text
     if "*" in name:
         raise InvalidHost(f"the star of {text!r} may only stand alone or as the first label: write *.example.com")
     host = parse_host(name)
     if below and host.is_ip:
         raise InvalidHost("there are no names below an IP address; write the address alone")
-    return HostPattern(host.text, below)
+    return HostPattern(host.text, below, itself)
+
+
+def covering(host: Host) -> Iterator[str]:
+    """Every pattern that covers the host, as its text, the closest first: two for each label, and ``*`` last."""
+    yield host.text
+    if not host.is_ip:
+        rest = host.text
+        yield f".{rest}"
+        while dot := rest.find(".") + 1:
+            rest = rest[dot:]
+            yield f"*.{rest}"
+            yield f".{rest}"
+    yield "*"
 
 
 class HostIndex[T]:
@@ -47,31 +66,19 @@ class HostIndex[T]:
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._exact: dict[str, T] = {}
-        self._below: dict[str, T] = {}
-        self._everywhere: T | None = None
+        self._values: dict[str, T] = {}
 
     def at(self, pattern: HostPattern) -> T:
         """The value of that pattern, made where there is none yet."""
-        if not pattern.name:
-            if self._everywhere is None:
-                self._everywhere = self._make()
-            return self._everywhere
-        table = self._below if pattern.below else self._exact
-        found = table.get(pattern.name)
+        found = self._values.get(text := str(pattern))
         if found is None:
-            found = table[pattern.name] = self._make()
+            found = self._values[text] = self._make()
         return found
 
     def find(self, host: Host) -> Iterator[T]:
         """The values of all patterns that cover the host, the closest first."""
-        if (exact := self._exact.get(host.text)) is not None:
-            yield exact
-        if self._below and not host.is_ip:
-            rest = host.text
-            while dot := rest.find(".") + 1:
-                rest = rest[dot:]
-                if (found := self._below.get(rest)) is not None:
+        values = self._values
+        if values:
+            for text in covering(host):
+                if (found := values.get(text)) is not None:
                     yield found
-        if self._everywhere is not None:
-            yield self._everywhere

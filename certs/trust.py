@@ -51,17 +51,22 @@ class ServerTls:
     """How TLS is spoken with a server: from which version on (pyOpenSSL's constants), and with which certificate.
 
     ``asked``: what becomes of a connection whose server asks for a certificate where there is none to show: the
-    handshake goes on without (none), or it is blocked.
+    handshake goes on without (none), or it is blocked, or the client has it undecrypted (bypass).
     """
 
     minimum: int = SSL.TLS1_2_VERSION
     identity: ClientIdentity | None = None
-    asked: Literal["none", "block"] = "none"
+    asked: Literal["none", "block", "bypass"] = "none"
 
     @property
     def blocks_who_asks(self) -> bool:
         """A server that asks for a certificate is blocked."""
         return self.identity is None and self.asked == "block"
+
+    @property
+    def bypasses_who_asks(self) -> bool:
+        """A server that asks for a certificate is left to the client."""
+        return self.identity is None and self.asked == "bypass"
 
 
 USUAL = ServerTls()

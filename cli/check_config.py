@@ -43,11 +43,12 @@ def command(context: Context) -> None:
 
 def _checked(context: Context) -> Loaded:
     """The settings with everything that they name looked at. Raises ConfigError."""
-    from cli.preflight import common_store, inspectors
+    from cli.preflight import bypass_lists, common_store, inspectors
     from config.problems import ConfigError, Problem
 
     loaded = context.loaded
-    found = [problem for problem in (common_store(loaded.settings), inspectors(loaded.settings)) if problem is not None]
+    looked_at = (common_store(loaded.settings), inspectors(loaded.settings), *bypass_lists(loaded.settings))
+    found = [problem for problem in looked_at if problem is not None]
     if found:
         split = [problem.partition(": ") for problem in found]
         raise ConfigError(loaded.path, [Problem(path, message) for path, _, message in split])

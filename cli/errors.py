@@ -47,7 +47,7 @@ def show(context: Context) -> None:
 @click.argument("action")
 @pass_context
 def set_(context: Context, defect: str, action: str) -> None:
-    """Set what is done about DEFECT (or untrusted): block, warn or allow."""
+    """Set what is done about DEFECT (or untrusted): block, warn, bypass or allow."""
     from control import error_settings
 
     error_settings.set_action(context.installation, context.tenant, defect, action, clock.now())

@@ -24,6 +24,7 @@ COMMANDS = {
     "signing-ca": "The CAs that sign what clients are shown.",
     "nodes": "The daemon's workers: the generation that each works with, and its last purge.",
     "audit-log": "Who changed what, when and from where.",
+    "bypass": "The hosts for which the tenant's traffic is not decrypted.",
     "errors": "What is done about each defect of a server's certificate.",
     "backup": "Save the database, and the master key, of an installation while it is used.",
     "restore": "Put in place what was saved; the daemon has to be stopped.",

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.apart import apart
+
 if TYPE_CHECKING:
     from config.settings import Settings
     from proxy.privileges import Account
@@ -28,7 +30,7 @@ def problems(settings: Settings, account: Account | None = None) -> list[str]:
 
     found = [
         common_store(settings), check_resolver_hosts(settings.resolver.hosts), never_log(settings),
-        client_certificates(settings.tls), inspectors(settings, account),
+        client_certificates(settings.tls), inspectors(settings, account), *bypass_lists(settings, account),
     ]  # fmt: skip
     if is_fresh(settings.state_dir):
         found += [*missing_tenants(settings, {FIRST_TENANT}), *_ports(settings)]
@@ -85,6 +87,22 @@ def inspectors(settings: Settings, account: Account | None = None) -> str | None
     said = checked.stderr.decode("utf-8", "replace").strip().splitlines()
     problem = said[-1] if said else f"loading the scripts ended with status {checked.returncode}"
     return problem if problem.startswith("inspection.") else f"inspection.addons: {problem}"
+
+
+def bypass_lists(settings: Settings, account: Account | None = None) -> list[str]:
+    """What is wrong with the list files of bypass rules, read as the account, where one is given, as workers will."""
+    if not settings.bypass.files:
+        return []
+    from proxy import privileges
+    from proxy.bypass_lists import problems_of
+
+    def read() -> list[str]:
+        if account is not None:
+            privileges.become(account)
+        return [f"bypass.files: {problem}" for problem in problems_of(settings.bypass.files)]
+
+    found: list[str] = read() if account is None else apart(read)
+    return found
 
 
 def is_fresh(state_dir: Path) -> bool:

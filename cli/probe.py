@@ -42,7 +42,9 @@ def command(context: Context, target: str) -> None:
 
 
 def passes(report: ProbeReport) -> bool:
-    """Whether a client would get through to the server."""
+    """Whether a client would get through to the server; where nothing is decrypted, whatever certificate it has."""
+    if report.bypass is not None:
+        return report.address is not None
     return report.failure is None and report.action.value in PASSING
 
 
@@ -57,7 +59,10 @@ def as_object(report: ProbeReport) -> dict[str, Any]:
         "cipher": report.cipher,
         "alpn": report.alpn,
         "asks_for_certificate": report.asked,
-        "action": report.action.value,
+        "action": report.action.value if report.bypass is None else "bypass",
+        "bypass": None
+        if report.bypass is None
+        else {"rule": report.bypass.rule, "file": report.bypass.file, "otherwise": report.action.value},
         "passes": passes(report),
         "findings": [
             {
@@ -103,6 +108,10 @@ def explain(report: ProbeReport, tenant: str) -> None:
             shown_of.append(("key sha256", pin))
         output.fields(shown_of, indent="  ")
     click.echo()
+    if report.bypass is not None:
+        where = "its own rules" if report.bypass.file is None else f"the list file {report.bypass.file}"
+        rule = f"by the bypass rule {report.bypass.rule} of {where}"
+        click.echo(output.clean(f"Tenant {tenant} does not decrypt it, {rule}. What follows is for information."))
     if report.failure is not None and not report.verdict.findings:
         click.echo(output.clean(f"Not reached: {report.failure}"))
         return
@@ -119,7 +128,8 @@ def explain(report: ProbeReport, tenant: str) -> None:
     for exception, why in report.passed_over:
         click.echo(output.clean(f"Exception {exception.id} ({exception.defect} of {exception.pattern}): {why}."))
     verb = {"allow": "lets it pass", "block": "blocks it"}.get(report.action.value, f"applies {report.action.value}")
-    click.echo(f"Tenant {output.clean(tenant)} {verb}.")
+    whoever = "Tenant" if report.bypass is None else "Without that rule tenant"
+    click.echo(f"{whoever} {output.clean(tenant)} {verb}.")
 
 
 def key_sha256(verdict: Verdict) -> str | None:

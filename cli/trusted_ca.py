@@ -22,7 +22,8 @@ def command() -> None:
 
 
 HOST_HELP = (
-    "Let it vouch for these hosts alone: example.com, *.example.com (names below it). May be given several times."
+    "Let it vouch for these hosts alone: example.com, *.example.com (names below it), .example.com (both). "
+    "May be given several times."
 )
 
 
@@ -85,7 +86,10 @@ def validate(context: Context, files: tuple[str, ...]) -> None:
 @click.option("--all-hosts", is_flag=True, help="Let it vouch for every host again.")
 @pass_context
 def limit(context: Context, name: str, patterns: tuple[str, ...], all_hosts: bool) -> None:
-    """Let it vouch for hosts of these PATTERNs alone: example.com, *.example.com (names below it), an address."""
+    """Let it vouch for hosts of these PATTERNs alone.
+
+    A PATTERN is example.com, *.example.com (names below it), .example.com (both), or an address.
+    """
     from control import trusted_cas
 
     if bool(patterns) is all_hosts:

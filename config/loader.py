@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from config.common_store import StoreFileError, check
 from config.document import LARGEST_FILE, Document, Plain, read
+from config.list_files import ListFileError, look
 from config.problems import ConfigError, Problem
 from config.settings import SHIPPED_INSPECTORS, STORES_BY_NAME, Metrics, Settings, listener_clashes, parse_bind
 from config.wording import explain
@@ -33,7 +34,7 @@ class Loaded:
 def load(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Loaded:
     """Read the configuration: ``path``, else $SALLYPORT_CONFIG, else ./sallyport.yaml, else the packaged default.
 
-    ``state_dir``, ``log.file`` and a file in ``trust.common_store`` come back absolute; relative ones are taken from
+    ``state_dir`` and the files that are named come back absolute; relative ones are taken from
     the folder of the file, for the packaged default from ``cwd``. Nothing is created or changed.
     Raises ConfigError with every problem that was found.
     """
@@ -149,7 +150,9 @@ def _resolve(settings: Settings, base: Path) -> Settings:
         for each in settings.tls.servers
     )
     tls = settings.tls.model_copy(update={"servers": servers})
-    changed = {"state_dir": base / settings.state_dir, "trust": trust, "tls": tls, "log": logged}
+    lists = tuple(each.model_copy(update={"file": str(base / each.file)}) for each in settings.bypass.files)
+    bypass = settings.bypass.model_copy(update={"files": lists})
+    changed = {"state_dir": base / settings.state_dir, "trust": trust, "tls": tls, "log": logged, "bypass": bypass}
     return settings.model_copy(update={**changed, "inspection": inspection})
 
 
@@ -170,6 +173,14 @@ def _check_files(settings: Settings, document: Document) -> None:
             if tenant != "*" and tenant not in belonging:
                 # Here, what is to be blocked would not be.
                 document.add(("tls", "servers", place, "tenants"), f"no listener belongs to the tenant {tenant}")
+    for place, entry in enumerate(settings.bypass.files):
+        for tenant in entry.tenants:
+            if tenant not in belonging | {"*"}:
+                document.add(("bypass", "files", place, "tenants"), f"no listener belongs to the tenant {tenant}")
+        try:
+            look(entry.file)
+        except ListFileError as error:
+            document.add(("bypass", "files", place), str(error))
     for place, inspector in enumerate(settings.inspection.addons):
         if inspector.script not in SHIPPED_INSPECTORS and not Path(inspector.script).is_file():
             shipped = ", ".join(SHIPPED_INSPECTORS)

@@ -164,10 +164,17 @@ def _script(value: Any) -> Any:
     return {"script": value} if isinstance(value, str) else value
 
 
+def _list_file(value: Any) -> Any:
+    """A list file that is written as its path alone."""
+    return {"file": value} if isinstance(value, str) else value
+
+
 def _pattern(value: str) -> str:
-    name = value.removeprefix("*.")
+    name = value.removeprefix("*.").removeprefix(".")
     if value != "*" and (not name or "*" in name or not name.isprintable() or set(" /@#?\\%") & set(name)):
-        raise ValueError(f"expected *, *.example.com (what is below it) or a host's name or address, got {value!r}")
+        raise ValueError(
+            f"expected *, *.example.com (what is below it), .example.com or a host's name or address, got {value!r}"
+        )
     return value
 
 
@@ -253,10 +260,10 @@ TenantName = Annotated[
     ),
 ]
 HostPattern = Annotated[
-    str, AfterValidator(_pattern), Field(description="*, *.example.com or a host's name or address")
+    str, AfterValidator(_pattern), Field(description="*, *.example.com, .example.com or a host's name or address")
 ]
 NeverLogged = Annotated[
-    str, AfterValidator(_never_logged), Field(description="*.example.com or a host's name or address")
+    str, AfterValidator(_never_logged), Field(description="*.example.com, .example.com or a host's name or address")
 ]
 LoggedField = Annotated[
     str, AfterValidator(_logged_field), Field(description="a header field's name, such as user-agent")
@@ -354,6 +361,33 @@ class Inspection(Section):
         return self
 
 
+class BypassList(Section):
+    """A file with a pattern a line: hosts whose TLS is not decrypted, for some tenants or all."""
+
+    file: FileName
+    tenants: tuple[TenantPattern, ...] = Field(default=("*",), strict=False)
+
+    def is_for(self, tenant: str) -> bool:
+        """Whether it counts for the tenant."""
+        return "*" in self.tenants or tenant in self.tenants
+
+
+class Bypass(Section):
+    """List files of bypass rules, beside those that each tenant has of its own."""
+
+    files: Annotated[
+        tuple[Annotated[BypassList, BeforeValidator(_list_file)], ...],
+        Field(max_length=100, description="a list of up to 100 files"),
+    ] = Field(default=(), strict=False)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Bypass:
+        files = [entry.file for entry in self.files]
+        if twice := sorted({file for file in files if files.count(file) > 1}):
+            raise ValueError(f"bypass.files: {', '.join(twice)} stands there twice; expected each file once")
+        return self
+
+
 class Console(Section):
     """The console. Off in this version."""
 
@@ -398,7 +432,7 @@ class TlsServer(Section):
     minimum: Annotated[Literal["1.0", "1.1", "1.2", "1.3"] | None, BeforeValidator(_tls_version)] = None
     certificate: FileName | None = None
     key: FileName | None = None
-    client_certificate: Literal["none", "block"] | None = None
+    client_certificate: Literal["none", "block", "bypass"] | None = None
 
     @model_validator(mode="after")
     def _both(self) -> TlsServer:
@@ -416,7 +450,7 @@ class Tls(Section):
 
     client_minimum: Annotated[Literal["1.2", "1.3"], BeforeValidator(_tls_version)] = "1.2"
     server_minimum: Annotated[Literal["1.2", "1.3"], BeforeValidator(_tls_version)] = "1.2"
-    client_certificate: Literal["none", "block"] = "none"
+    client_certificate: Literal["none", "block", "bypass"] = "none"
     servers: tuple[TlsServer, ...] = Field(default=(), strict=False)
 
 
@@ -531,6 +565,7 @@ class Settings(Section):
     egress: Egress = Egress()
     resolver: Resolver = Resolver()
     inspection: Inspection = Inspection()
+    bypass: Bypass = Bypass()
     console: Console = Console()
     metrics: Metrics = Metrics()
     kms: Kms = Kms()

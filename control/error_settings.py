@@ -14,12 +14,17 @@ from store import error_settings
 from store.records import ChangeKind
 
 ROWS = (*(defect.value for defect in Defect), UNTRUSTED)
-AVAILABLE = (Action.BLOCK, Action.WARN, Action.ALLOW)
+AVAILABLE = tuple(Action)
 REVOCATION = frozenset({Defect.REVOKED.value, Defect.REVOCATION_UNKNOWN.value})
-ONLY_BLOCK = {
-    Defect.OWN_CA.value: "a server must never be vouched for by a key that signs our leaves",
-    Defect.PROTOCOL.value: "a failed handshake leaves nothing to allow or to warn of",
-}
+ONLY = {
+    Defect.OWN_CA.value: (
+        (Action.BLOCK,), "only block can be set: a server must never be vouched for by a key that signs our leaves",
+    ),
+    Defect.PROTOCOL.value: (
+        (Action.BLOCK, Action.BYPASS),
+        "only block or bypass can be set: a failed handshake leaves nothing to allow or to warn of",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +83,9 @@ def check_setting(row: str, action: str, for_host: bool = False) -> Action:
     _check_row(row)
     chosen = _check_action(action)
     lifted = for_host and row == Defect.OWN_CA
-    if row in ONLY_BLOCK and chosen is not Action.BLOCK and not lifted:
-        raise Refused(f"{row}: only block can be set: {ONLY_BLOCK[row]}")
+    possible, why = ONLY.get(row, (AVAILABLE, ""))
+    if chosen not in possible and not lifted:
+        raise Refused(f"{row}: {why}")
     return chosen
 
 
@@ -100,6 +106,4 @@ def _check_action(action: str) -> Action:
         chosen = Action(action)
     except ValueError:
         raise Refused(f"{action!r} is no action; expected {available}") from None
-    if chosen not in AVAILABLE:
-        raise Refused(f"the action {chosen.value} is not in this version; expected {available}")
     return chosen

@@ -12,6 +12,7 @@ from datetime import datetime
 from cryptography import x509
 from OpenSSL import SSL
 
+from certs.bypass import Matched
 from certs.decision import ErrorSettings, Reason
 from certs.exceptions import HostException
 from certs.failures import defect_of_failure, wants_certificate
@@ -22,6 +23,7 @@ from certs.verify import Handshake, handshake_of
 from config.common_store import read_common_store
 from config.settings import Settings
 from proxy.admission import Egress, ResolveError, Resolver
+from proxy.bypass_lists import BypassLists, matching
 from proxy.completing import judge_for
 from proxy.log import Log, never_logged
 from proxy.server_rules import server_rules
@@ -48,6 +50,8 @@ class ProbeReport:
     failure: str | None
     asked: bool = False
     """The server asks for a client certificate."""
+    bypass: Matched | None = None
+    """The rule by which the host is not decrypted; the verdict is for information then."""
     elsewhere: tuple[tuple[str, str], ...] = ()
     """Trusted CAs of the tenant that would vouch for the server, but do not count here: their names, and why not."""
     reasons: tuple[Reason, ...] = ()
@@ -133,6 +137,9 @@ async def _reported(
     snapshot = snapshots.current.get(tenant)
     if snapshot is None:
         raise LookupError(f"there is no tenant {tenant}")
+    lists = BypassLists([entry for entry in settings.bypass.files if entry.is_for(tenant)], log)
+    lists.load()
+    blocked = replace(blocked, bypass=matching(snapshot.bypass, lists, tenant, (host,), clock))
     loop = asyncio.get_running_loop()
     waiter = _Waiter(loop.create_future())
     leg = ServerLeg(waiter)
@@ -153,27 +160,22 @@ async def _reported(
     tls = leg.leg.tls
     if not leg.leg.established:
         verdict = waiter.unshown or Verdict.of([defect_of_failure(waiter.reasons, waiter.asked)])
-        return _decided(
-            ProbeReport(host, port, address, verdict, Action.BLOCK, None, None, None, ", ".join(waiter.reasons)),
-            snapshot.errors,
-            clock(),
-        )
+        found = replace(_failed(blocked, ", ".join(waiter.reasons), address), verdict=verdict)
+        return _decided(found, snapshot.errors, clock())
     handshake = handshake_of(tls, waiter.errors)
     made = judge.at_once(handshake, host, snapshot)
     verdict = made if made is not None else await judge.elsewhere(handshake, host, snapshot)
     if waiter.asked and snapshot.trust.at(host).tls.blocks_who_asks:
         verdict = verdict.also(wants_certificate())
     unanchored = not COVERED_BY_UNTRUSTED.isdisjoint(verdict.defects)
-    report = ProbeReport(
-        host=host,
-        port=port,
+    report = replace(
+        blocked,
         address=address,
         verdict=verdict,
         action=Action.BLOCK,
         tls_version=tls.get_protocol_version_name(),
         cipher=tls.get_cipher_name(),
         alpn=tls.get_alpn_proto_negotiated().decode("ascii", "replace") or None,
-        failure=None,
         asked=waiter.asked,
         elsewhere=_elsewhere(own, handshake, host, clock()) if unanchored else (),
     )
@@ -212,4 +214,4 @@ def _elsewhere(own: list[TrustedCa], handshake: Handshake, host: Host, moment: d
 
 
 def _failed(report: ProbeReport, why: str, address: str | None = None) -> ProbeReport:
-    return ProbeReport(report.host, report.port, address, report.verdict, report.action, None, None, None, why)
+    return replace(report, address=address, failure=why)

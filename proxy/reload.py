@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 KINDS = ("reload", "upgrade")
 SCRIPTS_SECONDS = 60.0
-"""How long a worker may take over loading its inspectors again."""
+"""How long a worker may take over loading its inspectors and bypass lists again."""
 HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 """Signals that wait while one program ends and the next has not begun: each would end the process."""
 
@@ -159,9 +159,11 @@ class Reloading:
         return said
 
     async def _scripts(self) -> list[str]:
-        """The settings are as they were: the workers load their inspectors again, in place."""
+        """The settings are as they were: the workers load their inspectors and bypass lists again, in place."""
         supervisor = self._supervisor
-        if not supervisor.settings.inspection.addons:
+        settings = supervisor.settings
+        there = {"inspectors": settings.inspection.addons, "bypass lists": settings.bypass.files}
+        if not any(there.values()):
             return ["nothing differs from the settings in force"]
         asked = [child for child in supervisor.workers if child.runs and child.ready.is_set()]
         for child in asked:
@@ -170,7 +172,8 @@ class Reloading:
         failed = [child.name for child, answer in zip(asked, answers, strict=True) if answer != RELOADED]
         if failed:
             raise Unusable((f"what could not be loaded again stays as it was ({', '.join(failed)}); the log says why",))
-        return [f"nothing differs from the settings in force; {len(asked)} workers loaded their inspectors again"]
+        what = " and ".join(name for name, entries in there.items() if entries)
+        return [f"nothing differs from the settings in force; {len(asked)} workers loaded their {what} again"]
 
     async def _answer(self, child: Child) -> bytes:
         if child.control is None:

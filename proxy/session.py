@@ -50,7 +50,7 @@ class State(Enum):
     PLAIN = auto()
     """Plain HTTP requests are forwarded."""
     PASS = auto()
-    """Not TLS, and the operator lets such pass: bytes both ways."""
+    """Not TLS, and the operator lets such pass; or TLS that is not decrypted: bytes both ways."""
     CLOSED = auto()
 
 
@@ -58,7 +58,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.HEAD: frozenset({State.NAME, State.HELLO, State.PLAIN, State.CLOSED}),
     State.NAME: frozenset({State.HELLO, State.CLOSED}),
     State.HELLO: frozenset({State.SERVER, State.ANSWER, State.PASS, State.CLOSED}),
-    State.SERVER: frozenset({State.LEAF, State.ANSWER, State.CLOSED}),
+    State.SERVER: frozenset({State.LEAF, State.ANSWER, State.PASS, State.CLOSED}),
     State.LEAF: frozenset({State.CLIENT, State.ANSWER, State.CLOSED}),
     State.CLIENT: frozenset({State.OPEN, State.ANSWER, State.CLOSED}),
     State.OPEN: frozenset({State.ANSWER, State.CLOSED}),
@@ -70,7 +70,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 MOVING = frozenset({State.OPEN, State.PLAIN, State.PASS})
 """States whose time limit counts from the last byte, not from their beginning."""
 LANES = {State.OPEN: "fast", State.ANSWER: "answer", State.PLAIN: "plain", State.PASS: "pass"}
-"""The lane that a state stands for, where it is not the inspection lane."""
+"""The lane that a state stands for, where it is not the inspection lane, and not the bypass."""
 RESTING = frozenset({State.HEAD, State.OPEN, State.PLAIN})
 """States in which a connection waits for a request. What merely passes cannot be told to rest."""
 REST_SECONDS = 2.0
@@ -174,7 +174,7 @@ class Session(Reader):
             self.enters(LANES[state])
 
     def enters(self, lane: str) -> None:
-        """It has come to its lane, and is counted there. For the inspection lane: to be called before :meth:`to`."""
+        """It has come to its lane, and is counted there. To be called before :meth:`to` where that cannot tell it."""
         self.lane = lane
         entry = self.worker.entries[self.listener]
         self.worker.metrics.connection(entry.tenant, entry.mode, lane)

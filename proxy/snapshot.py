@@ -17,6 +17,7 @@ from datetime import datetime
 
 from cryptography import x509
 
+from certs.bypass import BypassRules
 from certs.decision import ErrorSettings
 from certs.exceptions import HostException, HostExceptions
 from certs.expiry import NEVER, Validity
@@ -24,7 +25,7 @@ from certs.host_patterns import parse_pattern
 from certs.scope import OwnCa, Rules, TrustByHost
 from certs.verdict import Action
 from proxy.log import ERROR, INFO, WARNING, Log
-from store import changes, error_settings, host_exceptions, signing_cas, tenants, trusted_cas
+from store import bypass_rules, changes, error_settings, host_exceptions, signing_cas, tenants, trusted_cas
 from store.engine import Connection, Store, StoreError
 from store.records import ChangeKind
 
@@ -56,6 +57,8 @@ class Snapshot:
     """The CA that clients are warned by; None where there is none, and so nobody can be warned."""
     activation: int = 0
     """The generation that the last activation which was heard of made, be it of another CA or the same; 0: none was."""
+    bypass: BypassRules = field(default_factory=BypassRules)
+    """The tenant's own bypass rules, those that have expired too."""
     serial: int = field(default_factory=itertools.count().__next__, compare=False)
     """Another working set has another number, whatever of it has changed."""
 
@@ -205,6 +208,7 @@ class Snapshots:
         before = self.current.get(name)
         same = before if before is not None and before.trusted == trusted else None
         trust = same.trust if same is not None else TrustByHost(self.common, trusted, self.rules.get(name))
+        bypass = BypassRules({rule.pattern: rule.expires_at for rule in bypass_rules.listing(connection, tenant.id)})
         issuing = x509.load_der_x509_certificate(authority.certificate)
         untrusted = signing_cas.untrusted(connection, tenant.id)
         return Snapshot(
@@ -221,6 +225,7 @@ class Snapshots:
             trusted=trusted,
             untrusted_ca=None if untrusted is None else untrusted.id,
             activation=activations.get(tenant.id, before.activation if before is not None else 0),
+            bypass=bypass,
         )
 
     def _take(self, read: _Read) -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 from cryptography.hazmat.primitives.hashes import SHA256
 from OpenSSL import SSL
 
+from certs.bypass import Matched
 from certs.decision import Decision
 from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host, InvalidHost, parse_host
@@ -22,10 +23,11 @@ from issuer.client import IssuerUnavailable
 from issuer.protocol import Code
 from proxy import refusals
 from proxy.block import Refusal
+from proxy.bypass_lists import matching
 from proxy.client_hello import BadClientHello, ClientHello, HelloReader, NotTls, alert_record
 from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.fast import FastLane
-from proxy.lanes.splice import TLS_HANDSHAKE, SpliceLane
+from proxy.lanes.splice import TLS_HANDSHAKE, Bypass, SpliceLane
 from proxy.leaves import DAY, Shown
 from proxy.log import WARNING
 from proxy.pinning import Client, refuses_certificate
@@ -48,6 +50,7 @@ HTTP_OR_NONE = (b"", *HTTP_PROTOCOLS)
 """Protocols of which an inspector can see something."""
 AGAIN_SECONDS = 0.05
 """After which a leaf is asked for again where another CA became the active one meanwhile."""
+ASKS = "the server asks for a client certificate"
 BAD_DATES = frozenset({Defect.EXPIRED, Defect.NOT_YET_VALID, Defect.MALFORMED})
 
 
@@ -103,7 +106,7 @@ class Tunnel(Unhurried):
             )
         except DialError as error:
             if session.state is State.PASS:
-                return session.close(str(error))
+                return session.abort(str(error))  # the client has been told that the tunnel stands
             refusal = refusals.unreachable(error.error, self.target.text, self.port, session.id, str(error))
             if session.state is State.SERVER:
                 self._unsuitable(refusal)
@@ -143,6 +146,8 @@ class Tunnel(Unhurried):
             session.facts["host"] = named.text
             if not self.target.is_ip and named != self.target:
                 return self.refuse(refusals.sni_mismatch(self.target.text, named.text, session.id))
+        if (rule := self._rule()) is not None:
+            return self._bypass(Bypass(rule.rule, rule.file))
         if self.refusal is not None:
             return self._unsuitable(self.refusal)
         limits = session.worker.limits
@@ -164,13 +169,43 @@ class Tunnel(Unhurried):
             return session.say(refusals.not_tls(self.target.text, session.id))
         return session.close("not TLS")
 
-    def _splice(self) -> None:
+    def _splice(self, bypass: Bypass | None = None) -> None:
         if self.refusal is not None:
             return self.session.close(self.refusal.title)
-        lane = SpliceLane(self.session, self.server, self.target.text, bytes(self.buffer))
+        host = self.target if bypass is None else self.host
+        lane = SpliceLane(self.session, self.server, host.text, bytes(self.buffer), bypass)
         self.server.owner = lane
+        if bypass is not None:
+            self.session.enters("bypass")
         self.session.to(State.PASS, 0, lane)
         return lane.begin(bytes(self.raw))
+
+    # --- what is not decrypted ---
+
+    def _rule(self) -> Matched | None:
+        """The bypass rule that covers what the client asks for, by the working set of now.
+
+        Where the CONNECT names an address, that and the name asked for in the ClientHello count, as they do for
+        everything else. An address there is no name (RFC 6066, section 3), and opens nothing.
+        """
+        session, worker = self.session, self.session.worker
+        current = worker.snapshots.current.get(session.tenant.tenant)
+        if current is None or worker.snapshots.outdated:
+            return None  # which is seen to where the handshake with the server would begin
+        hosts = (self.target,) if self.host == self.target or self.host.is_ip else (self.target, self.host)
+        return matching(current.bypass, worker.bypass_lists, current.tenant, hosts, worker.clock)
+
+    def _bypass(self, bypass: Bypass) -> None:
+        """Pass on undecrypted all that the client has said and will say. To be called before it is shown a leaf.
+
+        In the state HELLO, or SERVER: where the server has begun TLS with us, a new connection to its address is made.
+        """
+        if not self.server.begun:
+            return self._splice(bypass)
+        self._drop_server(orderly=True)
+        self.server = ServerLeg(self)
+        self._splice(bypass)
+        return self.dial((self.session.facts["address"],))
 
     # --- the server's side ---
 
@@ -240,11 +275,14 @@ class Tunnel(Unhurried):
         session.judged(verdict, action)
         if not verdict.ok:
             session.facts |= _told(verdict, action, decision)
+        if action is Action.BYPASS:
+            return self._bypass(Bypass(reason=", ".join(decision.by)))
         # Of a certificate that cannot be read nobody can be warned: it could be any other the next time.
         warned = action is Action.WARN and verdict.leaf is not None
         if not (action is Action.ALLOW or warned) or not verdict.chain:
-            # Bypass cannot be set in this version: what is neither plainly allowed nor warned of is blocked.
             return self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
+        if self._asks_and_passes():
+            return self._bypass(Bypass(reason=ASKS))
         session.passes(verdict, action, self.host.text, self.port)
         not_after: float | None = verdict.chain[0].not_valid_after_utc.timestamp()
         if BAD_DATES.intersection(verdict.defects):
@@ -267,7 +305,19 @@ class Tunnel(Unhurried):
             self.session.abort(f"server TLS: {error}")
 
     def _failed(self, reasons: Sequence[str]) -> None:
-        self._blocked(Verdict.of([defect_of_failure(reasons, self.asked)]))
+        """There is no verdict on a certificate; before the client is shown one, it may do without us."""
+        session, verdict = self.session, Verdict.of([defect_of_failure(reasons, self.asked)])
+        if session.state is State.SERVER:
+            decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
+            if decision.action is Action.BYPASS or self._asks_and_passes():
+                session.judged(verdict, Action.BYPASS)
+                session.facts |= _told(verdict, Action.BYPASS, decision)
+                return self._bypass(Bypass(reason=ASKS if self._asks_and_passes() else ", ".join(decision.by)))
+        return self._blocked(verdict)
+
+    def _asks_and_passes(self) -> bool:
+        """The server asks for a client certificate, there is none, and the client is to reach it by itself."""
+        return self.asked and self.session.tenant.trust.at(self.host).tls.bypasses_who_asks
 
     def _blocked(self, verdict: Verdict) -> None:
         session = self.session

@@ -34,6 +34,7 @@ from config.settings import Listener, Settings
 from issuer.client import IssuerClient
 from issuer.hardening import harden_child
 from proxy.admission import Egress, Resolver
+from proxy.bypass_lists import BypassLists
 from proxy.completing import judge_for
 from proxy.control import DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
 from proxy.disclosure import Disclosure, disclosure_for
@@ -99,6 +100,7 @@ class Worker:
         self.judging = ThreadPoolExecutor(1, thread_name_prefix="judge")
         """One at a time: costly chains must not keep anything else from a thread, the change feed least of all."""
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
+        self.bypass_lists = BypassLists(settings.bypass.files, log)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
         self.judge, self.fetcher = judge_for(
             settings.verification, self.resolver, self.egress, self.judging, self.clock
@@ -144,6 +146,7 @@ class Worker:
     async def start(self) -> None:
         """Load the working sets and accept connections. Raises StoreError."""
         self.snapshots.load()
+        self.bypass_lists.load()
         if self.inspectors is not None:
             self.inspectors.start()
         if self.tracer is not None:
@@ -159,6 +162,8 @@ class Worker:
         control.setblocking(False)
         following = self.loop.create_task(self.snapshots.follow())
         following.add_done_callback(self._follower_ended)
+        lists = self.loop.create_task(self.bypass_lists.follow())
+        lists.add_done_callback(self._follower_ended)
         commands = self.loop.create_task(self._commands(control))
         recording = self.loop.create_task(Recorder(self.pinning, self.store, self.log).follow())
         watching = self.loop.create_task(self.issuer_watch.follow())
@@ -184,6 +189,7 @@ class Worker:
             await self.tracer.stop()
         following.cancel()
         recording.cancel()
+        lists.cancel()
         watching.cancel()
         commands.cancel()
         self.status.stop()
@@ -208,7 +214,7 @@ class Worker:
 
     def _follower_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            # Without the feed a removed CA would stay trusted: better no worker than that one.
+            # A removed CA would stay trusted, a removed bypass rule a rule: better no worker than that one.
             self.fault("", error)
             self.stop_now()
 
@@ -229,6 +235,7 @@ class Worker:
                 self.draining.set()
             elif command == RELOAD:
                 loaded = self.inspectors is None or self.inspectors.reload()
+                loaded = await self.bypass_lists.reread() and loaded
                 with contextlib.suppress(OSError):  # its end is noticed above
                     await self.loop.sock_sendall(control, RELOADED if loaded else NOT_RELOADED)
 

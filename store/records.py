@@ -24,6 +24,8 @@ class ChangeKind(StrEnum):
     UNTRUSTED_CA_MADE = "untrusted_ca_made"
     ERROR_SETTINGS_CHANGED = "error_settings_changed"
     HOST_EXCEPTIONS_CHANGED = "host_exceptions_changed"
+    BYPASS_RULE_ADDED = "bypass_rule_added"
+    BYPASS_RULE_REMOVED = "bypass_rule_removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,22 @@ class TrustedCa:
     changed_at: datetime
     changed_by: str
     hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BypassRule:
+    """Hosts that a tenant's traffic is not decrypted for; ``pattern`` is as :func:`certs.bypass.parse_rule` writes it.
+
+    ``expires_at``: from then on it no longer counts; None: it has no end.
+    """
+
+    id: int
+    tenant_id: int
+    pattern: str
+    reason: str | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

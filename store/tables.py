@@ -239,6 +239,20 @@ sa.Index(
     postgresql_where=sa.text("fingerprint IS NULL"),
 )
 
+bypass_rules = sa.Table(
+    "bypass_rules",
+    metadata,
+    _id(),
+    _of("tenants", "tenant_id"),
+    sa.Column("pattern", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=True),
+    _at("created_at"),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=True),
+    sa.UniqueConstraint("tenant_id", "pattern"),
+    sqlite_autoincrement=True,
+)
+
 leaf_keys = sa.Table(
     "leaf_keys",
     metadata,

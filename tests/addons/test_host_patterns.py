@@ -25,6 +25,8 @@ def found(patterns: list[str], host: str) -> list[str]:
         ("EXAMPLE.com.", "example.com"),
         ("*.example.com", "www.example.com"),
         ("*.example.com", "a.b.c.example.com"),
+        (".example.com", "example.com"),
+        (".example.com", "a.b.example.com"),
         ("bücher.example", "xn--bcher-kva.example"),
         ("*.BÜCHER.example", "a.xn--bcher-kva.example"),
         ("*", "anything.example"),
@@ -44,6 +46,7 @@ def test_what_a_pattern_covers(pattern: str, host: str) -> None:
         ("example.com", "www.example.com"),
         ("*.example.com", "example.com"),
         ("*.example.com", "badexample.com"),
+        (".example.com", "badexample.com"),
         ("*.example.com", "example.com.evil.example"),
         ("192.0.2.1", "192.0.2.10"),
     ],
@@ -53,11 +56,33 @@ def test_what_a_pattern_does_not_cover(pattern: str, host: str) -> None:
 
 
 def test_the_closest_comes_first() -> None:
-    patterns = ["*", "*.com", "*.example.com", "www.example.com", "*.www.example.com"]
-    assert found(patterns, "www.example.com") == ["www.example.com", "*.example.com", "*.com", "*"]
+    patterns = ["*", ".com", "*.com", ".example.com", "*.example.com", ".www.example.com", "www.example.com"]
+    assert found([*patterns, "*.www.example.com"], "www.example.com") == patterns[::-1]
 
 
-@pytest.mark.parametrize("pattern", ["", "*.", "**", "a.*.b", "*example.com", "*.*.com", "*.192.0.2.1", "a..b", "a b"])
+@pytest.mark.parametrize("pattern", ["*", "example.com", "*.example.com", ".example.com", "192.0.2.1", "2001:db8::1"])
+def test_a_pattern_is_written_as_it_is_read(pattern: str) -> None:
+    assert str(parse_pattern(pattern)) == pattern
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "",
+        "*.",
+        "**",
+        "a.*.b",
+        "*example.com",
+        "*.*.com",
+        "*.192.0.2.1",
+        ".192.0.2.1",
+        ".",
+        "..a",
+        ".*.a",
+        "a..b",
+        "a b",
+    ],
+)
 def test_what_is_no_pattern(pattern: str) -> None:
     with pytest.raises(InvalidHost):
         parse_pattern(pattern)

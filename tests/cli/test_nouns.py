@@ -257,9 +257,8 @@ def test_error_settings_are_set_shown_and_unset(run: Run) -> None:
     [
         (("nonsense", "allow"), "is no defect"),
         (("expired", "forgive"), "is no action"),
-        (("expired", "bypass"), "not in this version"),
         (("own_ca", "allow"), "only block"),
-        (("protocol", "allow"), "only block"),
+        (("protocol", "allow"), "only block or bypass"),
         (("revoked", "block"), "not checked in this version"),
     ],
 )

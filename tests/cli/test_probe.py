@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from certs.bypass import Matched
 from certs.decision import Reason, Source
 from certs.exceptions import HostException, key_fingerprint
 from certs.host_patterns import parse_pattern
@@ -33,6 +34,7 @@ class Report:
     alpn: str | None = "h2"
     failure: str | None = None
     asked: bool = False
+    bypass: Matched | None = None
     elsewhere: tuple[tuple[str, str], ...] = ()
     reasons: tuple[Reason, ...] = ()
     passed_over: tuple[tuple[HostException, str], ...] = ()
@@ -157,6 +159,28 @@ def test_what_decided_about_each_defect_is_told(run: Run, asked: dict[str, Any])
     assert (told["passed_over"][0]["id"], told["passed_over"][0]["why"]) == (
         9, "it is pinned to another certificate or key",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("file", [None, "/etc/lists/banks.txt"])
+def test_a_host_that_is_not_decrypted_passes_whatever_it_shows(
+    run: Run, asked: dict[str, Any], file: str | None
+) -> None:
+    found = {"verdict": Verdict.of([Finding(Defect.EXPIRED, "old", "")]), "action": Action.BLOCK}
+    asked["found"] = {**found, "bypass": Matched(".bank.example", file)}
+    done = run("probe", "bank.example")
+    assert done.exit_code == 0
+    where = "its own rules" if file is None else f"the list file {file}"
+    assert f"Tenant default does not decrypt it, by the bypass rule .bank.example of {where}." in done.stdout
+    assert "expired: old" in done.stdout
+    assert done.stdout.endswith("Without that rule tenant default blocks it.\n")
+    told = json.loads(run("probe", "bank.example", "--json").stdout)
+    assert (told["action"], told["passes"]) == ("bypass", True)
+    assert told["bypass"] == {"rule": ".bank.example", "file": file, "otherwise": "block"}
+    asked["found"] = {"bypass": Matched(".bank.example", file), "address": None, "failure": "connection refused"}
+    assert run("probe", "bank.example").exit_code == 1
+    # Its handshake with us fails; the client's own may not.
+    asked["found"] = {"bypass": Matched(".bank.example", file), "failure": "handshake failure", **found}
+    assert run("probe", "bank.example").exit_code == 0
 
 
 def test_a_server_that_is_not_reached_is_one(run: Run, asked: dict[str, Any]) -> None:

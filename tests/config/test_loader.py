@@ -405,6 +405,36 @@ egress: {allow: [10.0.0.1/8]}
         assert problem.path == path
         assert message in problem.message
 
+    def test_a_bypass_list_is_a_file_or_a_mapping_with_one(self, file: Path) -> None:
+        (file.parent / "banks.txt").write_text("")
+        (file.parent / "more.txt").write_text("")
+        text = "bypass: {files: [banks.txt, {file: more.txt, tenants: [default]}]}"
+        banks, more = loaded(file, text).settings.bypass.files
+        assert (banks.file, banks.is_for("default"), banks.is_for("other")) == (
+            str(file.parent / "banks.txt"), True, True,
+        )  # fmt: skip
+        assert (more.file, more.is_for("default"), more.is_for("other")) == (
+            str(file.parent / "more.txt"), True, False,
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("text", "path", "message"),
+        [
+            ("[none.txt]", "bypass.files[0]", "none.txt: No such file"),
+            ("[/dev/null, /dev/null]", "bypass", "/dev/null stands there twice"),
+            ("[{file: /dev/null, tenants: [gests]}]", "bypass.files[0].tenants", "no listener belongs to the tenant"),
+            ("[{file: /dev/null, tenants: [Not_One]}]", "bypass.files[0].tenants[0]", "or a tenant's name"),
+            ("[{}]", "bypass.files[0].file", "missing"),
+            ("[3]", "bypass.files[0]", "expected a mapping with the keys file, tenants"),
+            ("banks.txt", "bypass.files", "expected a list of up to 100 files"),
+            (str([f"{number}.txt" for number in range(101)]), "bypass.files", "expected a list of up to 100 files"),
+        ],
+    )
+    def test_what_is_wrong_with_bypass_lists_is_said(self, file: Path, text: str, path: str, message: str) -> None:
+        problem = only(file, f"bypass: {{files: {text}}}")
+        assert problem.path == path
+        assert message in problem.message
+
     def test_what_comes_later_is_taken_in_its_switched_off_form(self, file: Path) -> None:
         text = "console: {enabled: false}\ninspection: {addons: []}\ndatabase: null\n"
         assert loaded(file, text).settings == Settings(state_dir=file.parent / "var")

@@ -42,6 +42,8 @@ def servers(scratch: Path) -> Iterator[dict[str, OpensslServer]]:
         "without.example": ("-Verify", "2", *asks),
         "without-12.example": ("-Verify", "2", "-tls1_2", *asks),
         "seen.example": ("-Verify", "2", *asks),
+        "own.example": ("-Verify", "2", *asks),
+        "own-12.example": ("-Verify", "2", "-tls1_2", *asks),
     }
     with ExitStack() as stack:
         yield {
@@ -68,6 +70,7 @@ def daemon(scratch: Path, servers: dict[str, OpensslServer]) -> Iterator[Daemon]
                 {"hosts": ["old.example"], "minimum": "1.0"},
                 {"hosts": must, "certificate": "client.pem", "key": "client.key"},
                 {"hosts": ["blocked.example"], "client_certificate": "block"},
+                {"hosts": ["own.example", "own-12.example"], "client_certificate": "bypass"},
             ]
         },
     }
@@ -116,6 +119,20 @@ def test_whoever_only_claims_to_be_the_server_is_shown_no_certificate(
     if "seen" not in name:
         assert result.proxy_status == 'sallyport; error=tls_certificate_error; details="self_signed"'
     assert "gateway" not in said
+
+
+@pytest.mark.parametrize("name", ["own.example", "own-12.example"])
+def test_a_client_may_show_its_own_where_that_is_configured(
+    daemon: Daemon, servers: dict[str, OpensslServer], tmp_path: Path, name: str
+) -> None:
+    leaf = CLIENTS.leaf("the client itself", eku=["client"])
+    for file, content in (("c.pem", leaf.pem()), ("c.key", leaf.key_pem()), ("public.pem", PUBLIC.pem())):
+        (tmp_path / file).touch(0o600)
+        (tmp_path / file).write_bytes(content)
+    shown = ("--cert", str(tmp_path / "c.pem"), "--key", str(tmp_path / "c.key"))
+    result = curl(daemon, servers[name].url(name), "--cacert", str(tmp_path / "public.pem"), *shown)
+    assert (result.status, "the client itself" in result.text) == (200, True)
+    assert daemon.wait_log("bypassed", host=name)[-1]["reason"] == "the server asks for a client certificate"
 
 
 def test_who_only_asks_is_reached_without_and_it_is_logged(daemon: Daemon, servers: dict[str, OpensslServer]) -> None:

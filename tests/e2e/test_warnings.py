@@ -43,7 +43,7 @@ def server(scratch: Path) -> Iterator[Nginx]:
         Site("good.example", ISSUING.leaf("good.example")),
         *(Site(name, self_signed(name)) for name in names),
         Site("old.example", ISSUING.leaf("old.example", not_before=NOW - 9 * DAY, not_after=NOW - DAY)),
-        Site("redirected.example", ISSUING.leaf("redirected.example")),
+        Site("other.example", ISSUING.leaf("another.example")),
     ]
     with Nginx(scratch, sites) as nginx:
         yield nginx
@@ -103,6 +103,24 @@ def test_a_browser_shows_its_own_warning_or_our_page_or_the_site(
             warning.told("errors", "unset", "expired")
         assert browser.visit(server["good.example"].url())[1].strip() == "hello from good.example"
     warning.within(2.0, lambda: curl(warning, server["old.example"].url()).status == 502)
+
+
+def test_what_is_bypassed_is_left_to_the_client(warning: Daemon, server: Nginx, tmp_path: Path) -> None:
+    """It sees the server's own certificate, and judges it by itself."""
+    (tmp_path / "public.pem").write_bytes(PUBLIC.pem())
+    own = ("--cacert", str(tmp_path / "public.pem"))
+    warning.told("errors", "set", "hostname_mismatch", "bypass")
+    try:
+        warning.within(2.0, lambda: curl(warning, server["other.example"].url(), "--insecure").status == 200)
+        refused = curl(warning, server["other.example"].url("/refused"), *own)
+        assert (refused.exit_code, "no alternative certificate subject name" in refused.error) == (60, True)
+        for version in ("--http1.1", "--http2"):
+            passed = curl(warning, server["other.example"].url(), "--insecure", "-w", "%{certs}", version)
+            assert (passed.status, passed.http_version) == (200, "2" if version == "--http2" else "1.1")
+        assert warning.wait_log("bypassed", host="other.example")[-1]["reason"] == "row hostname_mismatch"
+    finally:
+        warning.told("errors", "unset", "hostname_mismatch")
+    warning.within(2.0, lambda: curl(warning, server["other.example"].url()).status == 502)
 
 
 def test_the_leaf_says_what_it_is_and_for_whom(warning: Daemon, server: Nginx) -> None:

@@ -15,7 +15,7 @@ from certs.expiry import Validity
 from certs.names import parse_host
 from certs.verdict import Action, Defect, Finding, Verdict
 from config.settings import Settings
-from control import error_settings, host_exceptions, signing_cas, tenants, trusted_cas
+from control import bypass_rules, error_settings, host_exceptions, signing_cas, tenants, trusted_cas
 from control.installation import Installation
 from control.signing_cas import Upload
 from proxy.log import Log
@@ -240,3 +240,18 @@ def test_an_exception_that_cannot_be_understood_is_not_guessed_at(
     look(snapshots)
     assert "default" not in snapshots.current
     assert "working set cannot be read" in (tmp_path / "log").read_text()
+
+
+def test_a_tenants_bypass_rules_are_in_its_working_set_with_their_ends(
+    snapshots: Snapshots, settings: Settings
+) -> None:
+    assert snapshots.current["default"].bypass.ends == {}
+    end = NOW + timedelta(days=1)
+    with Installation.open(settings, NOW) as inst:
+        bypass_rules.add(inst, "default", [".a.example"], NOW, expires_at=end)
+        bypass_rules.add(inst, "default", ["10.0.0.0/8"], NOW)
+        look(snapshots)
+        assert snapshots.current["default"].bypass.ends == {".a.example": end, "10.0.0.0/8": None}
+        bypass_rules.remove(inst, "default", [".a.example"], NOW)
+    look(snapshots)
+    assert snapshots.current["default"].bypass.ends == {"10.0.0.0/8": None}

@@ -12,14 +12,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from store import changes, error_settings, host_exceptions, leaves, refusals, signing_cas, tenants, trusted_cas
+from store import (
+    bypass_rules,
+    changes,
+    error_settings,
+    host_exceptions,
+    leaves,
+    refusals,
+    signing_cas,
+    tenants,
+    trusted_cas,
+)
 from store.engine import Conflict, Connection, Store, StoreError
 from store.records import HostException, LeafKey, NewLeaf, Refusal, SigningCa, Tenant
 from store.tables import Certificates, UtcDateTime
 from tests.harness.pki import DAY, NOW
 from tests.store.conftest import add_ca, add_tenant, chain
 
-TABLES = ("signing_cas", "trusted_cas", "error_settings", "host_exceptions", "leaf_keys", "leaves", "refusals")
+TABLES = (
+    "signing_cas", "trusted_cas", "error_settings", "host_exceptions", "bypass_rules", "leaf_keys", "leaves",
+    "refusals",
+)  # fmt: skip
 
 
 def leaf(ca: SigningCa, key: LeafKey, host: str, serial: str) -> NewLeaf:
@@ -64,6 +77,7 @@ def test_deleting_a_tenant_deletes_all_of_it_and_nothing_of_another(store: Store
             error_settings.set_row(c, tenant.id, "expired", "allow", NOW)
             refusals.add(c, tenant.id, [refusal("a.example", "1")])
             except_(c, tenant.id, "a.example")
+            bypass_rules.add(c, tenant.id, "a.example", None, NOW, "ann", None)
             changes.announce(c, tenant.id, "tenant_created", NOW)
         changes.announce(c, both[0].id, "tenant_deleted", NOW)
         assert tenants.delete(c, both[0].id)
@@ -329,6 +343,31 @@ def test_there_is_one_exception_for_a_pattern_defect_and_fingerprint(
 def test_a_fingerprint_that_is_no_sha256_is_refused(store: Store, tenant: Tenant) -> None:
     with store.transaction() as c, pytest.raises(StoreError, match="ck_host_exceptions_sha256"):
         except_(c, tenant.id, "a.example", fingerprint=b"f" * 20)
+
+
+# bypass rules
+
+
+def test_a_bypass_rule_comes_back_as_it_was_added_once_for_each_tenant(store: Store, tenant: Tenant) -> None:
+    with store.transaction() as c:
+        other = add_tenant(c, "other")
+        made = bypass_rules.add(c, tenant.id, "b.example", "pins", NOW, "ann", NOW + DAY)
+        bypass_rules.add(c, tenant.id, "a.example", None, NOW, "ann", None)
+        bypass_rules.add(c, other.id, "b.example", None, NOW, "bob", None)
+    assert asdict(made) == {
+        "id": made.id, "tenant_id": tenant.id, "pattern": "b.example", "reason": "pins", "created_at": NOW,
+        "created_by": "ann", "expires_at": NOW + DAY,
+    }  # fmt: skip
+    with pytest.raises(Conflict), store.transaction() as c:
+        bypass_rules.add(c, tenant.id, "b.example", None, NOW, "ann", None)
+    with store.transaction() as c:
+        assert [rule.pattern for rule in bypass_rules.listing(c, tenant.id)] == ["a.example", "b.example"]
+        assert bypass_rules.by_pattern(c, tenant.id, "b.example") == made
+        assert bypass_rules.by_pattern(c, tenant.id, "c.example") is None
+        assert bypass_rules.count(c, tenant.id) == 2
+        assert bypass_rules.remove(c, made.id)
+        assert not bypass_rules.remove(c, made.id)
+        assert [rule.created_by for rule in bypass_rules.listing(c, other.id)] == ["bob"]
 
 
 # leaves

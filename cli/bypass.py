@@ -1,0 +1,141 @@
+"""``sallyport bypass``: the hosts for which a tenant's traffic is not decrypted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import clock, output
+from cli.context import Context, json_option, pass_context
+
+if TYPE_CHECKING:
+    from control.bypass_rules import ListFile
+    from store.records import BypassRule
+
+
+@click.group(name="bypass")
+def command() -> None:
+    """The hosts for which the tenant's traffic is not decrypted, judged or inspected.
+
+    A PATTERN is example.com (that host alone), *.example.com (what is below it), .example.com (both), an IP address, or
+    a network such as 192.0.2.0/24. Clients' names and addresses count, not what a name resolves to.
+    """
+
+
+@command.command()
+@click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True)
+@click.option("--reason", metavar="TEXT", help="Why; for those who look at it later.")
+@click.option(
+    "--expires",
+    metavar="DATE",
+    help="When it ends by itself, in UTC: 2026-12-31 (as that day begins) or 2026-12-31T18:30.",
+)
+@json_option
+@pass_context
+def add(context: Context, patterns: tuple[str, ...], reason: str | None, expires: str | None) -> None:
+    """Decrypt no more what a PATTERN covers, from the next connection on. Several are added together, or none of them.
+
+    Nothing is checked there: no certificate, no content. A rule that has expired is replaced.
+    """
+    from control import bypass_rules
+
+    end = None if expires is None else moment(expires)
+    now = clock.now()
+    added = bypass_rules.add(context.installation, context.tenant, patterns, now, reason, end)
+    if context.json:
+        output.as_json([as_object(rule, now) for rule in added])
+        return
+    for rule in added:
+        until = "" if rule.expires_at is None else f", until {output.minute(rule.expires_at)} UTC"
+        click.echo(f"Tenant {context.tenant}: {rule.pattern} is not decrypted, from the next connection on{until}.")
+
+
+@command.command()
+@click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True)
+@pass_context
+def remove(context: Context, patterns: tuple[str, ...]) -> None:
+    """Remove the rule of each PATTERN. What is open undecrypted goes on to its end."""
+    from control import bypass_rules
+
+    for rule in bypass_rules.remove(context.installation, context.tenant, patterns, clock.now()):
+        click.echo(f"Tenant {context.tenant}: the bypass rule {rule.pattern} is removed, from the next connection on.")
+
+
+@command.command(name="list")
+@json_option
+@pass_context
+def list_(context: Context) -> None:
+    """List the tenant's rules, and the list files that count for it with how many rules they hold."""
+    from control import bypass_rules
+
+    now = clock.now()
+    rules = bypass_rules.listing(context.installation, context.tenant)
+    files = bypass_rules.files(context.installation, context.tenant)
+    if context.json:
+        output.as_json([*(as_object(rule, now) for rule in rules), *map(of_file, files)])
+        return
+    rows = [
+        (
+            rule.pattern,
+            status(rule, now),
+            "never" if rule.expires_at is None else output.minute(rule.expires_at),
+            f"{output.minute(rule.created_at)} by {rule.created_by}",
+            rule.reason or "",
+        )
+        for rule in rules
+    ]
+    headings = ("pattern", "status", "expires", "added", "reason")
+    output.table(headings, rows, f"Tenant {context.tenant} has no bypass rule of its own.")
+    for file in files:
+        click.echo(output.clean(f"List file {file.path}: {file.problem or counted(file.rules)}"))
+
+
+def counted(rules: int) -> str:
+    """``1 rule``, ``2 rules``."""
+    return "1 rule" if rules == 1 else f"{rules} rules"
+
+
+def moment(text: str) -> datetime:
+    """The moment of an option; without a zone it is in UTC. What is none is a usage error."""
+    try:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        output.misuse(f"--expires: {text!r} is no date; expected 2026-12-31 or 2026-12-31T18:30 (UTC)")
+
+
+def status(rule: BypassRule, now: datetime) -> str:
+    """``active`` or ``expired``."""
+    from control import bypass_rules
+
+    return "expired" if bypass_rules.expired(rule, now) else "active"
+
+
+def as_object(rule: BypassRule, now: datetime) -> dict[str, Any]:
+    """A rule for JSON."""
+    return {
+        "pattern": rule.pattern,
+        "status": status(rule, now),
+        "reason": rule.reason,
+        "created_at": rule.created_at,
+        "created_by": rule.created_by,
+        "expires_at": rule.expires_at,
+        "file": None,
+        "rules": 1,
+    }
+
+
+def of_file(file: ListFile) -> dict[str, Any]:
+    """A list file for JSON: in the list beside the rules, with the same members."""
+    return {
+        "pattern": None,
+        "status": "active" if file.problem is None else "unusable",
+        "reason": file.problem,
+        "created_at": None,
+        "created_by": None,
+        "expires_at": None,
+        "file": file.path,
+        "rules": file.rules,
+    }
