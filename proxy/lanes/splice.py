@@ -73,6 +73,7 @@ class SpliceLane(Unhurried):
     def begin(self, early: bytes) -> None:
         """Pass on what both sides have said so far."""
         self.server_first = bool(early) and self.bypass is None
+        self.server.read(True)  # it may have said more than is kept
         if early:
             self.server_data(early)
         if self.server.transport is not None:

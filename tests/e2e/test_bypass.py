@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import ssl
 import subprocess
@@ -244,6 +245,26 @@ def test_a_hello_in_pieces_and_a_server_that_has_spoken_already_pass_as_they_are
         client.shutdown(socket.SHUT_WR)
         wait_for("the server to hear it", lambda: heard)
     assert heard == [hello]
+
+
+def test_a_server_that_has_said_too_much_already_is_read_on(daemon: Daemon) -> None:
+    hello = client_hello(HOST)
+    sent, full = [0], threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        while select.select([], [connection], [], 1.0)[1]:
+            sent[0] += connection.send(b"x" * 65536)
+        full.set()  # nobody reads it any more
+        connection.recv(65536)
+        connection.sendall(b"end")
+        connection.shutdown(socket.SHUT_WR)
+        to_end(connection)
+
+    with bypassed(daemon, HOST), serving(serve) as port, tunnel(daemon, port, HOST) as client:
+        assert full.wait(30)
+        client.sendall(hello)
+        said = to_end(client)
+    assert (len(said), said[-4:]) == (sent[0] + 3, b"xend")
 
 
 def test_what_is_open_outlives_the_rule(daemon: Daemon, site: Nginx, root: Path) -> None:

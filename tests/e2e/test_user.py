@@ -115,3 +115,18 @@ def test_a_user_that_there_is_not_is_refused(tmp_path: Path) -> None:
     assert told.returncode == 2
     assert "user: there is no user no-such-user" in told.stderr
     assert not (tmp_path / "daemon" / "state").exists()
+
+
+def test_a_bypass_list_that_the_user_cannot_read_is_refused(tmp_path: Path) -> None:
+    """Root could, and the start would be good; but it is the workers that read it."""
+    listed = tmp_path / "list.txt"
+    listed.write_text("a.example\n")
+    listed.chmod(0o600)
+    daemon = Daemon(tmp_path / "daemon", extra={"user": USER, "bypass": {"files": [str(listed)]}})
+    told = daemon.cli("serve")
+    assert told.returncode == 2
+    assert told.stderr == (
+        f"Error: bypass.files: {listed}: Permission denied; "
+        "expected a text file that the user whom Sallyport runs as can read\n"
+    )
+    assert not daemon.state_dir.exists()
