@@ -314,7 +314,8 @@ def _make(subject: x509.Name, parent: Issued | None, o: Overrides) -> tuple[byte
         public,
     ]
     if not o.get("bare"):
-        fields.append(tlv(0xA3, tlv(0x30, b"".join(_extensions(o, key, parent)))))
+        extensions = [*_extensions(o, key, parent), *o.get("extension_der", ())]
+        fields.append(tlv(0xA3, tlv(0x30, b"".join(extensions))))
     signed = tlv(0x30, b"".join(fields))
     signature = bytearray(_sign(o.get("sign_with", signing_key), signed, named))
     if o.get("tamper"):
@@ -345,8 +346,7 @@ def _extensions(o: Overrides, key: PrivateKey, parent: Issued | None) -> list[by
     without = {oid.dotted_string for oid in o.get("without", ())}
     raws = [raw for raw in raws if raw.oid not in without] + list(o.get("extra", ()))
     twice = {oid.dotted_string for oid in o.get("duplicate", ())}
-    written = [_extension(raw) for raw in raws] + [_extension(raw) for raw in raws if raw.oid in twice]
-    return [*written, *o.get("extension_der", ())]
+    return [_extension(raw) for raw in raws] + [_extension(raw) for raw in raws if raw.oid in twice]
 
 
 def _extension(raw: Raw) -> bytes:
@@ -355,11 +355,10 @@ def _extension(raw: Raw) -> bytes:
 
 
 def _sign(key: PrivateKey, data: bytes, named: str) -> bytes:
-    if isinstance(key, rsa.RSAPrivateKey) and named == "pss":
-        return key.sign(data, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
     algorithm = _hash(named)
     if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(data, padding.PKCS1v15(), algorithm)
+        pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+        return key.sign(data, pss if named == "pss" else padding.PKCS1v15(), algorithm)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(data, ec.ECDSA(algorithm))
     if isinstance(key, dsa.DSAPrivateKey):
@@ -375,6 +374,7 @@ def _hash(named: str) -> hashes.HashAlgorithm:
         "sha256": hashes.SHA256,
         "sha384": hashes.SHA384,
         "sha512": hashes.SHA512,
+        "pss": hashes.SHA256,
     }
     return kinds[named]()
 
@@ -386,10 +386,10 @@ def _default_hash(key: PrivateKey) -> str:
 
 
 def _algorithm(key: PrivateKey, named: str) -> bytes:
-    """AlgorithmIdentifier (RFC 3279, 4055, 5758, 8410): with NULL for RSA, without parameters for the others."""
-    if isinstance(key, rsa.RSAPrivateKey) and named == "pss":
-        return _PSS
+    """AlgorithmIdentifier (RFC 3279, 5758, 8410): with NULL for RSA, without parameters for the others."""
     if isinstance(key, rsa.RSAPrivateKey):
+        if named == "pss":
+            return _PSS
         last = {"md5": 4, "sha1": 5, "sha256": 11, "sha384": 12, "sha512": 13, "sha224": 14}[named]
         return tlv(0x30, object_identifier(f"1.2.840.113549.1.1.{last}") + b"\x05\x00")
     if isinstance(key, ec.EllipticCurvePrivateKey):

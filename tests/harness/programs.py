@@ -16,6 +16,7 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "certutil": "libnss3-tools",
     "keytool": "default-jre-headless",
+    "chromium": "chromium",
 }
 """Program to Debian package, where scripts/test-packages installs it."""
 # A user's PATH often leaves out where daemons live.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from certs.verdict import Defect
 from tests.harness.pki import Authority, Raw
-from tests.scenarios.base import Server, issuing, public, root, scenario
+from tests.scenarios.base import ACCEPTS, Server, issuing, public, root, scenario
 from tests.scenarios.form import UNREADABLE_CA, WITHOUT_EXTENSIONS
 
 # --- the CA flag
@@ -45,7 +45,12 @@ def an_anchor_that_is_no_ca(host: str) -> Server:
     return Server(Authority.root("No CA Root", ca=False).leaf(host))
 
 
-@scenario(Defect.CONSTRAINT_VIOLATION)
+@scenario(
+    Defect.CONSTRAINT_VIOLATION,
+    curl_says=ACCEPTS,
+    chromium_says=ACCEPTS,
+    why="Both take an anchor of version 1, which cannot say so, for a CA.",
+)
 def a_version_1_anchor(host: str) -> Server:
     """Blocked as constraint_violation: RFC 5280 4.2.1.9.
 
@@ -64,7 +69,7 @@ def basic_constraints_that_are_not_critical(host: str) -> Server:
     return Server(root().intermediate("Quiet", ca=None, extra=[quiet]).leaf(host))
 
 
-@scenario(Defect.MALFORMED)
+@scenario(Defect.MALFORMED, curl_says=ACCEPTS, chromium_says=ACCEPTS, why="Neither asks for the critical flag.")
 def basic_constraints_of_a_common_ca_that_are_not_critical(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.2.1.9, CA/B BR 7.1.2.10.2."""
     quiet = Raw("2.5.29.19", bytes.fromhex("30030101ff"))
@@ -95,7 +100,9 @@ def an_issuer_without_key_usage(host: str) -> Server:
     return Server(root().intermediate("Unrestricted", key_usage=None).leaf(host))
 
 
-@scenario(Defect.MALFORMED)
+@scenario(
+    Defect.MALFORMED, curl_says=ACCEPTS, chromium_says=ACCEPTS, why="Neither asks public CAs for more than others."
+)
 def an_issuer_of_a_common_ca_without_key_usage(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.2.1.3, CA/B BR 7.1.2.10.7."""
     return Server(public().intermediate("Unrestricted", key_usage=None).leaf(host), common=[public()])
@@ -171,7 +178,12 @@ def a_negative_path_length(host: str) -> Server:
     return Server(root().intermediate("Negative", ca=None, extra=[negative]).leaf(host))
 
 
-@scenario(*WITHOUT_EXTENSIONS)
+@scenario(
+    *WITHOUT_EXTENSIONS,
+    curl_says=ACCEPTS,
+    chromium_says=ACCEPTS,
+    why="Neither minds a path length that has no meaning.",
+)
 def a_server_certificate_with_a_path_length(host: str) -> Server:
     """Blocked as malformed, hostname_mismatch: RFC 5280 4.2.1.9.
 

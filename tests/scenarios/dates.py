@@ -6,8 +6,8 @@ import datetime as dt
 
 from certs.verdict import Defect
 from tests.harness.der_writing import tlv
-from tests.harness.pki import DAY, HOUR, NOW, Authority, new_key, self_signed
-from tests.scenarios.base import Server, issuing, public, public_issuing, root, scenario
+from tests.harness.pki import DAY, HOUR, NOW, Authority, kept_key, new_key, self_signed
+from tests.scenarios.base import ACCEPTS, Server, issuing, public, public_issuing, root, scenario
 from tests.scenarios.form import UNREADABLE
 
 
@@ -199,7 +199,7 @@ def a_generalized_time_before_2050(host: str) -> Server:
     return Server(issuing().leaf(host, not_after=end))
 
 
-@scenario(Defect.MALFORMED)
+@scenario(Defect.MALFORMED, curl_says=ACCEPTS, chromium_says=ACCEPTS, why="Both read either form of time.")
 def a_generalized_time_before_2050_of_a_common_ca(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.1.2.5, CA/B BR 7.1.2.7.1."""
     end = generalized_time(f"{NOW + 30 * DAY:%Y%m%d%H%M%S}Z")
@@ -212,7 +212,7 @@ def a_time_without_seconds(host: str) -> Server:
 
     OpenSSL takes no such certificate, so the handshake is over before anything else could be looked at.
     """
-    ca, key = Authority.root("Of Fixed Length", key="ed25519"), new_key()
+    ca, key = Authority.root("Of Fixed Length, Not Trusted", key=kept_key("rsa2048")), new_key()
     leaf = ca.leaf(host, key=key, not_after=utc_time("4901010000Z"))
     held = ca.leaf(host, key=key, serial=1 << 103, not_after=utc_time("490101000000Z"))
     return Server(leaf, held=[held], versions=["TLSv1.2"], own=[[root()]])

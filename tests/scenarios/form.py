@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.x509.oid import ExtensionOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
 from certs.verdict import Defect
 from tests.harness.der_writing import integer, object_identifier, tlv
-from tests.harness.pki import Authority, Raw, common_name, new_key
-from tests.scenarios.base import Server, issuing, public, public_issuing, root, scenario
+from tests.harness.pki import Authority, Issued, Raw, common_name, kept_key, new_key
+from tests.scenarios.base import ACCEPTS, REFUSES, Server, issuing, public, public_issuing, root, scenario
+
+VERSIONS = "OpenSSL does not look at the version; Chromium cannot read it either."
+SERIAL_NUMBERS = "Neither looks at serial numbers."
 
 UNREADABLE = (Defect.MALFORMED, Defect.INCOMPLETE_CHAIN, Defect.HOSTNAME_MISMATCH)
 """Of a server certificate that cannot be looked at: nothing vouches for it, under any name."""
@@ -56,7 +59,12 @@ def an_extension_of_an_intermediate_twice(host: str) -> Server:
     return Server(root().intermediate("Twice", duplicate=[ExtensionOID.KEY_USAGE]).leaf(host))
 
 
-@scenario(*UNREADABLE, as_it_is=WITHOUT_EXTENSIONS)
+@scenario(
+    *UNREADABLE,
+    as_it_is=WITHOUT_EXTENSIONS,
+    chromium_says=ACCEPTS,
+    why="Chromium does not read CRL distribution points where it asks no CRL.",
+)
 def an_extension_that_cannot_be_read(host: str) -> Server:
     """Blocked as malformed, incomplete_chain, hostname_mismatch: RFC 5280 4.2.1.13."""
     return Server(issuing().leaf(host, extra=[Raw("2.5.29.31", b"\x30\x05")]))
@@ -124,13 +132,15 @@ def critical_authority_information(host: str) -> Server:
     It must not be critical, so nobody processes it as such.
     """
     where = x509.AuthorityInformationAccess(
-        [x509.AccessDescription(x509.AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier("http://o/"))]
+        [x509.AccessDescription(AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier("http://o/"))]
     )
     raw = Raw("1.3.6.1.5.5.7.1.1", where.public_bytes(), critical=True)
     return Server(issuing().leaf(host, extra=[raw]))
 
 
-@scenario()
+@scenario(
+    chromium_says=REFUSES, why="Chromium processes no CRL distribution points, so a critical one is unknown to it."
+)
 def a_critical_crl_distribution_point(host: str) -> Server:
     """Good: RFC 5280 4.2.1.13.
 
@@ -151,14 +161,14 @@ def a_true_that_is_not_der(host: str) -> Server:
     return Server(issuing().leaf(host, extension_der=[odd]))
 
 
-@scenario(*UNREADABLE)
+@scenario(*UNREADABLE, curl_says=ACCEPTS, why="OpenSSL reads BER where DER is asked for.")
 def a_default_that_is_written_out(host: str) -> Server:
     """Blocked as malformed, incomplete_chain, hostname_mismatch: RFC 5280 4.1, X.690 11.5."""
     odd = extension("1.2.3.4", b"\x01\x01\x00", tlv(0x04, b"\x05\x00"))
     return Server(issuing().leaf(host, extension_der=[odd]))
 
 
-@scenario(*WITHOUT_EXTENSIONS)
+@scenario(*WITHOUT_EXTENSIONS, curl_says=ACCEPTS, why="OpenSSL leaves aside what follows the value.")
 def octets_behind_the_value_of_an_extension(host: str) -> Server:
     """Blocked as malformed, hostname_mismatch: RFC 5280 4.1, 4.2."""
     names = x509.SubjectAlternativeName([x509.DNSName(host)]).public_bytes()
@@ -168,25 +178,25 @@ def octets_behind_the_value_of_an_extension(host: str) -> Server:
 # --- version
 
 
-@scenario(Defect.MALFORMED)
+@scenario(Defect.MALFORMED, curl_says=ACCEPTS, why=VERSIONS)
 def version_1_with_extensions(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.1.2.1."""
     return Server(issuing().leaf(host, version=1))
 
 
-@scenario(*UNREADABLE)
+@scenario(*UNREADABLE, curl_says=ACCEPTS, why=VERSIONS)
 def version_2_with_extensions(host: str) -> Server:
     """Blocked as malformed, incomplete_chain, hostname_mismatch: RFC 5280 4.1.2.1."""
     return Server(issuing().leaf(host, version=2), own=[[root()]])
 
 
-@scenario(*UNREADABLE)
+@scenario(*UNREADABLE, curl_says=ACCEPTS, why=VERSIONS)
 def version_4(host: str) -> Server:
     """Blocked as malformed, incomplete_chain, hostname_mismatch: RFC 5280 4.1.2.1."""
     return Server(issuing().leaf(host, version=4), own=[[root()]])
 
 
-@scenario(Defect.MALFORMED, Defect.INCOMPLETE_CHAIN)
+@scenario(Defect.MALFORMED, Defect.INCOMPLETE_CHAIN, curl_says=ACCEPTS, why=VERSIONS)
 def an_intermediate_of_version_4(host: str) -> Server:
     """Blocked as malformed, incomplete_chain: RFC 5280 4.1.2.1."""
     return Server(root().intermediate("Odd", version=4).leaf(host), own=[[root()]])
@@ -195,31 +205,31 @@ def an_intermediate_of_version_4(host: str) -> Server:
 # --- serial number
 
 
-@scenario(Defect.MALFORMED)
+@scenario(Defect.MALFORMED, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=SERIAL_NUMBERS)
 def a_negative_serial_number(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.1.2.2."""
     return Server(issuing().leaf(host, serial=-5))
 
 
-@scenario(Defect.MALFORMED)
+@scenario(Defect.MALFORMED, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=SERIAL_NUMBERS)
 def a_negative_serial_number_of_an_intermediate(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.1.2.2."""
     return Server(root().intermediate("Negative", serial=-(1 << 100)).leaf(host))
 
 
-@scenario(Defect.MALFORMED)
+@scenario(Defect.MALFORMED, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=SERIAL_NUMBERS)
 def a_serial_number_of_zero(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.1.2.2."""
     return Server(issuing().leaf(host, serial=0))
 
 
-@scenario(Defect.MALFORMED)
+@scenario(Defect.MALFORMED, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=SERIAL_NUMBERS)
 def a_serial_number_of_21_octets(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.1.2.2."""
     return Server(issuing().leaf(host, serial=1 << 160))
 
 
-@scenario(Defect.MALFORMED)
+@scenario(Defect.MALFORMED, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=SERIAL_NUMBERS)
 def a_serial_number_of_a_thousand_octets(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.1.2.2."""
     return Server(issuing().leaf(host, serial=1 << 8000))
@@ -262,7 +272,7 @@ def a_subject_that_is_no_utf_8(host: str) -> Server:
 
     Nothing here is read from a subject, and octets compare as well as text; OpenSSL takes no such certificate.
     """
-    ca, key = Authority.root("Of Fixed Length", key="ed25519"), new_key()
+    ca, key = Authority.root("Of Fixed Length", key=kept_key("rsa2048")), new_key()
     leaf, held = (ca.leaf(host, key=key, subject_der=name) for name in (NO_TEXT, TEXT))
     return Server(leaf, held=[held], versions=["TLSv1.2"])
 
@@ -270,13 +280,13 @@ def a_subject_that_is_no_utf_8(host: str) -> Server:
 @scenario(Defect.MALFORMED, as_it_is=())
 def a_ca_whose_name_is_no_utf_8(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.1.2.4, RFC 3629 3."""
-    top, keys = Authority.root("Of Fixed Length", key="ed25519"), (new_key("ed25519"), new_key())
-    lines = []
+    top, keys = Authority.root("Of Fixed Length Too", key=kept_key("rsa2048")), (kept_key("rsa2048", 1), new_key())
+    lines: list[list[Issued]] = []
     for name in (NO_TEXT, TEXT):
         ca = top.intermediate(key=keys[0], subject_der=name)
         lines.append([ca.leaf(host, key=keys[1], issuer_der=name), ca])
-    (leaf, ca), held = lines
-    return Server(leaf, chain=[ca], held=held, versions=["TLSv1.2"])
+    (leaf, *above), held = lines
+    return Server(leaf, chain=above, held=held, versions=["TLSv1.2"])
 
 
 @scenario()
@@ -285,7 +295,7 @@ def a_subject_of_a_bmp_string(host: str) -> Server:
     return Server(issuing().leaf(host, subject_der=name_of(0x1E, "Bücher".encode("utf-16-be"))))
 
 
-@scenario(*WITHOUT_EXTENSIONS)
+@scenario(*WITHOUT_EXTENSIONS, curl_says=ACCEPTS, why="OpenSSL compares octets, and one of the names fits.")
 def a_dns_name_that_is_no_ascii(host: str) -> Server:
     """Blocked as malformed, hostname_mismatch: RFC 5280 4.2.1.6, 7.2.
 
@@ -307,7 +317,9 @@ def an_empty_subject_of_a_common_ca(host: str) -> Server:
     return Server(public_issuing().leaf(host, subject=x509.Name([]), san_critical=True), common=[public()])
 
 
-@scenario()
+@scenario(
+    chromium_says=REFUSES, why="Chromium asks for the critical flag of whichever CA; we of those in the common store."
+)
 def an_empty_subject_with_a_san_that_is_not_critical(host: str) -> Server:
     """Good: RFC 5280 4.2.1.6.
 
@@ -316,7 +328,7 @@ def an_empty_subject_with_a_san_that_is_not_critical(host: str) -> Server:
     return Server(issuing().leaf(host, subject=x509.Name([])))
 
 
-@scenario(Defect.MALFORMED)
+@scenario(Defect.MALFORMED, curl_says=ACCEPTS, why="OpenSSL does not ask for the critical flag.")
 def an_empty_subject_with_a_san_that_is_not_critical_of_a_common_ca(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.2.1.6."""
     return Server(public_issuing().leaf(host, subject=x509.Name([])), common=[public()])
@@ -331,7 +343,12 @@ def a_critical_san_beside_a_subject(host: str) -> Server:
     return Server(issuing().leaf(host, san_critical=True))
 
 
-@scenario(Defect.MALFORMED)
+@scenario(
+    Defect.MALFORMED,
+    curl_says=ACCEPTS,
+    chromium_says=ACCEPTS,
+    why="Neither minds a flag that only should not be there.",
+)
 def a_critical_san_beside_a_subject_of_a_common_ca(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.2.1.6, CA/B BR 7.1.2.7.12."""
     return Server(public_issuing().leaf(host, san_critical=True), common=[public()])
@@ -378,7 +395,9 @@ def two_signature_algorithms_that_differ(host: str) -> Server:
     return Server(issuing().leaf(host, inner_hash="sha384"))
 
 
-@scenario(Defect.HOSTNAME_MISMATCH)
+@scenario(
+    Defect.HOSTNAME_MISMATCH, curl_says=ACCEPTS, why="Without a subjectAltName for hosts curl takes the common name."
+)
 def version_1_without_extensions(host: str) -> Server:
     """Blocked as hostname_mismatch: RFC 5280 4.1.2.1, RFC 9525 2.
 

@@ -7,7 +7,7 @@ import base64
 from certs.verdict import Defect
 from tests.harness.der_writing import integer, tlv
 from tests.harness.pki import kept_key
-from tests.scenarios.base import Server, issuing, public, public_issuing, scenario
+from tests.scenarios.base import ACCEPTS, REFUSES, Server, issuing, public, public_issuing, scenario
 
 OAKLEY_2 = int(
     "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DD"
@@ -40,7 +40,12 @@ def tls_1_1_at_most(host: str) -> Server:
     return Server(issuing().leaf(host, key=kept_key("rsa2048")), versions=["TLSv1", "TLSv1.1"])
 
 
-@scenario(Defect.PROTOCOL, as_it_is=())
+@scenario(
+    Defect.PROTOCOL,
+    as_it_is=(),
+    curl_says=ACCEPTS,
+    why="curl still offers RSA key exchange; Chromium too, but the key may not encipher.",
+)
 def no_forward_secrecy(host: str) -> Server:
     """Blocked as protocol: RFC 9325 4.1.
 
@@ -78,7 +83,7 @@ def a_diffie_hellman_group_of_1024_bits(host: str) -> Server:
     )
 
 
-@scenario()
+@scenario(chromium_says=REFUSES, why="Chromium offers no Diffie-Hellman but on curves.")
 def a_diffie_hellman_group_of_2048_bits(host: str) -> Server:
     """Good: RFC 9325 4.1, RFC 7919 2."""
     leaf = issuing().leaf(host, key=kept_key("rsa2048"))
@@ -97,7 +102,7 @@ def tls_1_3_at_least(host: str) -> Server:
     return Server(public_issuing().leaf(host), versions=["TLSv1.3"], common=[public()])
 
 
-@scenario()
+@scenario(chromium_says=REFUSES, why="Chromium offers no CBC for ECDSA keys.")
 def cbc_with_forward_secrecy(host: str) -> Server:
     """Good: RFC 9325 4.2.
 

@@ -9,7 +9,9 @@ from cryptography import x509
 from certs.verdict import Defect
 from tests.harness.der_writing import tlv
 from tests.harness.pki import Raw, common_name
-from tests.scenarios.base import Server, issuing, public, public_issuing, root, scenario
+from tests.scenarios.base import ACCEPTS, Server, issuing, public, public_issuing, root, scenario
+
+COMMON_NAME = "Without a subjectAltName for hosts curl takes the common name."
 
 MISMATCH = Defect.HOSTNAME_MISMATCH
 
@@ -82,7 +84,7 @@ def a_name_with_a_space_behind_it(host: str) -> Server:
     return Server(issuing().leaf(host, san=[x509.DNSName(f"{host} ")]))
 
 
-@scenario(MISMATCH)
+@scenario(MISMATCH, curl_says=ACCEPTS, why=COMMON_NAME)
 def the_common_name_alone(host: str) -> Server:
     """Blocked as hostname_mismatch: RFC 9525 2."""
     return Server(issuing().leaf(host, san=None))
@@ -94,7 +96,7 @@ def the_common_name_beside_another_alternative_name(host: str) -> Server:
     return Server(issuing().leaf("other.example", subject=common_name(host)))
 
 
-@scenario(MISMATCH)
+@scenario(MISMATCH, curl_says=ACCEPTS, why=COMMON_NAME)
 def the_common_name_beside_a_mailbox(host: str) -> Server:
     """Blocked as hostname_mismatch: RFC 9525 2."""
     return Server(issuing().leaf(host, san=[x509.RFC822Name("me@good.example")]))
@@ -110,7 +112,7 @@ def the_host_in_a_uri(host: str) -> Server:
     return Server(issuing().leaf(host, san=names))
 
 
-@scenario(MISMATCH)
+@scenario(MISMATCH, curl_says=ACCEPTS, why=COMMON_NAME)
 def alternative_names_of_which_there_are_none(host: str) -> Server:
     """Blocked as hostname_mismatch: RFC 5280 4.2.1.6, RFC 9525 2."""
     return Server(issuing().leaf(host, san=None, extra=[Raw("2.5.29.17", tlv(0x30, b""))]))
@@ -257,7 +259,7 @@ def an_address_as_a_dns_name(host: str) -> Server:
     return Server(issuing().leaf("127.80.2.4", san=[x509.DNSName("127.80.2.4")]), host="127.80.2.4")
 
 
-@scenario(MISMATCH)
+@scenario(MISMATCH, curl_says=ACCEPTS, why=COMMON_NAME)
 def an_address_as_a_common_name(host: str) -> Server:
     """Blocked as hostname_mismatch: RFC 9525 2, 6.4."""
     return Server(issuing().leaf("127.80.2.5", san=None), host="127.80.2.5")
@@ -269,7 +271,7 @@ def an_address_below_a_wildcard(host: str) -> Server:
     return Server(issuing().leaf("*.80.2.6", san=[x509.DNSName("*.80.2.6")]), host="127.80.2.6")
 
 
-@scenario(MISMATCH)
+@scenario(MISMATCH, curl_says=ACCEPTS, why=COMMON_NAME)
 def an_address_as_the_text_of_a_uri(host: str) -> Server:
     """Blocked as hostname_mismatch: RFC 9525 6.4."""
     names = [x509.UniformResourceIdentifier("https://127.80.2.7/")]
@@ -291,8 +293,7 @@ def a_network_in_place_of_an_address(host: str) -> Server:
 
     An address and a mask belong into name constraints alone.
     """
-    inside = x509.IPAddress(ipaddress.ip_network("127.80.2.9/32")).value.network_address.packed + b"\xff" * 4
-    raw = Raw("2.5.29.17", tlv(0x30, tlv(0x87, inside)))
+    raw = Raw("2.5.29.17", tlv(0x30, tlv(0x87, ipaddress.ip_address("127.80.2.9").packed + b"\xff" * 4)))
     return Server(issuing().leaf("127.80.2.9", san=None, extra=[raw]), host="127.80.2.9", own=[[root()]])
 
 

@@ -6,7 +6,9 @@ from cryptography import x509
 
 from certs.verdict import Defect
 from tests.harness.pki import Authority, Raw
-from tests.scenarios.base import Server, issuing, public, public_issuing, root, scenario
+from tests.scenarios.base import ACCEPTS, Server, issuing, public, public_issuing, root, scenario
+
+A_HINT = "Chromium takes it for the hint that it is."
 
 AKI, SKI = "2.5.29.35", "2.5.29.14"
 
@@ -18,7 +20,7 @@ def no_key_identifiers_at_all(host: str) -> Server:
     return Server(top.intermediate("Below", ski=False, aki=False).leaf(host, ski=False, aki=False))
 
 
-@scenario(Defect.MALFORMED)
+@scenario(Defect.MALFORMED, curl_says=ACCEPTS, chromium_says=ACCEPTS, why="Both find the path without it.")
 def no_authority_key_identifier_in_a_certificate_of_a_common_ca(host: str) -> Server:
     """Blocked as malformed: RFC 5280 4.2.1.1, CA/B BR 7.1.2.7.6."""
     return Server(public_issuing().leaf(host, aki=False), common=[public()])
@@ -44,7 +46,7 @@ def a_subject_key_identifier_that_is_no_hash(host: str) -> Server:
     return Server(ca.leaf(host, aki=False, extra=[Raw(AKI, named)]))
 
 
-@scenario(Defect.INCOMPLETE_CHAIN, as_it_is=())
+@scenario(Defect.INCOMPLETE_CHAIN, as_it_is=(), chromium_says=ACCEPTS, why=A_HINT)
 def an_authority_key_identifier_of_another_key(host: str) -> Server:
     """Blocked as incomplete_chain: RFC 5280 4.2.1.1.
 
@@ -63,7 +65,7 @@ def an_authority_key_identifier_by_name_and_number(host: str) -> Server:
     return Server(ca.leaf(host, aki=False, extra=[Raw(AKI, by_number)]))
 
 
-@scenario(Defect.INCOMPLETE_CHAIN, as_it_is=())
+@scenario(Defect.INCOMPLETE_CHAIN, as_it_is=(), chromium_says=ACCEPTS, why=A_HINT)
 def an_authority_key_identifier_with_another_number(host: str) -> Server:
     """Blocked as incomplete_chain: RFC 5280 4.2.1.1."""
     names = [x509.DirectoryName(root().subject)]
@@ -77,7 +79,8 @@ def a_critical_authority_key_identifier(host: str) -> Server:
 
     It must not be critical: a path can be found without it.
     """
-    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing().certificate.public_key())
+    above = issuing().certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above)
     return Server(issuing().leaf(host, aki=False, extra=[Raw(AKI, identifier.public_bytes(), critical=True)]))
 
 

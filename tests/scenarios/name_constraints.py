@@ -8,8 +8,11 @@ from cryptography.x509.oid import NameOID
 from certs.verdict import Defect
 from tests.harness.der_writing import tlv
 from tests.harness.pki import Authority, Issued, Raw, common_name
-from tests.scenarios.base import Server, constrained, issuing, network, public, root, scenario
+from tests.scenarios.base import ACCEPTS, Server, constrained, issuing, network, public, root, scenario
 from tests.scenarios.form import UNREADABLE_CA
+
+THE_DOT = "Both read the dot as: only what is below."
+NOT_LOOKED_AT = "OpenSSL lets a network that makes no sense match nothing."
 
 VIOLATION = Defect.CONSTRAINT_VIOLATION
 
@@ -85,7 +88,7 @@ def a_leading_dot_and_what_is_below(host: str) -> Server:
     return Server(constrained([x509.DNSName(f".{host}")]).leaf(www), host=www)
 
 
-@scenario(VIOLATION)
+@scenario(VIOLATION, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=THE_DOT)
 def a_leading_dot_of_a_common_ca(host: str) -> Server:
     """Blocked as constraint_violation: RFC 5280 4.2.1.10."""
     www = f"www.{host}"
@@ -104,7 +107,7 @@ def a_name_below_an_excluded_one(host: str) -> Server:
     return Server(constrained(None, [x509.DNSName("example")]).leaf(host))
 
 
-@scenario(VIOLATION)
+@scenario(VIOLATION, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=THE_DOT)
 def an_excluded_name_with_a_leading_dot(host: str) -> Server:
     """Blocked as constraint_violation: RFC 5280 4.2.1.10.
 
@@ -113,7 +116,7 @@ def an_excluded_name_with_a_leading_dot(host: str) -> Server:
     return Server(constrained(None, [x509.DNSName(f".{host}")]).leaf(host))
 
 
-@scenario(VIOLATION)
+@scenario(VIOLATION, curl_says=ACCEPTS, why="OpenSSL compares the texts as they are.")
 def an_excluded_name_written_with_a_trailing_dot(host: str) -> Server:
     """Blocked as constraint_violation: RFC 5280 6.1.3 (c)."""
     return Server(constrained(None, [x509.DNSName(host)]).leaf(f"{host}."))
@@ -146,7 +149,7 @@ def an_excluded_sibling(host: str) -> Server:
     return Server(constrained(None, [x509.DNSName(f"bad.{host}")]).leaf([host, f"www.{host}"]))
 
 
-@scenario(VIOLATION)
+@scenario(VIOLATION, curl_says=ACCEPTS, why="OpenSSL compares the pattern as if it were a name.")
 def a_wildcard_that_could_stand_for_an_excluded_name(host: str) -> Server:
     """Blocked as constraint_violation: RFC 5280 6.1.3 (c), RFC 9525 6.3."""
     ca = constrained(None, [x509.DNSName(f"secret.{host}")])
@@ -179,7 +182,7 @@ def a_constraint_that_is_a_wildcard(host: str) -> Server:
     return Server(raw_constraints(subtree(0x82, f"*.{host}".encode())).leaf(f"www.{host}"), host=f"www.{host}")
 
 
-@scenario(VIOLATION)
+@scenario(VIOLATION, curl_says=ACCEPTS, chromium_says=ACCEPTS, why="For both it matches nothing.")
 def a_constraint_that_is_no_domain(host: str) -> Server:
     """Blocked as constraint_violation: RFC 5280 4.2.1.10."""
     return Server(constrained(None, [x509.DNSName("a b")]).leaf(host))
@@ -240,14 +243,14 @@ def names_are_free_where_addresses_alone_are_constrained(host: str) -> Server:
     return Server(constrained([network("192.0.2.0/24")], [network("::/0")]).leaf(host))
 
 
-@scenario(Defect.MALFORMED, VIOLATION)
+@scenario(Defect.MALFORMED, VIOLATION, curl_says=ACCEPTS, why=NOT_LOOKED_AT)
 def a_network_whose_mask_has_holes(host: str) -> Server:
     """Blocked as malformed, constraint_violation: RFC 5280 4.2.1.10, RFC 4632 3.1."""
     holes = subtree(0x87, bytes.fromhex("c0000200ff00ff00"))
     return Server(raw_constraints(holes).leaf(host))
 
 
-@scenario(Defect.MALFORMED, VIOLATION)
+@scenario(Defect.MALFORMED, VIOLATION, curl_says=ACCEPTS, why=NOT_LOOKED_AT)
 def a_network_of_five_octets(host: str) -> Server:
     """Blocked as malformed, constraint_violation: RFC 5280 4.2.1.10."""
     return Server(raw_constraints(subtree(0x87, bytes(5))).leaf(host))
@@ -374,7 +377,7 @@ def an_excluded_mailbox(host: str) -> Server:
     return Server(with_mailbox(constrained(None, [x509.RFC822Name("me@good.example")]), host, "me@good.example"))
 
 
-@scenario(VIOLATION)
+@scenario(VIOLATION, chromium_says=ACCEPTS, why="Chromium looks for mailboxes among the alternative names alone.")
 def a_mail_address_in_the_subject(host: str) -> Server:
     """Blocked as constraint_violation: RFC 5280 4.2.1.10."""
     ca = constrained([x509.RFC822Name("good.example")])
@@ -455,7 +458,9 @@ def constraints_that_are_not_critical(host: str) -> Server:
     return Server(root().intermediate("Quiet", name_constraints=limits, name_constraints_critical=False).leaf(host))
 
 
-@scenario(VIOLATION)
+@scenario(
+    VIOLATION, curl_says=ACCEPTS, chromium_says=ACCEPTS, why="Neither looks for constraints where they bind nobody."
+)
 def constraints_on_a_server_certificate(host: str) -> Server:
     """Blocked as constraint_violation: RFC 5280 4.2.1.10."""
     return Server(issuing().leaf(host, name_constraints=x509.NameConstraints([x509.DNSName(host)], None)))
@@ -473,7 +478,7 @@ def constraints_that_cannot_be_read(host: str) -> Server:
     return Server(raw_constraints(b"\x30\x05\xa0").leaf(host))
 
 
-@scenario(Defect.MALFORMED, VIOLATION)
+@scenario(Defect.MALFORMED, VIOLATION, curl_says=ACCEPTS, why="For OpenSSL they allow everything.")
 def constraints_that_say_nothing(host: str) -> Server:
     """Blocked as malformed, constraint_violation: RFC 5280 4.2.1.10.
 
@@ -492,7 +497,7 @@ def an_address_where_names_alone_are_constrained(host: str) -> Server:
     return Server(ca.leaf("127.80.1.3", subject=common_name("Some Server")), host="127.80.1.3")
 
 
-@scenario(VIOLATION, as_it_is=())
+@scenario(VIOLATION, as_it_is=(), chromium_says=ACCEPTS, why="Chromium never reads a host from a common name.")
 def a_common_name_that_looks_like_a_host(host: str) -> Server:
     """Blocked as constraint_violation: RFC 5280 4.2.1.10, RFC 9525 2.
 

@@ -6,17 +6,19 @@ from cryptography import x509
 
 from certs.verdict import Defect
 from tests.harness.pki import Authority, new_key
-from tests.scenarios.base import Server, issuing, public, root, scenario
+from tests.scenarios.base import ACCEPTS, Server, issuing, public, root, scenario
+
+ONLY_WE_KNOW = "Whose key it is, only we know."
 
 
-@scenario(Defect.OWN_CA)
+@scenario(Defect.OWN_CA, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=ONLY_WE_KNOW)
 def a_chain_over_our_own_signing_key(host: str) -> Server:
     """Blocked as own_ca: our own rule, as RFC 5280 3.2 leaves to the user of a certificate whom to trust."""
     ours = root().intermediate("Ours in the chain")
     return Server(ours.leaf(host), ours=[ours])
 
 
-@scenario(Defect.OWN_CA)
+@scenario(Defect.OWN_CA, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=ONLY_WE_KNOW)
 def an_anchor_with_our_own_signing_key(host: str) -> Server:
     """Blocked as own_ca: our own rule, before RFC 5280 6.1.1 (d).
 
@@ -26,21 +28,21 @@ def an_anchor_with_our_own_signing_key(host: str) -> Server:
     return Server(ours.leaf(host), ours=[ours])
 
 
-@scenario(Defect.OWN_CA)
+@scenario(Defect.OWN_CA, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=ONLY_WE_KNOW)
 def our_own_signing_key_in_the_common_store(host: str) -> Server:
     """Blocked as own_ca: our own rule, before RFC 5280 6.1.1 (d)."""
     ours = Authority.root("Ours in common")
     return Server(ours.leaf(host), common=[ours], ours=[ours])
 
 
-@scenario(Defect.OWN_CA)
+@scenario(Defect.OWN_CA, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=ONLY_WE_KNOW)
 def our_own_signing_key_beside_the_path(host: str) -> Server:
     """Blocked as own_ca: our own rule; RFC 8446 4.4.2 lets a server send what is in no path."""
     ours = Authority.root("Ours beside")
     return Server(issuing().leaf(host), chain=[issuing(), ours], ours=[ours])
 
 
-@scenario(Defect.OWN_CA)
+@scenario(Defect.OWN_CA, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=ONLY_WE_KNOW)
 def our_own_signing_key_under_another_name(host: str) -> Server:
     """Blocked as own_ca: our own rule.
 
@@ -50,7 +52,7 @@ def our_own_signing_key_under_another_name(host: str) -> Server:
     return Server(root().intermediate("Another name", key=ours.key).leaf(host), ours=[ours])
 
 
-@scenario(Defect.OWN_CA, Defect.WRONG_PURPOSE)
+@scenario(Defect.OWN_CA, Defect.WRONG_PURPOSE, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=ONLY_WE_KNOW)
 def our_own_issuing_certificate_as_server_certificate(host: str) -> Server:
     """Blocked as own_ca, wrong_purpose: our own rule, CA/B BR 7.1.2.7.8."""
     key = new_key()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.harness.pki import Raw
-from tests.scenarios.base import Server, issuing, root, scenario
+from tests.scenarios.base import REFUSES, Server, issuing, root, scenario
 
 POLICIES, MAPPINGS, CONSTRAINTS, INHIBIT_ANY = "2.5.29.32", "2.5.29.33", "2.5.29.36", "2.5.29.54"
 ANY_POLICY = bytes.fromhex("300830060604551d2000")
@@ -49,7 +49,7 @@ def no_policy_where_any_is_inhibited(host: str) -> Server:
     return Server(root().intermediate("Inhibiting", extra=[Raw(POLICIES, ANY_POLICY), inhibited]).leaf(host))
 
 
-@scenario()
+@scenario(chromium_says=REFUSES, why="Chromium processes policies.")
 def a_policy_that_is_required_and_missing(host: str) -> Server:
     """Good: our own rule, milder than RFC 5280 6.1.5 (g).
 

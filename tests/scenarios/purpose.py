@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from certs.verdict import Defect
 from tests.harness.pki import Authority, Raw, kept_key, self_signed
-from tests.scenarios.base import Server, issuing, public, public_issuing, root, scenario
+from tests.scenarios.base import ACCEPTS, REFUSES, Server, issuing, public, public_issuing, root, scenario
+
+SIGNS = "OpenSSL's client does not ask whether the key may sign the handshake."
+CA_FLAG = "Neither looks at the CA flag of a server certificate."
 
 # --- extendedKeyUsage
 
@@ -33,7 +36,7 @@ def a_certificate_that_signs_ocsp_answers(host: str) -> Server:
     return Server(issuing().leaf(host, eku=["ocsp"]))
 
 
-@scenario(Defect.WRONG_PURPOSE)
+@scenario(Defect.WRONG_PURPOSE, chromium_says=ACCEPTS, why="Chromium takes anyExtendedKeyUsage for serverAuth.")
 def any_purpose(host: str) -> Server:
     """Blocked as wrong_purpose: RFC 5280 4.2.1.12.
 
@@ -42,7 +45,7 @@ def any_purpose(host: str) -> Server:
     return Server(issuing().leaf(host, eku=["any"]))
 
 
-@scenario(Defect.WRONG_PURPOSE)
+@scenario(Defect.WRONG_PURPOSE, curl_says=ACCEPTS, why="OpenSSL still takes it for serverAuth.")
 def server_gated_cryptography(host: str) -> Server:
     """Blocked as wrong_purpose: RFC 5280 4.2.1.12.
 
@@ -103,7 +106,7 @@ def an_anchor_for_mail_only(host: str) -> Server:
     return Server(Authority.root("Mail", eku=["email"]).leaf(host))
 
 
-@scenario()
+@scenario(curl_says=REFUSES, why="OpenSSL asks every CA with an extendedKeyUsage for serverAuth itself.")
 def an_intermediate_for_any_purpose(host: str) -> Server:
     """Good: RFC 5280 4.2.1.12."""
     return Server(root().intermediate("Any", eku=["any"]).leaf(host))
@@ -115,7 +118,7 @@ def an_intermediate_for_servers_and_clients(host: str) -> Server:
     return Server(root().intermediate("Both", eku=["client", "server"]).leaf(host))
 
 
-@scenario(Defect.WRONG_PURPOSE, as_it_is=())
+@scenario(Defect.WRONG_PURPOSE, as_it_is=(), chromium_says=ACCEPTS, why="Chromium does not know the extension.")
 def netscapes_certificate_type_for_clients(host: str) -> Server:
     """Blocked as wrong_purpose: RFC 5280 4.2.
 
@@ -128,7 +131,7 @@ def netscapes_certificate_type_for_clients(host: str) -> Server:
 # --- keyUsage
 
 
-@scenario(Defect.WRONG_PURPOSE)
+@scenario(Defect.WRONG_PURPOSE, curl_says=ACCEPTS, why=SIGNS)
 def a_key_that_may_only_encipher(host: str) -> Server:
     """Blocked as wrong_purpose: RFC 8446 4.4.2.2, RFC 5246 7.4.2.
 
@@ -137,13 +140,13 @@ def a_key_that_may_only_encipher(host: str) -> Server:
     return Server(issuing().leaf(host, key_usage=["key_encipherment"]))
 
 
-@scenario(Defect.WRONG_PURPOSE)
+@scenario(Defect.WRONG_PURPOSE, curl_says=ACCEPTS, why=SIGNS)
 def an_rsa_key_that_may_only_encipher(host: str) -> Server:
     """Blocked as wrong_purpose: RFC 8446 4.4.2.2, RFC 5246 7.4.2."""
     return Server(issuing().leaf(host, key=kept_key("rsa2048"), key_usage=["key_encipherment"]))
 
 
-@scenario(Defect.WRONG_PURPOSE)
+@scenario(Defect.WRONG_PURPOSE, curl_says=ACCEPTS, why=SIGNS)
 def a_key_that_may_only_agree(host: str) -> Server:
     """Blocked as wrong_purpose: RFC 8446 4.4.2.2, RFC 8422 2.2.
 
@@ -167,19 +170,19 @@ def a_key_that_may_sign_and_encipher(host: str) -> Server:
 # --- CA certificates at servers
 
 
-@scenario(Defect.WRONG_PURPOSE)
+@scenario(Defect.WRONG_PURPOSE, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=CA_FLAG)
 def a_ca_certificate_as_server_certificate(host: str) -> Server:
     """Blocked as wrong_purpose: RFC 5280 4.2.1.9, CA/B BR 7.1.2.7.8."""
     return Server(issuing().leaf(host, ca=True))
 
 
-@scenario(Defect.WRONG_PURPOSE)
+@scenario(Defect.WRONG_PURPOSE, curl_says=ACCEPTS, chromium_says=ACCEPTS, why=CA_FLAG)
 def a_ca_certificate_of_a_common_ca_as_server_certificate(host: str) -> Server:
     """Blocked as wrong_purpose: RFC 5280 4.2.1.9, CA/B BR 7.1.2.7.8."""
     return Server(public_issuing().leaf(host, ca=True), common=[public()])
 
 
-@scenario(Defect.WRONG_PURPOSE)
+@scenario(Defect.WRONG_PURPOSE, curl_says=ACCEPTS, why="OpenSSL does not look at the CA flag of a server certificate.")
 def an_anchor_as_server_certificate(host: str) -> Server:
     """Blocked as wrong_purpose: RFC 5280 4.2.1.9, CA/B BR 7.1.2.7.8.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from certs.verdict import Defect
 from tests.harness.pki import HOUR, NOW, Authority, kept_key, new_key, self_signed
-from tests.scenarios.base import Server, issuing, public, public_issuing, root, scenario
+from tests.scenarios.base import REFUSES, Server, issuing, public, public_issuing, root, scenario
 
 # --- bad_signature
 
@@ -151,7 +151,7 @@ def a_sha1_root_that_is_sent(host: str) -> Server:
     return Server(ca.leaf(host), chain=[ca])
 
 
-@scenario()
+@scenario(chromium_says=REFUSES, why="Chromium knows no SHA-224.")
 def a_sha224_signature(host: str) -> Server:
     """Good: NIST SP 800-57 part 1, 5.6.2.
 

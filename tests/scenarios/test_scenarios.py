@@ -61,6 +61,10 @@ def test_there_are_many_and_some_for_every_defect() -> None:
     assert any(one.good for one in SCENARIOS)
 
 
+def test_few_cannot_be_shown_on_a_running_server() -> None:
+    assert len([one for one in SCENARIOS if one.hindrance]) < len(SCENARIOS) / 40
+
+
 def key_of(issued: Issued) -> tuple[object, bytes | None] | None:
     """Name and key, by which an anchor is found; None for what cannot be read."""
     try:
