@@ -25,6 +25,7 @@ from tests.harness.processes import free_port, wait_for
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 OPENSSL = shutil.which("openssl")
+START_SECONDS = 60  # of a machine that is busy: hundreds of certificates take seconds
 
 
 @dataclass
@@ -119,7 +120,7 @@ class Nginx:
             assert process.poll() is None, f"nginx did not start: {errors.read_text()}"
             return all(_accepts(*where) for where in {(site.address, site.port) for site in self.sites.values()})
 
-        wait_for("nginx to listen", answers)
+        wait_for("nginx to listen", answers, timeout=START_SECONDS)
 
     def stop(self) -> None:
         """End it at once. Its log stays readable."""
