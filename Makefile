@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test flood check fuzz bench soak abuse scan lock clean
+.PHONY: help run demo test flood verdicts check fuzz bench soak abuse scan lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -13,7 +13,7 @@ SSLYZE_VERSION := 6.3.1
 export SALLYPORT_PYTHON
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(INSTALLED) ## start the proxy with config/default.yaml (Ctrl-C stops it)
 	@exec $(BIN)/sallyport --config config/default.yaml serve
@@ -27,6 +27,10 @@ test: $(INSTALLED) ## run the test suite (ARGS="tests/config -x": a part of it)
 
 flood: $(INSTALLED) ## 5,000 connections without a word, and what somebody beside them notices (a minute)
 	$(BIN)/python -m pytest -n0 -s -p no:randomly tests/e2e/flood_connections.py $(ARGS)
+
+verdicts: $(INSTALLED) ## ask curl and Chromium about every scenario, and write the table of docs/verdicts.md (a minute)
+	@scripts/test-packages
+	@exec $(BIN)/python scripts/verdicts.py
 
 check: $(INSTALLED) ## lint, format, types, and which package may import which
 	$(BIN)/ruff check .

@@ -57,6 +57,7 @@ class TestMakefile:
             "demo",
             "test",
             "flood",
+            "verdicts",
             "check",
             "fuzz",
             "bench",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.abuse import crowd, headers, hello, http2, renegotiation, slow
+from bench.abuse import crowd, headers, hello, http2, renegotiation, servers, slow
 from bench.abuse.aim import Aim, Report
 from bench.machine import descriptor_limit
 
@@ -49,8 +49,17 @@ ATTACKS: dict[str, Attack] = {
     "fragments": Attack(hello.fragments, BOTH, 15),
     "connects-100k": Attack(crowd.silent_connects, ONE, 60),
     "descriptors": Attack(crowd.exhausted, ONE, 20, descriptors=300),
+    "plain-chain": Attack(servers.shown_by("chains/an_end_below_an_unknown_root"), ONE, 20),
+    "hundred-certificates": Attack(servers.shown_by("size/a_hundred_certificates"), ONE, 20),
+    "16mb-chain": Attack(servers.shown_by("size/a_chain_of_16_mb"), ONE, 20),
+    "issuers-of-one-name": Attack(servers.shown_by("size/fifteen_issuers_of_one_name"), ONE, 20),
+    "loops": Attack(servers.shown_by("chains/a_mesh_of_cross_certificates"), ONE, 20),
+    "names": Attack(servers.shown_by("size/three_thousand_names"), ONE, 20),
+    "names-and-constraints": Attack(servers.shown_by("size/two_thousand_names_and_two_thousand_constraints"), ONE, 20),
+    "addresses-and-constraints": Attack(servers.shown_by("size/a_thousand_addresses_and_a_thousand_networks"), ONE, 20),
 }
-"""``idle-10k`` is done by ``client.c``, which opens connections faster than Python does."""
+"""``plain-chain`` is no attack: what those below it, servers that show much, are to be compared with.
+``idle-10k`` is done by ``client.c``, which opens connections faster than Python does."""
 
 
 def main() -> int:

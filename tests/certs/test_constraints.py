@@ -12,8 +12,8 @@ from cryptography.x509.oid import NameOID
 
 from certs.constraints import forbidden, names_of, unsound
 from certs.facts import facts_of
-from tests.certs.scenarios import root
 from tests.harness.pki import Raw, common_name
+from tests.scenarios import root
 
 
 def name(text: str) -> x509.GeneralName:

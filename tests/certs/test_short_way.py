@@ -11,15 +11,14 @@ import pytest
 from cryptography import x509
 
 from certs import second_opinion, signatures
-from certs.authority import spki_sha256
 from certs.facts import facts_of
 from certs.names import parse_host
 from certs.paths import LONGEST_PATH, Search
 from certs.second_opinion import follows
 from certs.verdict import Defect, Verdict
 from certs.verify import Handshake, judge
-from tests.certs.scenarios import HOST, Server, issuing, root
 from tests.harness.pki import HOUR, NOW, Authority
+from tests.scenarios import HOST, Server, issuing, root
 
 Verified = Callable[[], list[x509.Certificate]]
 
@@ -146,7 +145,6 @@ def test_what_an_intermediate_says_is_kept_and_a_second_copy_is_one_of_its_own()
     """Twice the same certificate is two findings, in a second verdict as well, though what it says was kept."""
     fresh = Authority.root("Fresh")
     between = fresh.intermediate()
-    ours = frozenset({spki_sha256(between.certificate)})
     for _ in range(2):
-        found = judged(Server(between.leaf(), chain=[between, between], common=[fresh], own_keys=ours))
+        found = judged(Server(between.leaf(), chain=[between, between], common=[fresh], ours=[between]))
         assert [finding.certificate for finding in found.findings] == [1, None]

@@ -13,9 +13,9 @@ from certs.facts import facts_of
 from certs.names import parse_host
 from certs.trust import VERIFY_DEPTH, Anchor, TrustStore, parse_common_store, server_leg_context
 from certs.verify import Handshake, judge
-from tests.certs.scenarios import HOST, issuing, root
 from tests.harness.memory_tls import server_context, shake_hands
 from tests.harness.pki import NOW, Authority, Raw, pem
+from tests.scenarios import HOST, issuing, root
 
 
 @pytest.fixture(scope="module")

@@ -5,74 +5,21 @@ from __future__ import annotations
 import pytest
 from OpenSSL import SSL
 
-from certs.names import parse_host
 from certs.trust import TrustStore, server_leg_context
-from certs.verdict import Defect, Verdict
-from certs.verify import defect_of_failure, handshake_of, judge
-from tests.certs.scenarios import SCENARIOS, Scenario, Server, issuing, root
+from certs.verdict import Defect
+from certs.verify import defect_of_failure
 from tests.harness.memory_tls import Seen, server_context, shake_hands
 from tests.harness.pki import NOW, Issued, Raw, kept_key, new_key
+from tests.scenarios import Server, issuing, root
+from tests.scenarios.judging import after_handshake
 
 TLS12 = (SSL.TLS1_2_VERSION, SSL.TLS1_2_VERSION)
-SERVED = [scenario for scenario in SCENARIOS if not scenario.make().unserved]
-
-
-def after_handshake(server: Server, versions: tuple[int, int] = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)) -> Verdict:
-    behind = [issued.raw for issued in server.sent[1:]]
-    trust = server.trust
-    far = server_context(server.leaf, behind, versions=versions)
-    connection, seen = shake_hands(server_leg_context(trust), far, server.host)
-    handshake = handshake_of(connection, seen.errors)
-    return judge(handshake, parse_host(server.host), trust, server.now, server.own_keys)
-
-
-@pytest.mark.parametrize("scenario", SERVED, ids=lambda scenario: scenario.name)
-def test_after_a_handshake_there_is(scenario: Scenario) -> None:
-    assert after_handshake(scenario.make()).defects == scenario.with_openssl
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a_chain_over_one_intermediate_is_good",
-        "a_server_key_of_1024_bits_is_weak",
-        "a_sha1_signature_on_the_server_certificate_is_weak",
-        "a_self_signed_server_certificate_is_self_signed",
-        "a_server_certificate_that_ended_an_hour_ago_is_expired",
-    ],
-)
-def test_tls_1_2_makes_no_difference(name: str) -> None:
-    scenario = next(each for each in SCENARIOS if each.name == name)
-    assert after_handshake(scenario.make(), TLS12).defects == scenario.with_openssl
-
-
-@pytest.mark.parametrize("version", [2, 4])
-def test_a_certificate_that_cannot_be_parsed_is_malformed_and_vouched_for_by_nobody(version: int) -> None:
-    found = after_handshake(Server(issuing().leaf(version=version), own=[[root()]]))
-    assert found.defects == (Defect.MALFORMED, Defect.INCOMPLETE_CHAIN, Defect.HOSTNAME_MISMATCH)
-
-
-def test_an_intermediate_that_cannot_be_parsed_is_malformed_and_leaves_the_chain_incomplete() -> None:
-    odd = root().intermediate("Odd", version=4)
-    found = after_handshake(Server(odd.leaf(), own=[[root()]]))
-    assert found.defects == (Defect.MALFORMED, Defect.INCOMPLETE_CHAIN)
-
-
-def test_sixteen_certificates_are_looked_at() -> None:
-    assert after_handshake(Server(issuing().leaf(), chain=[issuing()] * 15)).ok
 
 
 def test_seventeen_certificates_are_too_many() -> None:
     found = after_handshake(Server(issuing().leaf(), chain=[issuing()] * 16))
     assert found.defects == (Defect.MALFORMED,)
     assert "17 certificates" in found.findings[0].explanation
-
-
-def test_a_path_longer_than_any_real_one_is_malformed() -> None:
-    at = root()
-    for number in range(14):
-        at = at.intermediate(f"Level {number}")
-    assert after_handshake(Server(at.leaf())).defects == (Defect.MALFORMED, Defect.INCOMPLETE_CHAIN)
 
 
 def test_openssl_objects_once_for_each_code_and_depth() -> None:

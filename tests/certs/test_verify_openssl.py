@@ -15,8 +15,8 @@ from certs.openssl_errors import DEFECTS, defect_of
 from certs.trust import TrustStore
 from certs.verdict import Defect, Verdict
 from certs.verify import KEPT, Handshake, judge, valid_until
-from tests.certs.scenarios import HOST, Server, issuing, root
 from tests.harness.pki import DAY, HOUR, NOW, Issued, kept_key, self_signed
+from tests.scenarios import HOST, Server, issuing, root
 
 
 def judged(leaf: Issued, *errors: tuple[int, int], server: Server | None = None) -> Verdict:

@@ -18,9 +18,9 @@ from certs.signatures import MOST_SIGNATURES, Signatures
 from certs.trust import TrustStore
 from certs.verdict import Defect, Verdict
 from certs.verify import MOST_PATHS, Handshake, judge
-from tests.certs.scenarios import Server, issuing, root
-from tests.certs.test_verify_handshake import after_handshake
 from tests.harness.pki import HOUR, NOW, Authority, Raw, kept_key, new_key, self_signed
+from tests.scenarios import Server, issuing, root
+from tests.scenarios.judging import after_handshake
 
 Counter = Callable[[], int]
 

@@ -86,9 +86,8 @@ def test_who_verifies_is_warned_and_who_goes_on_reaches_the_server(
 def test_a_browser_shows_its_own_warning_or_our_page_or_the_site(
     warning: Daemon, server: Nginx, tmp_path: Path
 ) -> None:
-    need("chromium")
-    need("certutil")
-    with Chromium(tmp_path, [warning.root], warning.proxy) as browser:
+    root = x509.load_pem_x509_certificate(warning.root.read_bytes())
+    with Chromium(tmp_path, trusts=[root], proxy=warning.proxy) as browser:
         where, shown_text = browser.visit(server["self.example"].url())
         assert where == WARNING
         assert "NET::ERR_CERT_AUTHORITY_INVALID" in shown_text

@@ -1,126 +1,195 @@
-"""Chromium from the distribution, headless, through a proxy: what a person would be shown.
+"""Chromium without a window, steered over its own protocol (CDP): what a browser says of a server.
 
-It verifies certificates as it does for people, with the given roots added to its own. It is told what to do by the
-DevTools protocol; each visit has a browsing context of its own, so that no page remembers another.
+with Chromium(tmp_path, trusts=[root], hosts="MAP *.example 127.0.0.1") as browser:
+    assert browser.fetch("https://good.example:8443/") == ""
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import hashlib
 import json
 import os
-import re
+import signal
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from websockets.sync.client import ClientConnection, connect
 
-START_SECONDS = 60.0
-VISIT_SECONDS = 60.0
+from tests.harness.pki import Issued
+from tests.harness.processes import wait_for
+from tests.harness.programs import need
+
+START_SECONDS = 60
+ANSWER_SECONDS = 60
 WARNING = "chrome-error://chromewebdata/"
-"""Where Chromium's own warnings and errors are."""
-_LISTENS = re.compile(r"DevTools listening on (ws://\S+)")
+"""Where the browser's own warnings and errors are."""
 
 
 class Chromium:
-    """``roots`` are PEM files that it trusts beside its own; ``proxy`` is ``HOST:PORT``, None for none."""
+    """A browser in a home of its own, whose certificate database (NSS) has the anchors ``trusts``.
 
-    def __init__(self, folder: Path, roots: Sequence[Path], proxy: str | None, *options: str) -> None:
-        self.home = folder
-        self.options = options
-        self.proxy = proxy
-        store = folder / ".pki" / "nssdb"
-        store.mkdir(parents=True, exist_ok=True)
-        _certutil("-N", "--empty-password", "-d", f"sql:{store}")
-        for place, root in enumerate(roots):
-            _certutil("-A", "-d", f"sql:{store}", "-n", f"root {place}", "-t", "C,,", "-i", str(root))
+    ``hosts`` are its ``--host-resolver-rules``, ``proxy`` is where its proxy listens; without one it goes directly. It
+    calls nobody on its own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        trusts: Sequence[Issued | x509.Certificate] = (),
+        hosts: str = "",
+        proxy: str | None = None,
+    ) -> None:
+        self.home = folder / "home"
+        self._profile = folder / "profile"
+        self._reach = [f"--host-resolver-rules={hosts}"]
+        if proxy is None:
+            self._reach.append("--no-proxy-server")
+        else:
+            self._reach += [f"--proxy-server=http://{proxy}", "--proxy-bypass-list=<-loopback>"]
+        self._trusts = trusts
+        self._errors = folder / "chromium.stderr"
         self._process: subprocess.Popen[bytes] | None = None
-        self._link: ClientConnection | None = None
-        self._last = 0
+        self._socket: ClientConnection | None = None
+        self._open = contextlib.ExitStack()
+        self._session = self._frame = ""
+        self._number = 0
 
     def __enter__(self) -> Self:
-        reach = [f"--proxy-server=http://{self.proxy}", "--proxy-bypass-list=<-loopback>"] if self.proxy else []
-        log = self.home / "chromium.log"
-        with log.open("wb") as stderr:
+        program = need("chromium")
+        self._trust()
+        environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                [
-                    "chromium", "--headless", "--remote-debugging-port=0", f"--user-data-dir={self.home / 'profile'}",
-                    # It runs as whoever runs the tests, often root, for whom it has no sandbox.
-                    "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-                    "--disable-component-update", "--no-first-run", "--window-size=1000,900", *reach, *self.options,
-                    "about:blank",
-                ],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
-                env={**os.environ, "HOME": str(self.home), "LANG": "C.UTF-8"},
+                [program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                 f"--user-data-dir={self._profile}", "--window-size=1000,900", *self._reach,
+                 "--remote-debugging-port=0", "about:blank"],
+                env={**environment, "HOME": str(self.home)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
             )  # fmt: skip
-        until = time.monotonic() + START_SECONDS
-        while (found := _LISTENS.search(log.read_text("utf-8", "replace"))) is None:
-            assert self._process.poll() is None, log.read_text("utf-8", "replace")[-2000:]
-            assert time.monotonic() < until, "Chromium did not start"
-            time.sleep(0.05)
-        self._link = connect(found[1], max_size=None, open_timeout=START_SECONDS, proxy=None, legacy=True)
+        try:
+            self._attach()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._link is not None:
-            self._link.close()
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        self.stop()
+
+    @property
+    def version(self) -> str:
+        """``Chromium 150.0.1.2``."""
+        return str(self._call("Browser.getVersion")["product"]).replace("Headless", "").replace("Chrome/", "Chromium ")
+
+    def fetch(self, url: str) -> str:
+        """Get it; empty where an answer came, whatever its status, else the browser's error, ``net::ERR_…``."""
+        options = {"disableCache": True, "includeCredentials": False}
+        told = self._call(
+            "Network.loadNetworkResource", session=self._session, frameId=self._frame, url=url, options=options
+        )["resource"]
+        return "" if told.get("httpStatusCode") else str(told.get("netErrorName") or told)
 
     def visit(self, url: str, screenshot: Path | None = None) -> tuple[str, str]:
-        """Where one ends up (:data:`WARNING` for a warning of Chromium's own), and the text that is shown there."""
-        context = self._ask("Target.createBrowserContext")["browserContextId"]
-        target = self._ask("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
-        session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        """Go there: where one ends up (:data:`WARNING` for a warning of the browser's own), and the text that is shown.
+
+        Each visit has a context of its own, so that no page remembers another.
+        """
+        context = self._call("Target.createBrowserContext")["browserContextId"]
+        target = self._call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+
+        def loaded() -> tuple[str, str] | None:
+            what = "JSON.stringify([location.href, document.readyState, document.body ? document.body.innerText : ''])"
+            told = self._call("Runtime.evaluate", session, expression=what)["result"].get("value", '["","",""]')
+            where, state, text = json.loads(told)
+            return (where, text) if where != "about:blank" and state == "complete" and text.strip() else None
+
         try:
-            self._ask("Page.enable", session)
-            self._ask("Page.navigate", session, url=url)
-            until = time.monotonic() + VISIT_SECONDS
-            while True:
-                where, state, text = self._evaluate(session)
-                if where != "about:blank" and state == "complete" and text.strip():
-                    break
-                assert time.monotonic() < until, f"{url} did not load"
-                time.sleep(0.05)
+            self._call("Page.enable", session)
+            self._call("Page.navigate", session, url=url)
+            seen = wait_for(f"{url} to load", loaded, timeout=ANSWER_SECONDS)
+            assert seen is not None
             if screenshot is not None:
-                taken = self._ask("Page.captureScreenshot", session)
-                screenshot.write_bytes(base64.b64decode(taken["data"]))
-            return where, text
+                screenshot.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", session)["data"]))
+            return seen
         finally:
-            self._ask("Target.disposeBrowserContext", browserContextId=context)
+            self._call("Target.disposeBrowserContext", browserContextId=context)
 
-    def _evaluate(self, session: str) -> tuple[str, str, str]:
-        what = "JSON.stringify([location.href, document.readyState, document.body ? document.body.innerText : ''])"
-        found = self._ask("Runtime.evaluate", session, expression=what)["result"].get("value", '["about:blank","",""]')
-        where, state, text = json.loads(found)
-        return where, state, text
+    def stop(self) -> None:
+        """End it at once."""
+        with contextlib.suppress(OSError):
+            self._open.close()
+        self._socket = None
+        if self._process is not None:
+            # It is a family of processes, in a session of its own.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
 
-    def _ask(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        assert self._link is not None
-        self._last += 1
-        message: dict[str, Any] = {"id": self._last, "method": method, "params": params}
-        if session is not None:
-            message["sessionId"] = session
-        self._link.send(json.dumps(message))
+    def _trust(self) -> None:
+        database = self.home / ".pki" / "nssdb"
+        database.mkdir(parents=True)
+        # Newer versions look here.
+        newer = self.home / ".local" / "share"
+        newer.mkdir(parents=True)
+        (newer / "pki").symlink_to(self.home / ".pki")
+        certutil = need("certutil")
+        where = ["-d", f"sql:{database}"]
+        subprocess.run([certutil, "-N", "--empty-password", *where], check=True, timeout=60, stdin=subprocess.DEVNULL)
+        lines = []
+        for place, anchor in enumerate(self._trusts):
+            file = database.parent / f"{place}.der"
+            file.write_bytes(anchor.public_bytes(Encoding.DER) if isinstance(anchor, x509.Certificate) else anchor.raw)
+            # Of one subject, one nickname: NSS asks for that.
+            name = hashlib.sha256(anchor.subject.public_bytes()).hexdigest()[:16]
+            lines.append(f'-A -n "{name}" -t C,, -i {file}\n')
+        batch = database.parent / "batch"
+        batch.write_text("".join(lines))
+        if lines:
+            command = [certutil, "-B", "-i", str(batch), *where]
+            done = subprocess.run(command, timeout=120, capture_output=True, check=False)
+            assert done.returncode == 0, f"certutil takes not all of them: {done.stderr.decode()}"
+
+    def _attach(self) -> None:
+        told = self._profile / "DevToolsActivePort"
+        process = self._process
+        assert process is not None
+
+        def ready() -> list[str]:
+            assert process.poll() is None, f"chromium ended: {self._errors.read_text('utf-8', 'replace')[-2000:]}"
+            lines = told.read_text().split() if told.exists() else []
+            return lines if len(lines) == 2 else []
+
+        port, path = wait_for("chromium to listen", ready, timeout=START_SECONDS)
+        where = f"ws://127.0.0.1:{port}{path}"
+        self._socket = self._open.enter_context(connect(where, proxy=None, max_size=None, open_timeout=START_SECONDS))
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._frame = self._call("Page.getFrameTree", session=self._session)["frameTree"]["frame"]["id"]
+
+    def _call(self, method: str, session: str = "", **parameters: object) -> dict[str, Any]:
+        assert self._socket is not None
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        self._socket.send(json.dumps({**message, "sessionId": session} if session else message))
         while True:
-            answer = json.loads(self._link.recv(timeout=VISIT_SECONDS))
-            if answer.get("id") == self._last:
-                assert "error" not in answer, (method, answer["error"])
+            answer = json.loads(self._socket.recv(timeout=ANSWER_SECONDS))
+            if answer.get("id") == self._number:
+                assert "error" not in answer, f"{method}: {answer}"
                 result: dict[str, Any] = answer["result"]
                 return result
-
-
-def _certutil(*arguments: str) -> None:
-    done = subprocess.run(["certutil", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -25,13 +25,15 @@ from tests.harness.processes import free_port, wait_for
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 OPENSSL = shutil.which("openssl")
+START_SECONDS = 60  # of a machine that is busy: hundreds of certificates take seconds
 
 
 @dataclass
 class Site:
-    """One HTTPS server of nginx, with a port of its own. ``text`` is what ``/`` answers.
+    """One HTTPS server of nginx. ``text`` is what ``/`` answers.
 
-    ``with_root`` sends the self-signed root too; ``lines`` are more of nginx's directives for this server.
+    ``with_root`` sends the self-signed root too; ``sent`` are the certificates that it sends in place of the identity's
+    chain. ``lines`` are more of nginx's directives for this server.
     """
 
     name: str
@@ -40,6 +42,9 @@ class Site:
     http2: bool = True
     protocols: str = "TLSv1.2 TLSv1.3"
     with_root: bool = False
+    sent: Sequence[Issued] = ()
+    alone: bool = True
+    """On a port of its own. Those that are not share one, told apart by name or address, and take the first's TLS."""
     websocket: str | None = None
     """ADDRESS:PORT of a WebSocket server that ``/ws`` leads to."""
     lines: Sequence[str] = ()
@@ -79,8 +84,9 @@ class Nginx:
 
     def __enter__(self) -> Self:
         for attempt in range(5):
+            shared = free_port()
             for site in self.sites.values():
-                site.port = free_port(site.address)
+                site.port = free_port(site.address) if site.alone else shared
             try:
                 self._start()
                 break
@@ -112,9 +118,9 @@ class Nginx:
 
         def answers() -> bool:
             assert process.poll() is None, f"nginx did not start: {errors.read_text()}"
-            return all(_accepts(site.address, site.port) for site in self.sites.values())
+            return all(_accepts(*where) for where in {(site.address, site.port) for site in self.sites.values()})
 
-        wait_for("nginx to listen", answers)
+        wait_for("nginx to listen", answers, timeout=START_SECONDS)
 
     def stop(self) -> None:
         """End it at once. Its log stays readable."""
@@ -175,6 +181,7 @@ http {{
   access_log {self.access} tests;
   default_type text/plain;
   client_max_body_size 0;
+  server_names_hash_bucket_size 128; server_names_hash_max_size 4096;
   keepalive_timeout 120s;
   {servers}
 }}
@@ -186,7 +193,8 @@ http {{
         listen = f"{where}:{site.port}"
         if site.identity is not None:
             certificate, key = self.folder / f"{place}.pem", self.folder / f"{place}.key"
-            certificate.write_bytes(site.identity.chain_pem(with_root=site.with_root))
+            sent = site.sent or site.identity.line(with_root=site.with_root)
+            certificate.write_bytes(b"".join(issued.pem() for issued in sent))
             key.touch(0o600)
             key.write_bytes(site.identity.key_pem())
             listen += " ssl" + (" http2" if site.http2 else "")

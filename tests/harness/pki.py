@@ -99,10 +99,15 @@ class Overrides(TypedDict, total=False):
     spki: bytes
     """The SubjectPublicKeyInfo as it is written, where it is to be another than the key's."""
     subject: x509.Name
+    subject_der: bytes
+    """The subject as it is encoded, where it is one that cannot be decoded; what it signs needs ``issuer_der``."""
     issuer_name: x509.Name
     """The name written as issuer, where it is to differ from that of who signs."""
-    not_before: dt.datetime
-    not_after: dt.datetime
+    issuer_der: bytes
+    """The same as it is encoded."""
+    not_before: dt.datetime | bytes
+    """A time, or the DER of what stands in its place."""
+    not_after: dt.datetime | bytes
     serial: int
     version: int
     """As people count: 1 to 3. A version 1 certificate keeps its extensions, unless ``bare``."""
@@ -123,11 +128,13 @@ class Overrides(TypedDict, total=False):
     aki: bool
     extra: Sequence[Raw]
     """Added behind the others."""
+    extension_der: Sequence[bytes]
+    """Whole Extension elements behind those: for what is no DER."""
     without: Sequence[ObjectIdentifier]
     duplicate: Sequence[ObjectIdentifier]
     """Extensions that are written twice."""
     hash: str
-    """md5, sha1, sha224, sha256, sha384 or sha512; the default fits the signing key."""
+    """md5, sha1, sha224, sha256, sha384 or sha512, or pss for RSASSA-PSS with SHA-256; the default fits the key."""
     inner_hash: str
     """The hash named inside the signed part, where it is to differ from the one named outside."""
     sign_with: PrivateKey
@@ -309,17 +316,19 @@ def _make(subject: x509.Name, parent: Issued | None, o: Overrides) -> tuple[byte
     algorithm = _algorithm(signing_key, named)
     inner = _algorithm(signing_key, o.get("inner_hash", named))
     version = o.get("version", 3)
+    validity = o["not_before"], o["not_after"]
     fields = [
         tlv(0xA0, integer(version - 1)) if version != 1 else b"",
         integer(o.get("serial", int.from_bytes(os.urandom(15)) | 1 << 119)),
         inner,
-        issuer_name.public_bytes(),
-        tlv(0x30, time_of(o["not_before"]) + time_of(o["not_after"])),
-        subject.public_bytes(),
+        o.get("issuer_der") or issuer_name.public_bytes(),
+        tlv(0x30, b"".join(time if isinstance(time, bytes) else time_of(time) for time in validity)),
+        o.get("subject_der") or subject.public_bytes(),
         public,
     ]
     if not o.get("bare"):
-        fields.append(tlv(0xA3, tlv(0x30, b"".join(_extensions(o, key, parent)))))
+        extensions = [*_extensions(o, key, parent), *o.get("extension_der", ())]
+        fields.append(tlv(0xA3, tlv(0x30, b"".join(extensions))))
     signed = tlv(0x30, b"".join(fields))
     signature = bytearray(_sign(o.get("sign_with", signing_key), signed, named))
     if o.get("tamper"):
@@ -361,7 +370,8 @@ def _extension(raw: Raw) -> bytes:
 def _sign(key: PrivateKey, data: bytes, named: str) -> bytes:
     algorithm = _hash(named)
     if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(data, padding.PKCS1v15(), algorithm)
+        pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+        return key.sign(data, pss if named == "pss" else padding.PKCS1v15(), algorithm)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(data, ec.ECDSA(algorithm))
     if isinstance(key, dsa.DSAPrivateKey):
@@ -377,6 +387,7 @@ def _hash(named: str) -> hashes.HashAlgorithm:
         "sha256": hashes.SHA256,
         "sha384": hashes.SHA384,
         "sha512": hashes.SHA512,
+        "pss": hashes.SHA256,
     }
     return kinds[named]()
 
@@ -390,6 +401,8 @@ def _default_hash(key: PrivateKey) -> str:
 def _algorithm(key: PrivateKey, named: str) -> bytes:
     """AlgorithmIdentifier (RFC 3279, 5758, 8410): with NULL for RSA, without parameters for the others."""
     if isinstance(key, rsa.RSAPrivateKey):
+        if named == "pss":
+            return _PSS
         last = {"md5": 4, "sha1": 5, "sha256": 11, "sha384": 12, "sha512": 13, "sha224": 14}[named]
         return tlv(0x30, object_identifier(f"1.2.840.113549.1.1.{last}") + b"\x05\x00")
     if isinstance(key, ec.EllipticCurvePrivateKey):
@@ -399,5 +412,18 @@ def _algorithm(key: PrivateKey, named: str) -> bytes:
         return tlv(0x30, object_identifier({"sha1": "1.2.840.10040.4.3", "sha256": "2.16.840.1.101.3.4.3.2"}[named]))
     return tlv(0x30, object_identifier("1.3.101.112" if isinstance(key, ed25519.Ed25519PrivateKey) else "1.3.101.113"))
 
+
+_SHA256 = tlv(0x30, object_identifier("2.16.840.1.101.3.4.2.1") + b"\x05\x00")
+_PSS = tlv(
+    0x30,
+    object_identifier("1.2.840.113549.1.1.10")
+    + tlv(
+        0x30,
+        tlv(0xA0, _SHA256)
+        + tlv(0xA1, tlv(0x30, object_identifier("1.2.840.113549.1.1.8") + _SHA256))
+        + tlv(0xA2, integer(32)),
+    ),
+)
+"""RSASSA-PSS with SHA-256, MGF1 with SHA-256 and a salt of 32 octets (RFC 4055 3.1)."""
 
 SAN = ExtensionOID.SUBJECT_ALTERNATIVE_NAME

@@ -173,7 +173,7 @@ def open_tunnel(proxy: str, host: str, port: int) -> socket.socket:
     """A TCP connection behind the proxy's 200 to a CONNECT. Raises AssertionError with any other answer."""
     address, _, proxy_port = proxy.rpartition(":")
     sock = socket.create_connection((address, int(proxy_port)), timeout=PATIENCE)
-    where = f"{host}:{port}"
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     sock.sendall(f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n\r\n".encode())
     head = b""
     while b"\r\n\r\n" not in head:
