@@ -53,10 +53,14 @@ class Crl:
 
     def standing(self, subject: Subject, now: datetime) -> Standing:
         """What it says of the certificate. Raises Unusable where it is not about it, or does not count (any more)."""
-        self._check_issuer(subject.issuer)
-        self._check_time(now)
+        self.check(subject.issuer, now)
         self._check_scope(subject)
         return Standing(self.next_update, "RFC 5280 6.3.3", self._revocation(subject.facts.serial))
+
+    def check(self, issuer: Facts, now: datetime) -> None:
+        """Raises Unusable where it is not that issuer's, or does not count (any more), whatever it is asked about."""
+        self._check_issuer(issuer)
+        self._check_time(now)
 
     def verified(self, issuer: Facts) -> bool:
         """Whether the issuer's key verifies its signature. The answer is remembered."""
