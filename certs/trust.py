@@ -57,6 +57,8 @@ class ServerTls:
     minimum: int = SSL.TLS1_2_VERSION
     identity: ClientIdentity | None = None
     asked: Literal["none", "block"] = "none"
+    stapled: bool = False
+    """The server is asked to send an OCSP answer about its certificate along (RFC 6066 8)."""
 
     @property
     def blocks_who_asks(self) -> bool:
@@ -157,11 +159,13 @@ def _parsed(pem: bytes) -> tuple[x509.Certificate, ...]:
 
 
 class Collector(Protocol):
-    """What :func:`collect` and :func:`note_request` write to: a connection's app data from before the handshake."""
+    """What :func:`collect` and the like write to: a connection's app data from before the handshake."""
 
     errors: list[tuple[int, int]]
     asked: bool
     """The server asked for a client certificate."""
+    stapled: bytes
+    """The OCSP answer that the server sent along; empty where it sent none, or was not asked for one."""
 
 
 def collect(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
@@ -182,6 +186,12 @@ def note_request(ssl: object, _: object) -> int:
     """OpenSSL's certificate callback, called on the client's side just when the server asks for a certificate."""
     SSL.Connection._reverse_mapping[ssl].get_app_data().asked = True
     return 1  # go on, with the context's certificate where it has one
+
+
+def keep_stapled(connection: SSL.Connection, answer: bytes, _: object) -> bool:
+    """The OCSP callback of the server leg: keep what was sent along, to be judged with the chain later on."""
+    connection.get_app_data().stapled = answer
+    return True
 
 
 def server_leg_context(trust: TrustStore, tls: ServerTls = USUAL) -> SSL.Context:
@@ -206,5 +216,7 @@ def server_leg_context(trust: TrustStore, tls: ServerTls = USUAL) -> SSL.Context
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_verify(SSL.VERIFY_PEER, collect)
     context.set_verify_depth(VERIFY_DEPTH)
+    if tls.stapled:
+        context.set_ocsp_client_callback(keep_stapled)
     trust.configure(context)
     return context

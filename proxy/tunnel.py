@@ -26,7 +26,7 @@ from proxy.leaves import DAY, Shown
 from proxy.log import INFO, WARNING
 from proxy.session import Session, State, Unhurried
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import JUDGE_SECONDS, NOBODY, READ_LIMIT, DialError, ServerLeg, dial
+from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, dial
 
 ALERT_ACCESS_DENIED = 49
 ALERT_INTERNAL_ERROR = 80
@@ -43,7 +43,7 @@ class Tunnel(Unhurried):
 
     __slots__ = (
         "asked", "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "port",
-        "raw", "reader", "refusal", "server", "session", "target", "untrusted", "why",
+        "raw", "reader", "refusal", "server", "session", "stapled", "target", "untrusted", "why",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -61,6 +61,8 @@ class Tunnel(Unhurried):
         self.errors: list[tuple[int, int]] = []
         self.asked = False
         """The server has asked for a client certificate."""
+        self.stapled = b""
+        """The OCSP answer that it has sent along."""
         self.hello: ClientHello | None = None
         self.server = ServerLeg(self)
         self.ends: list[bool] = []
@@ -174,7 +176,7 @@ class Tunnel(Unhurried):
                 return self._failed(("the server spoke before the handshake",))
             session.deadline = session.loop.time() + session.worker.limits.tls_timeout
             session.entered = session.loop.time()
-            server.begin(session.tenant.trust.at(self.host).context, self.host, hello.alpn)
+            server.begin(session.tenant.trust.at(self.host), self.host, hello.alpn)
         return None
 
     def server_established(self) -> None:
@@ -194,13 +196,13 @@ class Tunnel(Unhurried):
             session.facts["client_certificate"] = "none" if tls.identity is None else "shown"
             session.log(INFO, "server asks for a certificate", host=host.text, port=self.port,
                         answer=session.facts["client_certificate"])  # fmt: skip
-        handshake = handshake_of(server.leg.tls, self.errors)
+        handshake = handshake_of(server.leg.tls, self)
         made = judge.made
         if (verdict := judge.at_once(handshake, host, snapshot)) is not None:
             return self._judged(verdict, "kept" if judge.made == made else "judged")
 
         # The handshake was in time. What may still have to be fetched has a time of its own.
-        session.deadline = max(session.deadline, session.loop.time() + JUDGE_SECONDS)
+        session.deadline = max(session.deadline, session.loop.time() + judge.seconds)
 
         async def elsewhere() -> None:
             self._judged(await judge.elsewhere(handshake, host, snapshot), "judged")

@@ -22,7 +22,7 @@ def after_handshake(server: Server, versions: tuple[int, int] = (SSL.TLS1_2_VERS
     trust = server.trust
     far = server_context(server.leaf, behind, versions=versions)
     connection, seen = shake_hands(server_leg_context(trust), far, server.host)
-    handshake = handshake_of(connection, seen.errors)
+    handshake = handshake_of(connection, seen)
     return judge(handshake, parse_host(server.host), trust, server.now, server.own_keys)
 
 

@@ -46,7 +46,7 @@ class ServerConnection:
 
     __slots__ = (
         "_reasons", "_waiting", "asked", "conn", "early", "ends", "errors", "full", "lane", "open", "over", "session",
-        "side",
+        "side", "stapled",
     )  # fmt: skip
 
     def __init__(self, session: Session, lane: Listening, conn: Server) -> None:
@@ -56,6 +56,7 @@ class ServerConnection:
         self.side = ServerLeg(self)
         self.errors: list[tuple[int, int]] = []
         self.asked = False
+        self.stapled = b""
         self.early = b""
         self.ends: list[bool] = []
         """How it has ended before it was open: with close_notify (True), or without."""
@@ -111,7 +112,7 @@ class ServerConnection:
             raise RefusedError(refusals.connection_terminated(host.text, port, session.id, "the tenant is gone"))
         self._waiting = asyncio.get_running_loop().create_future()
         trust = snapshot.trust.at(host)
-        self.side.begin(trust.context, host, offers)
+        self.side.begin(trust, host, offers)
         try:
             async with asyncio.timeout(session.worker.limits.tls_timeout):
                 await self._waiting
@@ -123,7 +124,7 @@ class ServerConnection:
             session.judged(failed, Action.BLOCK)
             raise RefusedError(refusals.certificate(failed.findings, host.text, session.id))
         session.worker.metrics.handshake("server", session.loop.time() - leg.started)
-        handshake, judge = handshake_of(leg.tls, self.errors), session.worker.judge
+        handshake, judge = handshake_of(leg.tls, self), session.worker.judge
         verdict = judge.at_once(handshake, host, snapshot)
         if verdict is None:
             verdict = await judge.elsewhere(handshake, host, snapshot)
