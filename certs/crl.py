@@ -30,7 +30,18 @@ _BLOCK = re.compile(rb"-----BEGIN X509 CRL-----(.+?)-----END X509 CRL-----", re.
 class Crl:
     """A list that can be used, as far as that can be told without the certificate that it is about."""
 
-    __slots__ = ("_crl", "_listed", "_scope", "_signed", "_verified", "encoded", "issuer", "next_update", "this_update")
+    __slots__ = (
+        "_crl",
+        "_listed",
+        "_odd",
+        "_scope",
+        "_signed",
+        "_verified",
+        "encoded",
+        "issuer",
+        "next_update",
+        "this_update",
+    )
 
     def __init__(self, encoded: bytes) -> None:
         """Raises Unusable. For a long list this takes some 20 ms for each 10 MiB: not for an event loop."""
@@ -48,8 +59,7 @@ class Crl:
         self.this_update = crl.last_update_utc
         self.next_update = crl.next_update_utc or self.this_update + UNDATED
         self._verified: dict[bytes, bool] = {}
-        if self._listed is not None and encoded.find(_CRITICAL, self._listed.body, self._listed.end) >= 0:
-            _entries_are_understood(crl)
+        self._odd: str | None = None
 
     def standing(self, subject: Subject, now: datetime) -> Standing:
         """What it says of the certificate. Raises Unusable where it is not about it, or does not count (any more)."""
@@ -61,6 +71,19 @@ class Crl:
         """Raises Unusable where it is not that issuer's, or does not count (any more), whatever it is asked about."""
         self._check_issuer(issuer)
         self._check_time(now)
+
+    def check_entries(self) -> None:
+        """Raises Unusable where an entry has a critical extension that is not understood here (RFC 5280 5.3).
+
+        Where there is any critical one, all entries are looked at, which may take seconds; what came of it is
+        remembered.
+        """
+        if self._odd is None:
+            listed = self._listed
+            critical = listed is not None and self.encoded.find(_CRITICAL, listed.body, listed.end) >= 0
+            self._odd = _odd_entry(self._crl) if critical else ""
+        if self._odd:
+            raise Unusable(self._odd)
 
     def verified(self, issuer: Facts) -> bool:
         """Whether the issuer's key verifies its signature. The answer is remembered."""
@@ -86,6 +109,7 @@ class Crl:
             raise Unusable(f"it is {problem}")
         if not self.verified(issuer):
             raise Unusable("the issuer's key does not verify its signature")
+        self.check_entries()
 
     def _check_time(self, now: datetime) -> None:
         if now < self.this_update - SLACK:
@@ -161,15 +185,16 @@ def _scope(crl: x509.CertificateRevocationList) -> x509.IssuingDistributionPoint
     return scope
 
 
-def _entries_are_understood(crl: x509.CertificateRevocationList) -> None:
-    """Raises Unusable where an entry has a critical extension that is not understood here (RFC 5280 5.3)."""
+def _odd_entry(crl: x509.CertificateRevocationList) -> str:
+    """What is wrong with the first entry that has a critical extension that is not understood; else empty."""
     for entry in crl:
         try:
             odd = [e.oid for e in entry.extensions if e.critical and e.oid not in ENTRY_UNDERSTOOD]
         except UNREADABLE as error:
-            raise Unusable.because(error) from None
+            return str(Unusable.because(error))
         if odd:
-            raise Unusable(f"an entry has a critical extension that is not understood here ({odd[0].dotted_string})")
+            return f"an entry has a critical extension that is not understood here ({odd[0].dotted_string})"
+    return ""
 
 
 def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:

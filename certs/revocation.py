@@ -7,7 +7,7 @@ raise :class:`Unusable` for those that do not count. Nothing here fetches anythi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ObjectIdentifier
 
 from certs.facts import Facts, facts_of, facts_of_issuer
-from certs.verdict import Defect, Finding
+from certs.verdict import Action, Defect, Finding, Verdict
 
 SLACK = timedelta(minutes=5)
 """By how much the clock of whoever signs may differ from ours."""
@@ -89,6 +89,14 @@ class Subject:
     def who(self) -> str:
         """The certificate in words."""
         return f'the issuing certificate "{self.facts.title}"' if self.place else "the server's certificate"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a tenant's settings make of a verdict, and whether they say anything of ``revocation_unknown``."""
+
+    action: Callable[[Verdict], Action]
+    unknown: bool
 
 
 def subjects(chain: Sequence[x509.Certificate]) -> tuple[Subject, ...]:

@@ -107,4 +107,7 @@ class CrlDirectory:
     def _lists(self, data: bytes) -> tuple[Crl, ...]:
         if len(data) > self._largest:
             raise Unusable(f"it has more than verification.largest_crl, {self._largest} bytes")
-        return tuple(Crl(encoded) for encoded in crls_of_file(data))
+        lists = tuple(Crl(encoded) for encoded in crls_of_file(data))
+        for crl in lists:
+            crl.check_entries()  # here, since it may take long
+        return lists

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from certs.ocsp import standing as stapled_standing
-from certs.revocation import Standing, Subject, Unusable, revoked, subjects, unknown
-from certs.verdict import COVERED_BY_UNTRUSTED, Action, Defect, ErrorSettings, Finding, Verdict
+from certs.revocation import Standing, Subject, Unusable, Wanted, revoked, subjects, unknown
+from certs.verdict import COVERED_BY_UNTRUSTED, Action, Finding, Verdict
 from config.settings import Verification
 from proxy.crl_cache import CrlCache, Means, Passing
 from proxy.crl_directory import CrlDirectory
@@ -128,20 +128,20 @@ class Revocation:
         """Another number: what was judged before may be otherwise now."""
         return self.directory.changes if self.directory is not None else 0
 
-    def at_hand(self, verdict: Verdict, stapled: bytes, errors: ErrorSettings) -> Checked | None:
+    def at_hand(self, verdict: Verdict, stapled: bytes, wanted: Wanted) -> Checked | None:
         """The verdict with what is known without asking anybody; None where somebody is to be asked."""
         heard = self._at_hand(verdict, stapled)
-        if self._settled(verdict, heard, errors):
-            return self._checked(verdict, heard, errors)
+        if self._settled(verdict, heard, wanted):
+            return self._checked(verdict, heard, wanted)
         return None
 
-    async def asked(self, verdict: Verdict, stapled: bytes, errors: ErrorSettings) -> Checked:
+    async def asked(self, verdict: Verdict, stapled: bytes, wanted: Wanted) -> Checked:
         """The verdict with what can be known in the time allowed."""
         heard = self._at_hand(verdict, stapled)
-        if not self._settled(verdict, heard, errors):
+        if not self._settled(verdict, heard, wanted):
             until = self._loop.time() + self.patience
             await asyncio.gather(*(self._ask(each, until) for each in heard if not each.answers))
-        return self._checked(verdict, heard, errors)
+        return self._checked(verdict, heard, wanted)
 
     def _at_hand(self, verdict: Verdict, stapled: bytes) -> list[_Heard]:
         if not COVERED_BY_UNTRUSTED.isdisjoint(verdict.defects):
@@ -164,26 +164,24 @@ class Revocation:
                 heard.take("OCSP", partial(self._ocsp.at_hand, subject))
         return heard
 
-    def _settled(self, verdict: Verdict, heard: Sequence[_Heard], errors: ErrorSettings) -> bool:
+    def _settled(self, verdict: Verdict, heard: Sequence[_Heard], wanted: Wanted) -> bool:
         """Whether asking would change nothing."""
         if self._mode == "off" or all(each.answers for each in heard) or any(each.finding for each in heard):
             return True
-        if errors.action_for(verdict.defects) is Action.BLOCK:
+        if wanted.action(verdict) is Action.BLOCK:
             return True
         return not any(self._sources(each.subject) for each in heard if not each.answers)
 
-    def _checked(self, verdict: Verdict, heard: Sequence[_Heard], errors: ErrorSettings) -> Checked:
+    def _checked(self, verdict: Verdict, heard: Sequence[_Heard], wanted: Wanted) -> Checked:
         found = [finding for each in heard if (finding := each.finding) is not None]
         ends = [max(said.until for said, _ in each.answers) for each in heard if each.answers]
         silent = [each for each in heard if not each.answers]
+        result = _with(verdict, found)
         if silent and self._mode != "off":
             ends.append(self._clock() + UNKNOWN_KEPT)
-            blocked = errors.action_for([*verdict.defects, *(f.defect for f in found)]) is Action.BLOCK
-            if not blocked and (self._mode == "hard" or Defect.REVOCATION_UNKNOWN.value in errors.rows):
-                found += [unknown(each.subject, each.reasons) for each in silent]
-        if found:
-            verdict = replace(verdict, findings=Verdict.of([*verdict.findings, *found]).findings)
-        return Checked(verdict, min(ends, default=None))
+            if (self._mode == "hard" or wanted.unknown) and wanted.action(result) is not Action.BLOCK:
+                result = _with(result, [unknown(each.subject, each.reasons) for each in silent])
+        return Checked(result, min(ends, default=None))
 
     # --- asking ---
 
@@ -227,6 +225,12 @@ class Revocation:
         done, _ = await asyncio.wait(asked, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             heard.take(asked.pop(task), task.result)
+
+
+def _with(verdict: Verdict, found: Sequence[Finding]) -> Verdict:
+    if not found:
+        return verdict
+    return replace(verdict, findings=Verdict.of([*verdict.findings, *found]).findings)
 
 
 async def _patiently(ask: Callable[[], Coroutine[None, None, Standing]]) -> Standing:

@@ -21,9 +21,10 @@ from OpenSSL import SSL
 
 from certs.completion import Attempt, Known
 from certs.names import Host
+from certs.revocation import Wanted
 from certs.scope import Trust
 from certs.trust import TrustStore
-from certs.verdict import Verdict
+from certs.verdict import Defect, Verdict
 from certs.verify import Handshake, judge, valid_until
 from issuer.joined import Joined
 from proxy.snapshot import Snapshot
@@ -302,6 +303,11 @@ def attempt_on(
     return attempt if known is None else attempt.completed(known, moment)
 
 
+def _wanted(snapshot: Snapshot) -> Wanted:
+    errors = snapshot.errors
+    return Wanted(lambda verdict: errors.action_for(verdict.defects), Defect.REVOCATION_UNKNOWN.value in errors.rows)
+
+
 class Judge:
     """Verdicts on finished handshakes, the recent ones kept.
 
@@ -373,7 +379,7 @@ class Judge:
             self.completer.seen.learn(verdict)
         checked = None
         if self.revocation is not None:
-            checked = self.revocation.at_hand(verdict, attempt.handshake.stapled, snapshot.errors)
+            checked = self.revocation.at_hand(verdict, attempt.handshake.stapled, _wanted(snapshot))
             if checked is None:
                 return None
         return self._kept_for(key, attempt, verdict, checked, _until(verdict, moment))
@@ -388,7 +394,7 @@ class Judge:
         if seconds is not None:
             until = min(until, self.clock() + timedelta(seconds=seconds))
         if self.revocation is not None:
-            checked = await self.revocation.asked(verdict, attempt.handshake.stapled, snapshot.errors)
+            checked = await self.revocation.asked(verdict, attempt.handshake.stapled, _wanted(snapshot))
         return self._kept_for(key, attempt, verdict, checked, until)
 
     def _kept_for(

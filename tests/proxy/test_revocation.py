@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from cryptography.x509 import ocsp
 
+from certs.revocation import Wanted
 from certs.verdict import Action, Defect, ErrorSettings, Finding, Verdict
 from config.settings import Verification
 from proxy.admission import Egress, Resolver
@@ -29,8 +30,16 @@ from tests.harness.revocation import MUST_STAPLE, crl, crl_pem, names, ocsp_answ
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 ROOT = Authority.root("Root")
-DEFAULT = ErrorSettings()
-TOLD = ErrorSettings({"revocation_unknown": Action.ALLOW})
+
+
+def wanted(**rows: Action) -> Wanted:
+    """What these rows of a tenant's error settings come to."""
+    errors = ErrorSettings(rows)
+    return Wanted(lambda verdict: errors.action_for(verdict.defects), "revocation_unknown" in rows)
+
+
+DEFAULT = wanted()
+TOLD = wanted(revocation_unknown=Action.ALLOW)
 
 
 class Pki:
@@ -112,9 +121,7 @@ async def until[T](ask: Callable[[], T]) -> T:
         return answer
 
 
-async def checked(
-    worker: Revocation, verdict: Verdict, stapled: bytes = b"", errors: ErrorSettings = DEFAULT
-) -> Checked:
+async def checked(worker: Revocation, verdict: Verdict, stapled: bytes = b"", errors: Wanted = DEFAULT) -> Checked:
     """As the data plane asks."""
     at_hand = worker.at_hand(verdict, stapled, errors)
     return at_hand if at_hand is not None else await worker.asked(verdict, stapled, errors)
@@ -289,13 +296,13 @@ def test_what_comes_too_late_serves_the_next(tmp_path: Path) -> None:
     [
         ("soft", DEFAULT, ()),
         ("soft", TOLD, (Defect.REVOCATION_UNKNOWN,)),
-        ("soft", ErrorSettings({"revocation_unknown": Action.BLOCK}), (Defect.REVOCATION_UNKNOWN,)),
+        ("soft", wanted(revocation_unknown=Action.BLOCK), (Defect.REVOCATION_UNKNOWN,)),
         ("hard", DEFAULT, (Defect.REVOCATION_UNKNOWN,)),
         ("hard", TOLD, (Defect.REVOCATION_UNKNOWN,)),
         ("off", TOLD, ()),
     ],
 )
-def test_what_nobody_tells(tmp_path: Path, mode: str, errors: ErrorSettings, expected: tuple[Defect, ...]) -> None:
+def test_what_nobody_tells(tmp_path: Path, mode: str, errors: Wanted, expected: tuple[Defect, ...]) -> None:
     async def scenario(rig: Rig, publisher: Publisher) -> None:
         found = await checked(rig.worker(), Pki(publisher).verdict(), errors=errors)
         assert found.verdict.defects == expected
@@ -322,7 +329,7 @@ def test_nobody_is_asked_about_what_is_blocked_or_has_no_anchor(tmp_path: Path) 
         expired = pki.verdict(Finding(Defect.EXPIRED, "x", "y"))
         assert await checked(worker, expired) == Checked(expired, NOW + UNKNOWN_KEPT)
         untrusted = pki.verdict(Finding(Defect.UNTRUSTED_ROOT, "x", "y"))
-        allowed = ErrorSettings({"untrusted": Action.ALLOW, "expired": Action.ALLOW})
+        allowed = wanted(untrusted=Action.ALLOW, expired=Action.ALLOW)
         assert await checked(worker, untrusted, errors=allowed) == Checked(untrusted)
         assert publisher.asked == []
         assert Defect.REVOCATION_UNKNOWN in (await checked(worker, expired, errors=allowed)).verdict.defects
