@@ -6,11 +6,11 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
@@ -200,21 +200,42 @@ def signature_verifies(child: x509.Certificate, issuer_key: CertificatePublicKey
         fields, outside = fields_and_algorithm(whole)
         if outside.whole != fields.signature.whole:
             return False
-        signature, signed = child.signature, read(whole, read(whole).body).whole
-        algorithm, used = child.signature_algorithm_oid, child.signature_hash_algorithm
-        if isinstance(issuer_key, rsa.RSAPublicKey) and used is not None and algorithm in _RSA:
-            parameters = child.signature_algorithm_parameters
+        return verifies(issuer_key, child, read(whole, read(whole).body).whole, child.signature_algorithm_parameters)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+
+
+class Signed(Protocol):
+    """What an issuer signs: a certificate, a CRL or an OCSP answer."""
+
+    @property
+    def signature(self) -> bytes: ...
+    @property
+    def signature_algorithm_oid(self) -> x509.ObjectIdentifier: ...
+    @property
+    def signature_hash_algorithm(self) -> hashes.HashAlgorithm | None: ...
+
+
+def verifies(key: object, what: Signed, octets: bytes, parameters: object = None) -> bool:
+    """Whether the key verifies the signature over the ``octets``, the signed part as it is encoded.
+
+    ``parameters``: the algorithm's, for RSASSA-PSS. False for algorithms that are not known here, and for those that
+    do not fit the key. Raises ValueError or UnsupportedAlgorithm where the algorithm cannot be read.
+    """
+    algorithm, used = what.signature_algorithm_oid, what.signature_hash_algorithm
+    try:
+        if isinstance(key, rsa.RSAPublicKey) and used is not None and algorithm in _RSA:
             scheme = parameters if isinstance(parameters, padding.PSS) else padding.PKCS1v15()
-            issuer_key.verify(signature, signed, scheme, used)
-        elif isinstance(issuer_key, ec.EllipticCurvePublicKey) and used is not None and algorithm in _ECDSA:
-            issuer_key.verify(signature, signed, ec.ECDSA(used))
-        elif isinstance(issuer_key, dsa.DSAPublicKey) and used is not None and algorithm in _DSA:
-            issuer_key.verify(signature, signed, used)
-        elif isinstance(issuer_key, _STRONG_KINDS) and algorithm == _ALGORITHM_OF[type(issuer_key).__name__]:
-            issuer_key.verify(signature, signed)
+            key.verify(what.signature, octets, scheme, used)
+        elif isinstance(key, ec.EllipticCurvePublicKey) and used is not None and algorithm in _ECDSA:
+            key.verify(what.signature, octets, ec.ECDSA(used))
+        elif isinstance(key, dsa.DSAPublicKey) and used is not None and algorithm in _DSA:
+            key.verify(what.signature, octets, used)
+        elif isinstance(key, _STRONG_KINDS) and algorithm == _ALGORITHM_OF[type(key).__name__]:
+            key.verify(what.signature, octets)
         else:
             return False
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except InvalidSignature:
         return False
     return True
 
@@ -260,12 +281,12 @@ def key_problem(public_key: object) -> str | None:
     return f"a key of kind {kind}; RSA, ECDSA, Ed25519, Ed448 or ML-DSA is needed"
 
 
-def signature_problem(certificate: x509.Certificate) -> str | None:
-    """Why the signature on the certificate is weak: MD5, SHA-1 or a hash not known here; None where it is not."""
+def signature_problem(what: Signed) -> str | None:
+    """Why the signature is weak: MD5, SHA-1 or a hash not known here; None where it is not."""
     try:
-        used = certificate.signature_hash_algorithm
+        used = what.signature_hash_algorithm
     except (UnsupportedAlgorithm, ValueError):
-        return f"signed with an unknown algorithm ({certificate.signature_algorithm_oid.dotted_string})"
+        return f"signed with an unknown algorithm ({what.signature_algorithm_oid.dotted_string})"
     if used is None:  # Ed25519, Ed448 and ML-DSA bring their own
         return None
     if used.name in GOOD_HASHES:

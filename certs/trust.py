@@ -57,6 +57,8 @@ class ServerTls:
     minimum: int = SSL.TLS1_2_VERSION
     identity: ClientIdentity | None = None
     asked: Literal["none", "block", "bypass"] = "none"
+    stapled: bool = False
+    """The server is asked to send an OCSP answer about its certificate along (RFC 6066 8)."""
 
     @property
     def blocks_who_asks(self) -> bool:
@@ -162,11 +164,13 @@ def _parsed(pem: bytes) -> tuple[x509.Certificate, ...]:
 
 
 class Collector(Protocol):
-    """What :func:`collect` and :func:`note_request` write to: a connection's app data from before the handshake."""
+    """What :func:`collect` and the like write to: a connection's app data from before the handshake."""
 
     errors: list[tuple[int, int]]
     asked: bool
     """The server asked for a client certificate."""
+    stapled: bytes
+    """The OCSP answer that the server sent along; empty where it sent none, or was not asked for one."""
 
     def may_be_shown(self, connection: SSL.Connection) -> bool:
         """Whether the server, whose certificate is there and verified by now, may be shown the context's."""
@@ -197,6 +201,12 @@ def note_request(ssl: object, _: object) -> int:
     return int(connection.get_certificate() is None or noted.may_be_shown(connection))
 
 
+def keep_stapled(connection: SSL.Connection, answer: bytes, _: object) -> bool:
+    """The OCSP callback of the server leg: keep what was sent along, to be judged with the chain later on."""
+    connection.get_app_data().stapled = answer
+    return True
+
+
 def server_leg_context(trust: TrustStore, tls: ServerTls = USUAL) -> SSL.Context:
     """A client context that verifies against these anchors, collects every objection, and refuses weak TLS.
 
@@ -219,5 +229,7 @@ def server_leg_context(trust: TrustStore, tls: ServerTls = USUAL) -> SSL.Context
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_verify(SSL.VERIFY_PEER, collect)
     context.set_verify_depth(VERIFY_DEPTH)
+    if tls.stapled:
+        context.set_ocsp_client_callback(keep_stapled)
     trust.configure(context)
     return context

@@ -9,7 +9,7 @@ for, so that no action set for one defect lets another pass unseen.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -26,7 +26,7 @@ from certs.names import Host
 from certs.openssl_errors import defect_of, description, objections
 from certs.paths import Path, Search
 from certs.second_opinion import JUDGED_ELSEWHERE, disagreement, follows
-from certs.trust import TrustStore
+from certs.trust import Collector, TrustStore
 from certs.verdict import ORDER, Defect, Finding, Verdict
 
 __all__ = ["Handshake", "defect_of_failure", "handshake_of", "judge", "valid_until"]
@@ -49,6 +49,8 @@ class Handshake:
     """Why each certificate that could not be parsed could not; those are not in ``presented``."""
     leaf_unread: bool = False
     """The server's own is one of them."""
+    stapled: bytes = field(default=b"", repr=False)
+    """The OCSP answer that was sent along, as it came."""
     encoded: tuple[bytes, ...] = field(default=(), repr=False, compare=False)
     """``presented`` as DER. Made of it where it is left out: who has the octets already spares that."""
 
@@ -58,8 +60,8 @@ class Handshake:
             object.__setattr__(self, "encoded", octets)  # frozen, and not yet seen by anybody
 
 
-def handshake_of(connection: SSL.Connection, errors: Iterable[tuple[int, int]]) -> Handshake:
-    """What the server of a connection showed, after the handshake. ``errors``: what :func:`certs.trust.collect` wrote.
+def handshake_of(connection: SSL.Connection, seen: Collector) -> Handshake:
+    """What the server of a connection showed, after the handshake; ``seen``: what was written down during it.
 
     Raises nothing for certificates that cannot be read: they are told apart in the result.
     """
@@ -75,7 +77,7 @@ def handshake_of(connection: SSL.Connection, errors: Iterable[tuple[int, int]]) 
         except (ValueError, x509.InvalidVersion) as error:
             unread.append(str(error))
             leaf_unread |= place == 0
-    return Handshake(tuple(presented), tuple(errors), tuple(unread), leaf_unread, tuple(encoded))
+    return Handshake(tuple(presented), tuple(seen.errors), tuple(unread), leaf_unread, seen.stapled, tuple(encoded))
 
 
 def judge(

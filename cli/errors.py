@@ -52,6 +52,8 @@ def set_(context: Context, defect: str, action: str) -> None:
 
     error_settings.set_action(context.installation, context.tenant, defect, action, clock.now())
     click.echo(f"Tenant {context.tenant}: {defect} is set to {action}.")
+    if defect == "revocation_unknown" and context.settings.verification.revocation == "off":
+        click.echo("It is not looked for: verification.revocation is off.")
 
 
 @command.command()

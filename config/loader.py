@@ -131,13 +131,16 @@ def _is_bind(value: Plain) -> TypeGuard[str]:
 
 def _resolve(settings: Settings, base: Path) -> Settings:
     base = base.absolute()
-    store, log = settings.trust.common_store, settings.log.file
+    store, log, crls = settings.trust.common_store, settings.log.file, settings.verification.crl_directory
     trust = (
         settings.trust
         if store in STORES_BY_NAME
         else settings.trust.model_copy(update={"common_store": str(base / store)})
     )
     logged = settings.log if log is None else settings.log.model_copy(update={"file": str(base / log)})
+    verification = settings.verification
+    if crls is not None:
+        verification = verification.model_copy(update={"crl_directory": str(base / crls)})
     inspectors = tuple(
         each if each.script in SHIPPED_INSPECTORS else each.model_copy(update={"script": str(base / each.script)})
         for each in settings.inspection.addons
@@ -153,6 +156,7 @@ def _resolve(settings: Settings, base: Path) -> Settings:
     lists = tuple(each.model_copy(update={"file": str(base / each.file)}) for each in settings.bypass.files)
     bypass = settings.bypass.model_copy(update={"files": lists})
     changed = {"state_dir": base / settings.state_dir, "trust": trust, "tls": tls, "log": logged, "bypass": bypass}
+    changed["verification"] = verification
     return settings.model_copy(update={**changed, "inspection": inspection})
 
 
@@ -163,6 +167,10 @@ def _check_files(settings: Settings, document: Document) -> None:
         document.add(("trust", "common_store"), str(error))
     if settings.log.file is not None and Path(settings.log.file).is_dir():
         document.add(("log", "file"), f"{settings.log.file} is a folder; expected a file's path")
+    crls = settings.verification.crl_directory
+    if crls is not None and not Path(crls).is_dir():
+        # One that is not there would list nothing, and nobody would notice.
+        document.add(("verification", "crl_directory"), f"{crls} is no folder; expected one with CRLs")
     belonging = {listener.tenant for listener in settings.listeners}
     for tenant in settings.log.tenants:
         if tenant not in belonging:

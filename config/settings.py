@@ -146,6 +146,10 @@ def _database(value: Any) -> Any:
     return value
 
 
+def _off(value: Any) -> Any:
+    return "off" if value is False else value  # what YAML makes of it without quotes
+
+
 def _file_name(value: Any) -> Any:
     if isinstance(value, str) and (not value.strip() or value.startswith("~")):
         # A folder named "~" beside the configuration would be a surprise, and whose home would it be?
@@ -323,6 +327,11 @@ class Verification(Section):
 
     complete_chains: bool = True
     fetch: Fetch = Fetch()
+    revocation: Annotated[Literal["off", "soft", "hard"], BeforeValidator(_off)] = "off"
+    revocation_timeout: Annotated[float, Field(gt=0, le=30)] = 2.0
+    ocsp: bool = True
+    crl_directory: FileName | None = None
+    largest_crl: Annotated[int, Field(ge=1 << 16, le=64 << 20)] = 20 << 20
 
 
 class Resolver(Section):

@@ -15,7 +15,6 @@ from store.records import ChangeKind
 
 ROWS = (*(defect.value for defect in Defect), UNTRUSTED)
 AVAILABLE = tuple(Action)
-REVOCATION = frozenset({Defect.REVOKED.value, Defect.REVOCATION_UNKNOWN.value})
 ONLY = {
     Defect.OWN_CA.value: (
         (Action.BLOCK,), "only block can be set: a server must never be vouched for by a key that signs our leaves",
@@ -96,8 +95,6 @@ def _row(action: str | None) -> dict[str, str] | None:
 def _check_row(row: str) -> None:
     if row not in ROWS:
         raise Refused(f"{row!r} is no defect; expected one of {', '.join(ROWS)}")
-    if row in REVOCATION:
-        raise Refused(f"{row}: revocation is not checked in this version")
 
 
 def _check_action(action: str) -> Action:

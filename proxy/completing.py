@@ -24,10 +24,7 @@ from certs.facts import Facts
 from certs.formats import BundleError, read_certificates
 from certs.intermediates import Intermediates
 from certs.verdict import Verdict
-from config.settings import Verification
-from proxy.admission import Egress, Resolver
 from proxy.fetching import Fetcher, FetchFailed
-from proxy.upstream import Judge
 
 LEVELS = 3
 """Issuers above each other that are fetched for one chain."""
@@ -117,6 +114,10 @@ class Completer:
         """Whether the chain lacks an issuer that it says where to get."""
         return (child := attempt.lacking) is not None and bool(issuer_urls(child))
 
+    def close(self) -> None:
+        """Give up what is being fetched."""
+        self._fetcher.close()
+
     async def complete(self, attempt: Attempt) -> tuple[Verdict, float | None]:
         """The verdict by what can be had, and for how many seconds it may be kept at most; None: as any other."""
         search = _Search(attempt, self._loop.time() + SECONDS)
@@ -172,12 +173,3 @@ class Completer:
             found = await self._loop.run_in_executor(self._thread, read_issuers, body)
         self._found[url] = found
         return found
-
-
-def judge_for(
-    verification: Verification, resolver: Resolver, egress: Egress, thread: Executor, clock: Callable[[], datetime]
-) -> tuple[Judge, Fetcher]:
-    """Who judges as the settings say, and who fetches for it, to be closed in the end. Inside of a running loop."""
-    fetcher = Fetcher(resolver, egress, ports=verification.fetch.ports, private=verification.fetch.private)
-    completer = Completer(fetcher, thread, clock) if verification.complete_chains else None
-    return Judge(clock, thread, completer), fetcher

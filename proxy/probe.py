@@ -24,7 +24,7 @@ from config.common_store import read_common_store
 from config.settings import Settings
 from proxy.admission import Egress, ResolveError, Resolver
 from proxy.bypass_lists import BypassLists, matching
-from proxy.completing import judge_for
+from proxy.judging import judge_for
 from proxy.log import Log, never_logged
 from proxy.server_rules import server_rules
 from proxy.snapshot import Snapshots
@@ -68,6 +68,7 @@ class _Waiter:
         self.asked = False
         self.unshown: Verdict | None = None
         self.shows: Callable[[SSL.Connection], Verdict | None] | None = None
+        self.stapled = b""
         self.done = done
         self.reasons: tuple[str, ...] = ()
 
@@ -117,8 +118,11 @@ async def _reported(
     egress = Egress(settings.egress.allow, settings.egress.deny)
     thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
     closing.callback(thread.shutdown, wait=False, cancel_futures=True)
-    judge, fetcher = judge_for(settings.verification, resolver, egress, thread, clock)
-    closing.callback(fetcher.close)
+    log = Log(2, "error", "probe", lambda: clock().timestamp(), never_logged(settings.log))
+    judge = judge_for(settings, resolver, egress, thread, clock, asyncio.get_running_loop().time, log)
+    closing.callback(judge.close)
+    if judge.revocation is not None:
+        await judge.revocation.start()
     limits = settings.limits
     blocked = ProbeReport(host, port, None, Verdict(), Action.BLOCK, None, None, None, None)
     try:
@@ -130,8 +134,8 @@ async def _reported(
         return _failed(blocked, f"the egress rules do not permit {', '.join(addresses)}")
     with Store.open(settings.state_dir / DATABASE_FILE, create=False) as store:
         common = parse_common_store(read_common_store(settings.trust.common_store))
-        log = Log(2, "error", "probe", lambda: clock().timestamp(), never_logged(settings.log))
-        snapshots = Snapshots(store, common, [tenant], log, clock, rules={tenant: server_rules(settings.tls, tenant)})
+        rules = server_rules(settings.tls, tenant, settings.verification.revocation != "off")
+        snapshots = Snapshots(store, common, [tenant], log, clock, rules={tenant: rules})
         snapshots.load()
         own = _own(store, tenant)
     snapshot = snapshots.current.get(tenant)
@@ -148,8 +152,8 @@ async def _reported(
     except DialError as error:
         return _failed(blocked, str(error))
     try:
-        waiter.shows = lambda tls: against_showing(tls, waiter.errors, host, snapshot, judge)
-        leg.begin(snapshot.trust.at(host).context, host, [b"h2", b"http/1.1"])
+        waiter.shows = lambda tls: against_showing(tls, waiter, host, snapshot, judge)
+        leg.begin(snapshot.trust.at(host), host, [b"h2", b"http/1.1"])
         async with asyncio.timeout(limits.tls_timeout):
             await waiter.done
     except TimeoutError:
@@ -162,7 +166,7 @@ async def _reported(
         verdict = waiter.unshown or Verdict.of([defect_of_failure(waiter.reasons, waiter.asked)])
         found = replace(_failed(blocked, ", ".join(waiter.reasons), address), verdict=verdict)
         return _decided(found, snapshot.errors, clock())
-    handshake = handshake_of(tls, waiter.errors)
+    handshake = handshake_of(tls, waiter)
     made = judge.at_once(handshake, host, snapshot)
     verdict = made if made is not None else await judge.elsewhere(handshake, host, snapshot)
     if waiter.asked and snapshot.trust.at(host).tls.blocks_who_asks:

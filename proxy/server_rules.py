@@ -41,9 +41,12 @@ class ServerRules:
         return self.usual
 
 
-def server_rules(tls: Tls, tenant: str) -> ServerRules:
-    """The rules of a tenant. Raises ValueError, one line, for a file that cannot be used."""
-    usual = ServerTls(VERSIONS[tls.server_minimum], None, tls.client_certificate)
+def server_rules(tls: Tls, tenant: str, stapled: bool = False) -> ServerRules:
+    """The rules of a tenant. Raises ValueError, one line, for a file that cannot be used.
+
+    ``stapled``: servers are asked to send an OCSP answer along.
+    """
+    usual = ServerTls(VERSIONS[tls.server_minimum], None, tls.client_certificate, stapled)
     index: HostIndex[list[ServerTls]] | None = None
     for place, server in enumerate(tls.servers):
         if not {"*", tenant}.isdisjoint(server.tenants):
@@ -51,6 +54,7 @@ def server_rules(tls: Tls, tenant: str) -> ServerRules:
                 VERSIONS[server.minimum or tls.server_minimum],
                 _identity(server, f"tls.servers[{place}]"),
                 server.client_certificate or tls.client_certificate,
+                stapled,
             )
             index = index or HostIndex(list)
             for text in server.hosts:

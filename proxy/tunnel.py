@@ -33,15 +33,7 @@ from proxy.log import WARNING
 from proxy.pinning import Client, refuses_certificate
 from proxy.session import Session, State, Unhurried
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import (
-    JUDGE_SECONDS,
-    NOBODY,
-    READ_LIMIT,
-    DialError,
-    ServerLeg,
-    against_showing,
-    dial,
-)
+from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, against_showing, dial
 
 ALERT_ACCESS_DENIED = 49
 ALERT_INTERNAL_ERROR = 80
@@ -59,7 +51,7 @@ class Tunnel(Unhurried):
 
     __slots__ = (
         "asked", "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "port",
-        "raw", "reader", "refusal", "server", "session", "target", "unshown", "warned_of", "why",
+        "raw", "reader", "refusal", "server", "session", "stapled", "target", "unshown", "warned_of", "why",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -76,6 +68,8 @@ class Tunnel(Unhurried):
         """What it said before any TLS: never to be mixed with what came through TLS."""
         self.errors: list[tuple[int, int]] = []
         self.asked = False
+        self.stapled = b""
+        """The OCSP answer that it has sent along."""
         self.hello: ClientHello | None = None
         self.server = ServerLeg(self)
         self.ends: list[bool] = []
@@ -223,14 +217,12 @@ class Tunnel(Unhurried):
                 return self._failed(("the server spoke before the handshake",))
             session.deadline = session.loop.time() + session.worker.limits.tls_timeout
             session.entered = session.loop.time()
-            server.begin(session.tenant.trust.at(self.host).context, self.host, hello.alpn)
+            server.begin(session.tenant.trust.at(self.host), self.host, hello.alpn)
         return None
 
     def may_be_shown(self, connection: SSL.Connection) -> bool:
         """Our client certificate is for a server that is what it says: whoever only claims to be it learns nothing."""
-        self.unshown = against_showing(
-            connection, self.errors, self.host, self.session.tenant, self.session.worker.judge
-        )
+        self.unshown = against_showing(connection, self, self.host, self.session.tenant, self.session.worker.judge)
         return self.unshown is None
 
     def server_established(self) -> None:
@@ -248,13 +240,13 @@ class Tunnel(Unhurried):
         if self.asked:
             tls = snapshot.trust.at(host).tls
             session.facts["client_certificate"] = session.was_asked(tls, host.text, self.port)
-        handshake = handshake_of(server.leg.tls, self.errors)
+        handshake = handshake_of(server.leg.tls, self)
         made = judge.made
         if (verdict := judge.at_once(handshake, host, snapshot)) is not None:
             return self._judged(verdict, "kept" if judge.made == made else "judged")
 
         # The handshake was in time. What may still have to be fetched has a time of its own.
-        session.deadline = max(session.deadline, session.loop.time() + JUDGE_SECONDS)
+        session.deadline = max(session.deadline, session.loop.time() + judge.seconds)
 
         async def elsewhere() -> None:
             self._judged(await judge.elsewhere(handshake, host, snapshot), "judged")

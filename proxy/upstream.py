@@ -21,7 +21,9 @@ from OpenSSL import SSL
 
 from certs.completion import Attempt, Known
 from certs.names import Host
-from certs.trust import TrustStore
+from certs.revocation import Wanted
+from certs.scope import Trust
+from certs.trust import Collector, TrustStore
 from certs.verdict import Action, Defect, Finding, Verdict
 from certs.verify import Handshake, handshake_of, judge, valid_until
 from issuer.joined import Joined
@@ -31,6 +33,7 @@ from proxy.tls_leg import LegError, TlsLeg
 
 if TYPE_CHECKING:
     from proxy.completing import Completer
+    from proxy.revocation import Checked, Revocation
 
 STAGGER_SECONDS = 0.25
 """How long one address is tried before the next is tried beside it (RFC 8305, section 5)."""
@@ -158,11 +161,13 @@ class ServerLeg(Reader):
         self.bound(transport)
         self.owner.server_connected()
 
-    def begin(self, context: SSL.Context, host: Host, alpn: Sequence[bytes]) -> None:
+    def begin(self, trust: Trust, host: Host, alpn: Sequence[bytes]) -> None:
         """Start the handshake: SNI and ALPN as the client asked. The owner is a :class:`certs.trust.Collector` then."""
-        tls = SSL.Connection(context, None)
+        tls = SSL.Connection(trust.context, None)
         tls.set_connect_state()
         tls.set_app_data(self.owner)
+        if trust.tls.stapled:
+            tls.request_ocsp()
         if not host.is_ip:
             tls.set_tlsext_host_name(host.text.encode())
         if alpn:
@@ -299,19 +304,30 @@ def attempt_on(
 
 
 def against_showing(
-    connection: SSL.Connection, errors: Sequence[tuple[int, int]], host: Host, snapshot: Snapshot, judge: Judge
+    connection: SSL.Connection, seen: Collector, host: Host, snapshot: Snapshot, judge: Judge
 ) -> Verdict | None:
     """Why the server of a handshake that is not through yet is not to be shown our client certificate; None: it may be.
 
-    What passes may see it: a server without a defect, or one whose defects are allowed. One whose chain takes long to
-    judge is not waited for.
+    What passes may see it: a server without a defect, or one whose defects are allowed. Nobody is waited for: where
+    others have to be asked (who revokes, who has a missing issuer), what is known without them counts here; before
+    anything of a request is sent they will have been asked.
     """
-    verdict = judge.at_once(handshake_of(connection, errors), host, snapshot)
-    if verdict is None:
-        what = "the server asks for a client certificate, and its chain is too large or incomplete to be judged at once"
+    handshake = handshake_of(connection, seen)
+    if costly(handshake):
+        what = "the server asks for a client certificate, and its chain is too large to be judged before it is shown"
         return Verdict.of([Finding(Defect.MALFORMED, what, "RFC 8446 4.4.2")])
-    allowed = snapshot.errors.decide(verdict, host, judge.clock()).action is Action.ALLOW
+    moment = judge.clock()
+    verdict = judge.at_once(handshake, host, snapshot)
+    if verdict is None:
+        verdict, _ = verdict_on(handshake, host, snapshot.trust.at(host).store, snapshot.own_keys, moment)
+    allowed = snapshot.errors.decide(verdict, host, moment).action is Action.ALLOW
     return None if allowed and verdict.chain else verdict
+
+
+def _wanted(snapshot: Snapshot, host: Host, moment: datetime) -> Wanted:
+    errors, unknown = snapshot.errors, Defect.REVOCATION_UNKNOWN
+    said = unknown.value in errors.rows or errors.exceptions.find(host, unknown, None, moment) is not None
+    return Wanted(lambda verdict: errors.decide(verdict, host, moment).action, said)
 
 
 class Judge:
@@ -319,18 +335,31 @@ class Judge:
 
     A verdict is kept under the whole chain, OpenSSL's errors, the name and the tenant's working set, until the next
     date in the chain changes it (an hour at most). A chain that lacks an issuer is completed where there is a
-    ``completer``; one that could not be is kept for as short as that says.
+    ``completer``; one that could not be is kept for as short as that says. Whether what it is made of was revoked is
+    found out where there is a ``revocation``.
     """
 
-    def __init__(self, clock: Callable[[], datetime], thread: Executor, completer: Completer | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        thread: Executor,
+        completer: Completer | None = None,
+        revocation: Revocation | None = None,
+    ) -> None:
         self.clock = clock
         self.thread = thread
         """For chains that may be expensive on purpose. One at a time, and nothing else waits for it."""
         self.completer = completer
+        self.revocation = revocation
         self.made = 0
         """Verdicts that were made, and not found among those that are kept."""
         self._kept: LRUCache[tuple[object, ...], tuple[Verdict, datetime]] = LRUCache(KEPT_VERDICTS)
-        self._completing: Joined[tuple[object, ...], Verdict] = Joined()
+        self._asking: Joined[tuple[object, ...], Verdict] = Joined()
+
+    @property
+    def seconds(self) -> float:
+        """What a verdict that is made elsewhere may take, beside the time of the handshake."""
+        return JUDGE_SECONDS + (0.0 if self.revocation is None else self.revocation.patience)
 
     def at_once(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> Verdict | None:
         """The verdict, where it is kept or quickly found; else :meth:`elsewhere` is to be awaited."""
@@ -341,41 +370,65 @@ class Judge:
             return None
         moment = self.clock()
         attempt = self._attempt(handshake, host, snapshot, moment)()
-        if self.completer is not None and self.completer.can_ask(attempt):
-            return None
-        self.made += 1
-        return self._settled(key, attempt, moment)
+        verdict = self._settled(key, attempt, snapshot, moment)
+        self.made += verdict is not None
+        return verdict
 
     async def elsewhere(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> Verdict:
-        """The verdict on what may take long, or lacks an issuer that has to be fetched."""
+        """The verdict on what may take long, or for which others have to be asked."""
         key, moment = self.key(handshake, host, snapshot), self.clock()
         self.made += 1
         work = self._attempt(handshake, host, snapshot, moment)
         attempt = await asyncio.get_running_loop().run_in_executor(self.thread, work)
-        if self.completer is None or not self.completer.can_ask(attempt):
-            return self._settled(key, attempt, moment)
+        if (verdict := self._settled(key, attempt, snapshot, moment)) is not None:
+            return verdict
         # Whoever gives up leaves it to those who come next: they find it done.
-        return await self._completing.run(key, partial(self._completed, key, attempt, moment))
+        return await self._asking.run(key, partial(self._asked, key, attempt, snapshot, moment))
 
     def _attempt(self, handshake: Handshake, host: Host, snapshot: Snapshot, moment: datetime) -> Callable[[], Attempt]:
         known = None if self.completer is None else self.completer.seen.issuers_of
         trust = snapshot.trust.at(host).store
         return partial(attempt_on, handshake, host, trust, snapshot.own_keys, moment, known)
 
-    def _settled(self, key: tuple[object, ...], attempt: Attempt, moment: datetime) -> Verdict:
+    def _settled(
+        self, key: tuple[object, ...], attempt: Attempt, snapshot: Snapshot, moment: datetime
+    ) -> Verdict | None:
+        """The verdict, where nobody has to be asked for it."""
+        if self.completer is not None and self.completer.can_ask(attempt):
+            return None
         verdict = attempt.verdict(SEEN)
         if self.completer is not None:
             self.completer.seen.learn(verdict)
-        self.keep(key, attempt.handshake, verdict, _until(verdict, moment))
-        return verdict
+        checked = None
+        if self.revocation is not None:
+            checked = self.revocation.at_hand(
+                verdict, attempt.handshake.stapled, _wanted(snapshot, attempt.host, moment)
+            )
+            if checked is None:
+                return None
+        return self._kept_for(key, attempt, verdict, checked, _until(verdict, moment))
 
-    async def _completed(self, key: tuple[object, ...], attempt: Attempt, moment: datetime) -> Verdict:
-        assert self.completer is not None  # noqa: S101 - only called where there is one
-        verdict, seconds = await self.completer.complete(attempt)
+    async def _asked(self, key: tuple[object, ...], attempt: Attempt, snapshot: Snapshot, moment: datetime) -> Verdict:
+        """The verdict by what others say: who has the missing issuer, and who knows what was revoked."""
+        verdict, seconds, checked = attempt.verdict(SEEN), None, None
+        if self.completer is not None and self.completer.can_ask(attempt):
+            verdict, seconds = await self.completer.complete(attempt)
         # What has ended meanwhile ends the verdict, so that counts from when it was begun.
         until = _until(verdict, moment)
         if seconds is not None:
             until = min(until, self.clock() + timedelta(seconds=seconds))
+        if self.revocation is not None:
+            checked = await self.revocation.asked(
+                verdict, attempt.handshake.stapled, _wanted(snapshot, attempt.host, moment)
+            )
+        return self._kept_for(key, attempt, verdict, checked, until)
+
+    def _kept_for(
+        self, key: tuple[object, ...], attempt: Attempt, verdict: Verdict, checked: Checked | None, until: datetime
+    ) -> Verdict:
+        if checked is not None:
+            verdict = checked.verdict
+            until = until if checked.until is None else min(until, checked.until)
         self.keep(key, attempt.handshake, verdict, until)
         return verdict
 
@@ -390,8 +443,10 @@ class Judge:
         for der in handshake.encoded:
             chain.update(len(der).to_bytes(4))
             chain.update(der)
+        chain.update(handshake.stapled)
         unread = (handshake.unread, handshake.leaf_unread)
-        return (snapshot.tenant, snapshot.serial, host.text, handshake.errors, unread, chain.digest())
+        changes = 0 if self.revocation is None else self.revocation.changes
+        return (snapshot.tenant, snapshot.serial, host.text, handshake.errors, unread, chain.digest(), changes)
 
     def keep(self, key: tuple[object, ...], handshake: Handshake, verdict: Verdict, until: datetime) -> None:
         """Keep a verdict, unless its chain is so large that somebody may want the memory to be full of it."""
@@ -402,3 +457,10 @@ class Judge:
         """Drop what was kept for a tenant."""
         for key in [key for key in self._kept if key[0] == tenant]:
             del self._kept[key]
+
+    def close(self) -> None:
+        """Give up what is being asked of others."""
+        if self.completer is not None:
+            self.completer.close()
+        if self.revocation is not None:
+            self.revocation.close()

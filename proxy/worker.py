@@ -35,11 +35,11 @@ from issuer.client import IssuerClient
 from issuer.hardening import harden_child
 from proxy.admission import Egress, Resolver
 from proxy.bypass_lists import BypassLists
-from proxy.completing import judge_for
 from proxy.control import DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
 from proxy.disclosure import Disclosure, disclosure_for
 from proxy.entrance import Entrance
 from proxy.issuer_watch import IssuerWatch
+from proxy.judging import judge_for
 from proxy.lag import Lag
 from proxy.leaves import Leaves
 from proxy.ledger import Ledger
@@ -102,9 +102,7 @@ class Worker:
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.bypass_lists = BypassLists(settings.bypass.files, log)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
-        self.judge, self.fetcher = judge_for(
-            settings.verification, self.resolver, self.egress, self.judging, self.clock
-        )
+        self.judge = judge_for(settings, self.resolver, self.egress, self.judging, self.clock, self.loop.time, log)
         self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)
         self.leaves = Leaves(
             self.issuer, settings.limits.cached_hosts, self.wall, self.metrics, VERSIONS[settings.tls.client_minimum]
@@ -112,9 +110,10 @@ class Worker:
         self.store = Store.open(settings.state_dir / DATABASE_FILE, create=False)
         tenants = [listener.tenant for listener, _ in sockets]
         common = parse_common_store(read_common_store(settings.trust.common_store))
+        stapled = settings.verification.revocation != "off"
         self.snapshots = Snapshots(
             self.store, common, tenants, log, self.clock, settings.limits.store_outage,
-            rules={tenant: server_rules(settings.tls, tenant) for tenant in tenants},
+            rules={tenant: server_rules(settings.tls, tenant, stapled) for tenant in tenants},
         )  # fmt: skip
         self.snapshots.changed = self._changed
         self.snapshots.replaced = self._replaced
@@ -147,6 +146,8 @@ class Worker:
         """Load the working sets and accept connections. Raises StoreError."""
         self.snapshots.load()
         self.bypass_lists.load()
+        if self.judge.revocation is not None:
+            await self.judge.revocation.start()
         if self.inspectors is not None:
             self.inspectors.start()
         if self.tracer is not None:
@@ -168,6 +169,10 @@ class Worker:
         recording = self.loop.create_task(Recorder(self.pinning, self.store, self.log).follow())
         watching = self.loop.create_task(self.issuer_watch.follow())
         watching.add_done_callback(self._watch_ended)
+        revocation = self.judge.revocation
+        revoked = self.loop.create_task(revocation.follow()) if revocation is not None else None
+        if revoked is not None:
+            revoked.add_done_callback(self._follower_ended)
         Rounds(self).start()
         await self.loop.sock_sendall(control, READY)
         await self.draining.wait()
@@ -192,10 +197,12 @@ class Worker:
         lists.cancel()
         watching.cancel()
         commands.cancel()
+        if revoked is not None:
+            revoked.cancel()
         self.status.stop()
         self.flush()
         await self.issuer.close()
-        self.fetcher.close()
+        self.judge.close()
         self.resolver.close()
         self.judging.shutdown(wait=False, cancel_futures=True)
 
@@ -214,7 +221,8 @@ class Worker:
 
     def _follower_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            # A removed CA would stay trusted, a removed bypass rule a rule: better no worker than that one.
+            # A removed CA would stay trusted, a removed bypass rule a rule, a revoked certificate good: better no
+            # worker than that one.
             self.fault("", error)
             self.stop_now()
 

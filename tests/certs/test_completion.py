@@ -48,7 +48,7 @@ def shown(server: Issued, sent: Iterable[Issued], believed: TrustStore) -> Hands
     """After a real handshake, with what OpenSSL collected in it."""
     served = server_context(server, [each.raw for each in sent])
     connection, seen = shake_hands(server_leg_context(believed), served, HOST)
-    return handshake_of(connection, seen.errors)
+    return handshake_of(connection, seen)
 
 
 def attempt(

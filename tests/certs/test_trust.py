@@ -11,10 +11,11 @@ from OpenSSL import SSL
 
 from certs.facts import facts_of
 from certs.names import parse_host
-from certs.trust import VERIFY_DEPTH, Anchor, TrustStore, parse_common_store, server_leg_context
-from certs.verify import Handshake, judge
+from certs.trust import VERIFY_DEPTH, Anchor, ServerTls, TrustStore, parse_common_store, server_leg_context
+from certs.verify import Handshake, handshake_of, judge
 from tests.harness.memory_tls import server_context, shake_hands
 from tests.harness.pki import NOW, Authority, Raw, pem
+from tests.harness.revocation import ocsp_answer
 from tests.scenarios import HOST, issuing, root
 
 
@@ -151,3 +152,15 @@ def test_one_context_tells_its_connections_apart() -> None:
     _, bad = shake_hands(context, server_context(Authority.root("Stranger").leaf()), HOST)
     assert good.errors == []
     assert bad.errors == [(20, 0)]
+
+
+@pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+def test_an_answer_that_is_sent_along_is_kept_where_it_was_asked_for(version: int) -> None:
+    context = server_leg_context(TrustStore([], [[root().certificate]]), ServerTls(stapled=True))
+    leaf = issuing().leaf()
+    answer = ocsp_answer(leaf)
+    with_it = server_context(leaf, versions=(version, version), stapled=answer)
+    without = server_context(leaf, versions=(version, version))
+    for far, staple, expected in ((with_it, True, answer), (with_it, False, b""), (without, True, b"")):
+        connection, seen = shake_hands(context, far, HOST, staple=staple)
+        assert seen.stapled == handshake_of(connection, seen).stapled == expected

@@ -252,6 +252,13 @@ def test_error_settings_are_set_shown_and_unset(run: Run) -> None:
     assert "was not set" in run("errors", "unset", "untrusted").stdout
 
 
+def test_an_action_for_what_is_not_looked_for_says_so(run: Run, config: Path) -> None:
+    assert "verification.revocation is off" in run("errors", "set", "revocation_unknown", "allow").stdout
+    with config.open("a") as file:
+        file.write("verification: {revocation: soft}\n")
+    assert "verification.revocation" not in run("errors", "set", "revocation_unknown", "allow").stdout
+
+
 @pytest.mark.parametrize(
     ("args", "reason"),
     [
@@ -259,7 +266,6 @@ def test_error_settings_are_set_shown_and_unset(run: Run) -> None:
         (("expired", "forgive"), "is no action"),
         (("own_ca", "allow"), "only block"),
         (("protocol", "allow"), "only block or bypass"),
-        (("revoked", "block"), "not checked in this version"),
     ],
 )
 def test_error_settings_that_cannot_be_are_refused(run: Run, args: tuple[str, str], reason: str) -> None:

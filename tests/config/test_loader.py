@@ -128,6 +128,14 @@ class TestPaths:
         (file.parent / "ca.pem").write_text("hello")
         assert "holds no certificate" in only(file, "trust: {common_store: ca.pem}").message
 
+    def test_the_folder_of_crls_is_one_beside_the_file_and_has_to_be_there(self, file: Path) -> None:
+        problem = only(file, "verification:\n  crl_directory: crls\n")
+        assert (problem.path, problem.line) == ("verification.crl_directory", 2)
+        assert problem.message == f"{file.parent}/crls is no folder; expected one with CRLs"
+        (file.parent / "crls").mkdir()
+        settings = loaded(file, "verification: {crl_directory: crls}").settings
+        assert settings.verification.crl_directory == str(file.parent / "crls")
+
     def test_a_log_file_that_is_a_folder_is_refused(self, file: Path) -> None:
         assert only(file, "log:\n  file: .").path == "log.file"
 
@@ -226,9 +234,20 @@ egress: {allow: [10.0.0.1/8]}
             f"{file}:11: egress.allow[0]: expected a CIDR such as 10.0.0.0/8: 10.0.0.1/8 has host bits set",
         ]
 
+    @pytest.mark.parametrize("written", ["off", "'off'", "soft", "hard"])
+    def test_off_is_a_word_also_without_quotes(self, file: Path, written: str) -> None:
+        settings = loaded(file, f"verification: {{revocation: {written}}}").settings
+        assert settings.verification.revocation == written.strip("'")
+
     @pytest.mark.parametrize(
         ("text", "path", "line", "message"),
         [
+            (
+                "verification: {revocation: on}",
+                "verification.revocation",
+                1,
+                "expected one of off, soft, hard, got on",
+            ),
             ("\nworkers: 1.5", "workers", 2, "expected a whole number from 0 to 1024, got 1.5"),
             ("workers: -1", "workers", 1, "expected a whole number from 0 to 1024, got -1"),
             ("workers: 2000", "workers", 1, "expected a whole number from 0 to 1024, got 2000"),

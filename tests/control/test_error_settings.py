@@ -18,7 +18,7 @@ from store.engine import StoreError
 from tests.control.conftest import kinds_since, last_change
 from tests.harness.pki import DAY, NOW
 
-SETTABLE = [row for row in ROWS if row not in {"own_ca", "protocol", "revoked", "revocation_unknown"}]
+SETTABLE = [row for row in ROWS if row not in {"own_ca", "protocol"}]
 
 
 def rows(inst: Installation, tenant: str = "default") -> dict[str, ErrorRow]:
@@ -87,9 +87,6 @@ def test_what_one_tenant_sets_is_no_other_tenants_business(inst: Installation) -
             "allow",
             "protocol: only block or bypass can be set: a failed handshake leaves nothing to allow or to warn of",
         ),
-        ("revoked", "allow", "revoked: revocation is not checked in this version"),
-        ("revoked", "block", "revoked: revocation is not checked in this version"),
-        ("revocation_unknown", "allow", "revocation_unknown: revocation is not checked in this version"),
     ],
 )
 def test_what_cannot_be_set_is_refused_with_its_own_words(
@@ -157,7 +154,7 @@ def test_block_can_be_set_where_nothing_else_can(inst: Installation, row: str) -
     assert rows(inst)[row] == ErrorRow(row, Action.BLOCK, is_set=True)
 
 
-@pytest.mark.parametrize("row", ["rotten", "revoked"])
+@pytest.mark.parametrize("row", ["rotten", "REVOKED"])
 def test_what_cannot_be_set_cannot_be_unset(inst: Installation, row: str) -> None:
     with pytest.raises(Refused, match=row):
         error_settings.unset(inst, "default", row, NOW)

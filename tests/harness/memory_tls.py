@@ -17,6 +17,7 @@ class Seen:
 
     errors: list[tuple[int, int]] = field(default_factory=list)
     asked: bool = False
+    stapled: bytes = b""
 
     def may_be_shown(self, connection: SSL.Connection) -> bool:
         return False
@@ -31,9 +32,15 @@ def server_context(
     *,
     ciphers: str = "ALL",
     versions: tuple[int, int] = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION),
+    stapled: bytes = b"",
 ) -> SSL.Context:
-    """A server with this certificate and key, which sends the DER of ``chain`` behind it (default: its issuers)."""
+    """A server with this certificate and key, which sends the DER of ``chain`` behind it (default: its issuers).
+
+    ``stapled``: the OCSP answer that it sends along to who asks for one.
+    """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    if stapled:
+        context.set_ocsp_server_callback(lambda connection, data: stapled)
     context.set_cipher_list(f"{ciphers}:@SECLEVEL=0".encode())
     context.set_min_proto_version(versions[0])
     context.set_max_proto_version(versions[1])
@@ -56,16 +63,20 @@ def shake_hands(
     *,
     altered: tuple[bytes, bytes] | None = None,
     app_data: object = SEEN,
+    staple: bool = False,
 ) -> tuple[SSL.Connection, Seen]:
     """Run both sides to the end. Raises what the client raises (SSL.Error).
 
     ``altered``: bytes in what the server sends that arrive as others, of the same length. In TLS 1.2 its certificates
-    are not encrypted. ``app_data``: what the client connection carries in place of a :class:`Seen`.
+    are not encrypted. ``app_data``: what the client connection carries in place of a :class:`Seen`. ``staple``: the
+    client asks for a stapled OCSP answer.
     """
     seen = Seen()
     client = SSL.Connection(client_context, None)
     client.set_app_data(seen if app_data is SEEN else app_data)
     client.set_connect_state()
+    if staple:
+        client.request_ocsp()
     if host is not None:
         client.set_tlsext_host_name(host.encode())
     far = SSL.Connection(server, None)

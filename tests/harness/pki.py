@@ -312,9 +312,9 @@ def _make(subject: x509.Name, parent: Issued | None, o: Overrides) -> tuple[byte
     subject = o.get("subject", subject)
     issuer_name = o.get("issuer_name", parent.subject if parent else subject)
     signing_key = parent.key if parent else key
-    named = o.get("hash") or _default_hash(signing_key)
-    algorithm = _algorithm(signing_key, named)
-    inner = _algorithm(signing_key, o.get("inner_hash", named))
+    named = o.get("hash") or default_hash(signing_key)
+    algorithm = algorithm_of(signing_key, named)
+    inner = algorithm_of(signing_key, o.get("inner_hash", named))
     version = o.get("version", 3)
     validity = o["not_before"], o["not_after"]
     fields = [
@@ -330,7 +330,7 @@ def _make(subject: x509.Name, parent: Issued | None, o: Overrides) -> tuple[byte
         extensions = [*_extensions(o, key, parent), *o.get("extension_der", ())]
         fields.append(tlv(0xA3, tlv(0x30, b"".join(extensions))))
     signed = tlv(0x30, b"".join(fields))
-    signature = bytearray(_sign(o.get("sign_with", signing_key), signed, named))
+    signature = bytearray(sign(o.get("sign_with", signing_key), signed, named))
     if o.get("tamper"):
         signature[-1] ^= 1
     der = tlv(0x30, signed + algorithm + tlv(0x03, b"\0" + bytes(signature)))
@@ -359,15 +359,15 @@ def _extensions(o: Overrides, key: PrivateKey, parent: Issued | None) -> list[by
     without = {oid.dotted_string for oid in o.get("without", ())}
     raws = [raw for raw in raws if raw.oid not in without] + list(o.get("extra", ()))
     twice = {oid.dotted_string for oid in o.get("duplicate", ())}
-    return [_extension(raw) for raw in raws] + [_extension(raw) for raw in raws if raw.oid in twice]
+    return [extension(raw) for raw in raws] + [extension(raw) for raw in raws if raw.oid in twice]
 
 
-def _extension(raw: Raw) -> bytes:
+def extension(raw: Raw) -> bytes:
     critical = b"\x01\x01\xff" if raw.critical else b""
     return tlv(0x30, object_identifier(raw.oid) + critical + tlv(0x04, raw.value))
 
 
-def _sign(key: PrivateKey, data: bytes, named: str) -> bytes:
+def sign(key: PrivateKey, data: bytes, named: str) -> bytes:
     algorithm = _hash(named)
     if isinstance(key, rsa.RSAPrivateKey):
         pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
@@ -392,13 +392,13 @@ def _hash(named: str) -> hashes.HashAlgorithm:
     return kinds[named]()
 
 
-def _default_hash(key: PrivateKey) -> str:
+def default_hash(key: PrivateKey) -> str:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return {384: "sha384", 521: "sha512"}.get(key.curve.key_size, "sha256")
     return "sha256"
 
 
-def _algorithm(key: PrivateKey, named: str) -> bytes:
+def algorithm_of(key: PrivateKey, named: str) -> bytes:
     """AlgorithmIdentifier (RFC 3279, 5758, 8410): with NULL for RSA, without parameters for the others."""
     if isinstance(key, rsa.RSAPrivateKey):
         if named == "pss":

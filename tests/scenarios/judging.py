@@ -53,5 +53,5 @@ def after_handshake(server: Server, versions: tuple[int, int] | None = None) -> 
         connection, seen = shake_hands(server_leg_context(trust), far, server.host, altered=server.exchanged)
     except SSL.Error as error:
         return Verdict.of([defect_of_failure(reason for _, _, reason in error.args[0])])
-    handshake = handshake_of(connection, seen.errors)
+    handshake = handshake_of(connection, seen)
     return judge(handshake, parse_host(server.host), trust, server.now, server.own_keys)

@@ -19,7 +19,7 @@ from tests.scenarios.base import STATED
 FEWEST = 150
 FEWEST_OF_A_DEFECT = 3
 CANNOT_BE_FOUND = {Defect.REVOKED, Defect.REVOCATION_UNKNOWN}
-"""Nobody is asked about revocation yet."""
+"""Whoever knows of revocation is asked elsewhere: `tests/e2e/test_revocation.py` and its neighbours."""
 CLAUSE = re.compile(r"RFC \d+ [A-Z]?\d|CA/B BR \d|X\.\d+ \d|NIST (SP|FIPS) \d+-\d|our own rule")
 
 each = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.id)

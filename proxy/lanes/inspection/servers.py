@@ -48,7 +48,7 @@ class ServerConnection:
 
     __slots__ = (
         "_reasons", "_waiting", "asked", "conn", "early", "ends", "errors", "full", "lane", "open", "over", "session",
-        "shows", "side", "unshown",
+        "shows", "side", "stapled", "unshown",
     )  # fmt: skip
 
     def __init__(self, session: Session, lane: Listening, conn: Server) -> None:
@@ -61,6 +61,7 @@ class ServerConnection:
         self.unshown: Verdict | None = None
         """Why a server that asked for our client certificate was not shown it."""
         self.shows: Callable[[SSL.Connection], Verdict | None] | None = None
+        self.stapled = b""
         self.early = b""
         self.ends: list[bool] = []
         """How it has ended before it was open: with close_notify (True), or without."""
@@ -116,8 +117,8 @@ class ServerConnection:
             raise RefusedError(refusals.connection_terminated(host.text, port, session.id, "the tenant is gone"))
         self._waiting = asyncio.get_running_loop().create_future()
         trust = snapshot.trust.at(host)
-        self.shows = lambda tls: against_showing(tls, self.errors, host, snapshot, session.worker.judge)
-        self.side.begin(trust.context, host, offers)
+        self.shows = lambda tls: against_showing(tls, self, host, snapshot, session.worker.judge)
+        self.side.begin(trust, host, offers)
         try:
             async with asyncio.timeout(session.worker.limits.tls_timeout):
                 await self._waiting
@@ -131,7 +132,7 @@ class ServerConnection:
         session.worker.metrics.handshake("server", session.loop.time() - leg.started)
         if self.asked:
             session.was_asked(trust.tls, host.text, port)
-        handshake, judge = handshake_of(leg.tls, self.errors), session.worker.judge
+        handshake, judge = handshake_of(leg.tls, self), session.worker.judge
         verdict = judge.at_once(handshake, host, snapshot)
         if verdict is None:
             verdict = await judge.elsewhere(handshake, host, snapshot)

@@ -1,0 +1,217 @@
+"""Certificate revocation lists (RFC 5280 5): read, held against a certificate, and looked into.
+
+A list may have a million entries, so it stays as it is encoded, some 35 bytes each: a serial number that is not among
+its octets is not listed. Only where it is, the entry is looked for.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
+
+from certs.authority import signature_problem, verifies
+from certs.der import INTEGER, SEQUENCE, DerError, Element, read, written
+from certs.facts import Facts, NameKey, name_key
+from certs.revocation import SLACK, UNDATED, UNREADABLE, Revocation, Standing, Subject, Unusable
+
+UNDERSTOOD = frozenset({ExtensionOID.ISSUING_DISTRIBUTION_POINT, ExtensionOID.CRL_NUMBER,
+                        ExtensionOID.AUTHORITY_KEY_IDENTIFIER})  # fmt: skip
+ENTRY_UNDERSTOOD = frozenset({CRLEntryExtensionOID.CRL_REASON, CRLEntryExtensionOID.INVALIDITY_DATE})
+_CRITICAL = b"\x01\x01\xff\x04"
+"""How ``critical`` is followed by the value of an extension, in DER."""
+_KEPT_ISSUERS = 8
+_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----(.+?)-----END X509 CRL-----", re.DOTALL)
+
+
+class Crl:
+    """A list that can be used, as far as that can be told without the certificate that it is about."""
+
+    __slots__ = (
+        "_crl",
+        "_listed",
+        "_odd",
+        "_scope",
+        "_signed",
+        "_verified",
+        "encoded",
+        "issuer",
+        "next_update",
+        "this_update",
+    )
+
+    def __init__(self, encoded: bytes) -> None:
+        """Raises Unusable. For a long list this takes some 20 ms for each 10 MiB: not for an event loop."""
+        try:
+            crl = x509.load_der_x509_crl(encoded)
+            fields = _Fields(encoded)
+            self.issuer: NameKey = name_key(fields.issuer)
+            self._scope = _scope(crl)
+        except UNREADABLE as error:
+            raise Unusable.because(error) from None
+        self.encoded = encoded
+        self._crl = crl
+        self._signed = fields.signed
+        self._listed = fields.listed
+        self.this_update = crl.last_update_utc
+        self.next_update = crl.next_update_utc or self.this_update + UNDATED
+        self._verified: dict[bytes, bool] = {}
+        self._odd: str | None = None
+
+    def standing(self, subject: Subject, now: datetime) -> Standing:
+        """What it says of the certificate. Raises Unusable where it is not about it, or does not count (any more)."""
+        self.check(subject.issuer, now)
+        self._check_scope(subject)
+        return Standing(self.next_update, "RFC 5280 6.3.3", self._revocation(subject.facts.serial))
+
+    def check(self, issuer: Facts, now: datetime) -> None:
+        """Raises Unusable where it is not that issuer's, or does not count (any more), whatever it is asked about."""
+        self._check_issuer(issuer)
+        self._check_time(now)
+
+    def check_entries(self) -> None:
+        """Raises Unusable where an entry has a critical extension that is not understood here (RFC 5280 5.3).
+
+        Where there is any critical one, all entries are looked at, which may take seconds; what came of it is
+        remembered.
+        """
+        if self._odd is None:
+            listed = self._listed
+            critical = listed is not None and self.encoded.find(_CRITICAL, listed.body, listed.end) >= 0
+            self._odd = _odd_entry(self._crl) if critical else ""
+        if self._odd:
+            raise Unusable(self._odd)
+
+    def verified(self, issuer: Facts) -> bool:
+        """Whether the issuer's key verifies its signature. The answer is remembered."""
+        if issuer.spki is None:
+            return False
+        if (answer := self._verified.get(issuer.spki)) is None:
+            if len(self._verified) >= _KEPT_ISSUERS:
+                self._verified.clear()
+            octets = self.encoded[self._signed.start : self._signed.end]
+            try:
+                answer = verifies(issuer.key, self._crl, octets, self._crl.signature_algorithm_parameters)
+            except UNREADABLE:
+                answer = False
+            self._verified[issuer.spki] = answer
+        return answer
+
+    def _check_issuer(self, issuer: Facts) -> None:
+        if self.issuer != issuer.subject:
+            raise Unusable("it is another issuer's")
+        if issuer.key_usage is not None and not issuer.key_usage.crl_sign:
+            raise Unusable("its issuer may not sign CRLs (keyUsage)")
+        if (problem := signature_problem(self._crl)) is not None:
+            raise Unusable(f"it is {problem}")
+        if not self.verified(issuer):
+            raise Unusable("the issuer's key does not verify its signature")
+        self.check_entries()
+
+    def _check_time(self, now: datetime) -> None:
+        if now < self.this_update - SLACK:
+            raise Unusable(f"it is valid only from {self.this_update:%Y-%m-%d %H:%M:%S} UTC on")
+        if now > self.next_update + SLACK:
+            raise Unusable(f"it was to be replaced by {self.next_update:%Y-%m-%d %H:%M:%S} UTC")
+
+    def _check_scope(self, subject: Subject) -> None:
+        """RFC 5280 6.3.3 (b)."""
+        scope = self._scope
+        if scope is None:
+            return
+        if scope.only_contains_user_certs and subject.facts.ca:
+            raise Unusable("it is for certificates that are no CA's")
+        if scope.only_contains_ca_certs and not subject.facts.ca:
+            raise Unusable("it is for certificates of CAs")
+        if scope.full_name is not None and subject.points.isdisjoint(scope.full_name):
+            raise Unusable("it is for another distribution point")
+
+    def _revocation(self, serial: int) -> Revocation | None:
+        listed = self._listed
+        if listed is None:
+            return None
+        if serial <= 0:
+            raise Unusable("it cannot list a serial number below one")
+        octets = serial.to_bytes(serial.bit_length() // 8 + 1)
+        if self.encoded.find(written(INTEGER, octets), listed.body, listed.end) < 0:
+            return None
+        entry = self._crl.get_revoked_certificate_by_serial_number(serial)
+        if entry is None:
+            return None
+        reason = _reason(entry)
+        if reason is x509.ReasonFlags.remove_from_crl:
+            return None  # RFC 5280 6.3.3 (l)
+        return Revocation(entry.revocation_date_utc, reason)
+
+
+class _Fields:
+    """Where the parts of an encoded CRL are that are looked at as octets. Raises DerError."""
+
+    def __init__(self, encoded: bytes) -> None:
+        outer = read(encoded)
+        self.signed = read(encoded, outer.body, outer.end)
+        fields = list(self.signed.children())
+        if fields and fields[0].tag == INTEGER:  # the version; one of version 1 has none
+            fields = fields[1:]
+        if len(fields) < 3:
+            raise DerError("no TBSCertList")
+        self.issuer = fields[1]
+        self.listed: Element | None = next((field for field in fields[3:] if field.tag == SEQUENCE), None)
+
+
+def _scope(crl: x509.CertificateRevocationList) -> x509.IssuingDistributionPoint | None:
+    """For which certificates it is; None: for all of its issuer's. Raises Unusable, ValueError."""
+    scope = None
+    for extension in crl.extensions:
+        if extension.oid == ExtensionOID.DELTA_CRL_INDICATOR:
+            raise Unusable("it is a delta CRL")
+        if extension.critical and extension.oid not in UNDERSTOOD:
+            raise Unusable(f"it has a critical extension that is not understood here ({extension.oid.dotted_string})")
+        if isinstance(extension.value, x509.IssuingDistributionPoint):
+            scope = extension.value
+    if scope is None:
+        return None
+    if scope.indirect_crl:
+        raise Unusable("it is an indirect CRL")
+    if scope.only_contains_attribute_certs:
+        raise Unusable("it is for attribute certificates")
+    if scope.only_some_reasons is not None:
+        raise Unusable("it is for some reasons of revocation only")
+    if scope.relative_name is not None:
+        raise Unusable("it is for a distribution point with a relative name")
+    return scope
+
+
+def _odd_entry(crl: x509.CertificateRevocationList) -> str:
+    """What is wrong with the first entry that has a critical extension that is not understood; else empty."""
+    for entry in crl:
+        try:
+            odd = [e.oid for e in entry.extensions if e.critical and e.oid not in ENTRY_UNDERSTOOD]
+        except UNREADABLE as error:
+            return str(Unusable.because(error))
+        if odd:
+            return f"an entry has a critical extension that is not understood here ({odd[0].dotted_string})"
+    return ""
+
+
+def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:
+    try:
+        return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except (*UNREADABLE, x509.ExtensionNotFound):
+        return None  # revoked it is all the same
+
+
+def crls_of_file(data: bytes) -> list[bytes]:
+    """The encoded lists of a file, DER or PEM with any number of them, in its order. Raises Unusable."""
+    if b"-----BEGIN " not in data[:65536] and data[:1] == b"\x30":
+        return [data]
+    try:
+        found = [binascii.a2b_base64(b"".join(block.split()), strict_mode=True) for block in _BLOCK.findall(data)]
+    except binascii.Error as error:
+        raise Unusable.because(error) from None
+    if not found:
+        raise Unusable("there is no CRL in it; expected DER, or PEM with BEGIN X509 CRL")
+    return found

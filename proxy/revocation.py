@@ -1,0 +1,250 @@
+"""Whether what a path is made of was revoked: by what the server sent along, the operator's CRLs, and who can be asked.
+
+It is asked after a verdict that reached an anchor, for the server's certificate and each issuer below the anchor. What
+is at hand comes first, and a source that says *revoked* counts whatever another says. Where nothing is at hand, the
+responders and CRLs that the certificates name are asked, all certificates at once, within the time that is allowed;
+what comes later serves the next. Nobody is asked about a server that is blocked for something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from certs.ocsp import standing as stapled_standing
+from certs.revocation import Standing, Subject, Unusable, Wanted, revoked, subjects, unknown
+from certs.verdict import COVERED_BY_UNTRUSTED, Action, Finding, Verdict
+from config.settings import Verification
+from proxy.crl_cache import CrlCache, Means, Passing
+from proxy.crl_directory import CrlDirectory
+from proxy.log import WARNING
+from proxy.ocsp_cache import OcspCache
+from store.crls import CrlFiles
+
+LOOK_SECONDS = 5.0
+TIDY_SECONDS = 3600.0
+UNKNOWN_KEPT = timedelta(seconds=15)
+"""For how long it is kept that nothing is known: a fetch that took too long may be through by then."""
+_AGAIN_SECONDS = 0.1
+_URL_SHOWN = 200
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What was heard of one certificate, with where from; and why others did not count."""
+
+    subject: Subject
+    answers: list[tuple[Standing, str]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+    def take(self, source: str, ask: Callable[[], Standing | None]) -> None:
+        """Hear one source, which may have nothing to say."""
+        try:
+            said = ask()
+        except Unusable as error:
+            if (reason := f"{source}: {error}") not in self.reasons:
+                self.reasons.append(reason)
+        else:
+            if said is not None:
+                self.answers.append((said, source))
+
+    @property
+    def finding(self) -> Finding | None:
+        """That it was revoked, where anybody said so."""
+        for said, source in self.answers:
+            if said.revocation is not None:
+                return revoked(self.subject, said, said.revocation, source)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The verdict with what was found; ``until``: for how long that may be kept, None: as long as any."""
+
+    verdict: Verdict
+    until: datetime | None = None
+
+
+class Revocation:
+    """For one process."""
+
+    def __init__(self, settings: Verification, means: Means, files: CrlFiles) -> None:
+        """To be made inside of a running loop."""
+        self._means = means
+        self._files = files
+        self._mode = settings.revocation
+        self._ocsp_allowed = settings.ocsp
+        self.patience = settings.revocation_timeout
+        """Seconds that :meth:`asked` takes at most, about."""
+        self._clock = means.clock
+        self._loop = asyncio.get_running_loop()
+        self._crls = CrlCache(means, files, settings.largest_crl)
+        self._ocsp = OcspCache(means)
+        self.directory: CrlDirectory | None = None
+        if settings.crl_directory is not None:
+            self.directory = CrlDirectory(Path(settings.crl_directory), settings.largest_crl, means.log)
+
+    async def start(self) -> None:
+        """Read the operator's lists, and make sure of the folder."""
+        try:
+            await self._elsewhere(self._files.open)
+        except OSError as error:  # a full disk: then each worker fetches for itself
+            self._means.log.event(WARNING, "crl cannot be kept", reason=error.strerror or str(error))
+        await self._look()
+
+    async def follow(self) -> None:
+        """Look after the lists, until cancelled."""
+        tidied = 0.0
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self._look()
+            if self._means.monotonic() - tidied > TIDY_SECONDS:
+                tidied = self._means.monotonic()
+                with contextlib.suppress(OSError):
+                    await self._elsewhere(self._files.tidy, self._clock().timestamp())
+
+    def close(self) -> None:
+        """Give up what is being asked."""
+        self._means.fetcher.close()
+        self._means.thread.shutdown(wait=False, cancel_futures=True)
+        self._files.close()
+
+    async def _look(self) -> None:
+        if self.directory is not None:
+            before = self.directory.changes
+            await self._elsewhere(self.directory.look)
+            self.directory.tell(before)
+
+    async def _elsewhere[**P](self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        await self._loop.run_in_executor(self._means.thread, partial(work, *args, **kwargs))
+
+    @property
+    def changes(self) -> int:
+        """Another number: what was judged before may be otherwise now."""
+        return self.directory.changes if self.directory is not None else 0
+
+    def at_hand(self, verdict: Verdict, stapled: bytes, wanted: Wanted) -> Checked | None:
+        """The verdict with what is known without asking anybody; None where somebody is to be asked."""
+        heard = self._at_hand(verdict, stapled)
+        if self._settled(verdict, heard, wanted):
+            return self._checked(verdict, heard, wanted)
+        return None
+
+    async def asked(self, verdict: Verdict, stapled: bytes, wanted: Wanted) -> Checked:
+        """The verdict with what can be known in the time allowed."""
+        heard = self._at_hand(verdict, stapled)
+        if not self._settled(verdict, heard, wanted):
+            until = self._loop.time() + self.patience
+            await asyncio.gather(*(self._ask(each, until) for each in heard if not each.answers))
+        return self._checked(verdict, heard, wanted)
+
+    def _at_hand(self, verdict: Verdict, stapled: bytes) -> list[_Heard]:
+        if not COVERED_BY_UNTRUSTED.isdisjoint(verdict.defects):
+            return []
+        now = self._clock()
+        return [self._known(subject, b"" if subject.place else stapled, now) for subject in subjects(verdict.chain)]
+
+    def _known(self, subject: Subject, stapled: bytes, now: datetime) -> _Heard:
+        heard = _Heard(subject)
+        if stapled:
+            heard.take("the OCSP answer that the server sent along", partial(stapled_standing, stapled, subject, now))
+        if self.directory is not None:
+            for name, crl in self.directory.of(subject.issuer.subject):
+                heard.take(f"the CRL in {name}", partial(crl.standing, subject, now))
+        if self._mode != "off":
+            for url in subject.crl_urls:
+                if (kept := self._crls.at_hand(url, subject.issuer)) is not None:
+                    heard.take(_crl_at(url), partial(kept.standing, subject, now))
+            if self._ocsp_allowed:
+                heard.take("OCSP", partial(self._ocsp.at_hand, subject))
+        return heard
+
+    def _settled(self, verdict: Verdict, heard: Sequence[_Heard], wanted: Wanted) -> bool:
+        """Whether asking would change nothing."""
+        if self._mode == "off" or all(each.answers for each in heard) or any(each.finding for each in heard):
+            return True
+        if wanted.action(verdict) is Action.BLOCK:
+            return True
+        return not any(self._sources(each.subject) for each in heard if not each.answers)
+
+    def _checked(self, verdict: Verdict, heard: Sequence[_Heard], wanted: Wanted) -> Checked:
+        found = [finding for each in heard if (finding := each.finding) is not None]
+        ends = [max(said.until for said, _ in each.answers) for each in heard if each.answers]
+        silent = [each for each in heard if not each.answers]
+        result = _with(verdict, found)
+        if silent and self._mode != "off":
+            ends.append(self._clock() + UNKNOWN_KEPT)
+            if (self._mode == "hard" or wanted.unknown) and wanted.action(result) is not Action.BLOCK:
+                result = _with(result, [unknown(each.subject, each.reasons) for each in silent])
+        return Checked(result, min(ends, default=None))
+
+    # --- asking ---
+
+    def _sources(self, subject: Subject) -> list[tuple[str, Callable[[], Coroutine[None, None, Standing]]]]:
+        """Whom to ask: of a server's certificate the responders first, of a CA's the CRLs, which are short."""
+        crls = [(_crl_at(url), partial(self._by_crl, url, subject)) for url in subject.crl_urls]
+        if not self._ocsp_allowed:
+            return list(crls)
+        responders = [(_ocsp_at(url), partial(self._ocsp.get, url, subject)) for url in subject.ocsp_urls]
+        return [*crls, *responders] if subject.place else [*responders, *crls]
+
+    async def _by_crl(self, url: str, subject: Subject) -> Standing:
+        crl = await self._crls.get(url, subject.issuer)
+        return crl.standing(subject, self._clock())
+
+    async def _ask(self, heard: _Heard, until: float) -> None:
+        """Ask one source after the other, and the next beside one that is slow, until one answers."""
+        sources = self._sources(heard.subject)
+        asked: dict[asyncio.Task[Standing], str] = {}
+        try:
+            for place, (name, ask) in enumerate(sources):
+                asked[self._loop.create_task(_patiently(ask))] = name
+                now = self._loop.time()
+                await self._hear(heard, asked, now + (until - now) / (len(sources) - place))
+                if heard.answers:
+                    return
+            while asked and self._loop.time() < until:
+                await self._hear(heard, asked, until)
+                if heard.answers:
+                    return
+            heard.reasons += [f"{name}: no answer within {self.patience:g} s" for name in asked.values()]
+        finally:
+            for task in asked:
+                task.cancel()  # the fetch itself goes on, for who comes next
+
+    async def _hear(self, heard: _Heard, asked: dict[asyncio.Task[Standing], str], until: float) -> None:
+        """Wait until one has answered or failed, or the time is over."""
+        if not asked:
+            return
+        timeout = max(0.0, until - self._loop.time())
+        done, _ = await asyncio.wait(asked, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            heard.take(asked.pop(task), task.result)
+
+
+def _with(verdict: Verdict, found: Sequence[Finding]) -> Verdict:
+    if not found:
+        return verdict
+    return replace(verdict, findings=Verdict.of([*verdict.findings, *found]).findings)
+
+
+async def _patiently(ask: Callable[[], Coroutine[None, None, Standing]]) -> Standing:
+    """Ask again where there was no place for it, until whoever wants it gives up."""
+    while True:
+        try:
+            return await ask()
+        except Passing:
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+
+def _crl_at(url: str) -> str:
+    return f"CRL {url[:_URL_SHOWN]}"
+
+
+def _ocsp_at(url: str) -> str:
+    return f"OCSP {url[:_URL_SHOWN]}"
