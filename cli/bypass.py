@@ -63,6 +63,49 @@ def remove(context: Context, patterns: tuple[str, ...]) -> None:
         click.echo(f"Tenant {context.tenant}: the bypass rule {rule.pattern} is removed, from the next connection on.")
 
 
+@command.command()
+@json_option
+@pass_context
+def proposals(context: Context) -> None:
+    """Show the hosts for which clients refuse our certificate while they take it for others: pinned, most likely."""
+    from control import pinning
+
+    found = pinning.proposals(context.installation, context.tenant, clock.now())
+    if context.json:
+        output.as_json(
+            [
+                {
+                    "host": one.host, "clients": one.clients, "refusals": one.count, "first_at": one.first_at,
+                    "last_at": one.last_at, "proposed": one.enough,
+                }
+                for one in found
+            ]
+        )  # fmt: skip
+        return
+    rows = [
+        (
+            one.host, len(one.clients), one.count, output.minute(one.first_at), output.minute(one.last_at),
+            "enough" if one.enough else "",
+        )
+        for one in found
+    ]  # fmt: skip
+    output.table(("host", "clients", "refusals", "first", "last", "proposed"), rows, "No client refuses a host alone.")
+    if proposed := [one.host for one in found if one.enough]:
+        click.echo(output.clean(f"To leave one to its clients: sallyport bypass add {proposed[0]} --expires DATE"))
+
+
+@command.command()
+@click.argument("host")
+@pass_context
+def dismiss(context: Context, host: str) -> None:
+    """Forget which clients refuse HOST, as if none had."""
+    from control import pinning
+
+    if not pinning.dismiss(context.installation, context.tenant, host):
+        output.refuse(f"nothing is known of {host}; see: sallyport bypass proposals")
+    click.echo(f"Tenant {context.tenant}: it is forgotten who refuses {host}.")
+
+
 @command.command(name="list")
 @json_option
 @pass_context

@@ -382,12 +382,14 @@ class BypassList(Section):
 
 
 class Bypass(Section):
-    """List files of bypass rules, beside those that each tenant has of its own."""
+    """List files of bypass rules, beside those that each tenant has of its own; and what becomes of pinned hosts."""
 
     files: Annotated[
         tuple[Annotated[BypassList, BeforeValidator(_list_file)], ...],
         Field(max_length=100, description="a list of up to 100 files"),
     ] = Field(default=(), strict=False)
+    propose_after: Annotated[int, Field(ge=1, le=1000)] = 3
+    learned_for: Annotated[float, Field(ge=60, le=366 * 86_400)] | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Bypass:

@@ -4,25 +4,27 @@ Such an app has the host's certificate or CA built in (it is *pinned*), so that 
 client that takes our certificate for no host at all does not trust our root, which is another matter: a refusal counts
 only where the same client has taken, or then takes, a certificate of ours for another host.
 
-What is found here is kept in the store (:class:`Recorder`), where an administrator is told of it. Nothing here
-decides anything about a connection.
+What is found here is kept in the store (:class:`Recorder`), where an administrator is told of it. Only where the
+operator says so does a rule come of it, for a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from cachetools import LRUCache
 
+from config.settings import Bypass
 from proxy.log import WARNING, Log
-from store import refusals, tenants
-from store.engine import Store, StoreError
-from store.records import Refusal
+from store import audit_log, bypass_rules, changes, refusals, tenants
+from store.engine import Connection, Store, StoreError
+from store.records import BypassRule, ChangeKind, Refusal, Tenant
 
 REMEMBERED_SECONDS = 3600.0
 """How long a client's taking and refusing belong together."""
@@ -36,6 +38,8 @@ FOUND = 1000
 FOUND_EACH = 50
 """Of one client."""
 RECORD_SECONDS = 5.0
+LEARNER = "sallyport"
+"""Who a rule is from that nobody has made."""
 REFUSING_ALERTS = ("unknown ca", "bad certificate", "certificate unknown", "unsupported certificate")
 """How the reasons end that OpenSSL gives for a client's alerts about our certificate (RFC 8446 6.2): 48, 42, 46, 43."""
 
@@ -153,7 +157,8 @@ class Pinning:
 class Recorder:
     """Writes into the store what was found, so that it is known after a restart and from all workers together."""
 
-    def __init__(self, pinning: Pinning, store: Store, log: Log) -> None:
+    def __init__(self, pinning: Pinning, store: Store, log: Log, settings: Bypass) -> None:
+        self._settings = settings
         self._pinning = pinning
         self._store = store
         self._log = log
@@ -177,6 +182,34 @@ class Recorder:
             with self._store.transaction() as connection:
                 if (tenant := tenants.by_name(connection, name)) is not None:
                     refusals.add(connection, tenant.id, rows)
+                    if self._settings.learned_for is not None:
+                        for host in {row.host for row in rows}:
+                            self._learn(connection, tenant, host, max(row.last_at for row in rows))
+
+    def _learn(self, connection: Connection, tenant: Tenant, host: str, now: datetime) -> None:
+        """Bypass the host for the set time where enough clients refuse it; then it is tried again, and found anew."""
+        known = [one for one in refusals.listing(connection, tenant.id, now - refusals.AGE) if one.host == host]
+        clients = len(refusals.counting(known))
+        before = bypass_rules.by_pattern(connection, tenant.id, host)
+        if clients < self._settings.propose_after or (before is not None and not _ended(before, now)):
+            return
+        if before is not None:
+            bypass_rules.remove(connection, before.id)
+        assert self._settings.learned_for is not None  # noqa: S101 - whoever calls has looked
+        ends = now + timedelta(seconds=self._settings.learned_for)
+        reason = f"learned: {clients} clients refuse our certificate for it"
+        bypass_rules.add(connection, tenant.id, host, reason, now, LEARNER, ends)
+        generation = changes.announce(connection, tenant.id, ChangeKind.BYPASS_RULE_ADDED, now)
+        after = json.dumps({"pattern": host, "reason": reason, "expires_at": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})
+        audit_log.write(connection, tenant.id, tenant.name, now, LEARNER, "the data plane", "bypass_rule.add", host,
+                        None, after, generation)  # fmt: skip
+        refusals.forget(connection, tenant.id, host)
+        self._log.event(WARNING, "bypass learned", tenant=tenant.name, host=host, clients=clients,
+                        seconds=self._settings.learned_for)  # fmt: skip
+
+
+def _ended(rule: BypassRule, now: datetime) -> bool:
+    return rule.expires_at is not None and rule.expires_at <= now
 
 
 def _row(pair: Pair, found: Refusals) -> Refusal:

@@ -166,7 +166,7 @@ class Worker:
         lists = self.loop.create_task(self.bypass_lists.follow())
         lists.add_done_callback(self._follower_ended)
         commands = self.loop.create_task(self._commands(control))
-        recording = self.loop.create_task(Recorder(self.pinning, self.store, self.log).follow())
+        recording = self.loop.create_task(Recorder(self.pinning, self.store, self.log, self.settings.bypass).follow())
         watching = self.loop.create_task(self.issuer_watch.follow())
         watching.add_done_callback(self._watch_ended)
         revocation = self.judge.revocation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -18,6 +18,15 @@ MOST_EACH = 200
 """Rows of one client of a tenant."""
 MOST = 10_000
 """Rows of one tenant; the oldest go first."""
+
+
+CLOSED_COUNTS = 3
+"""A client that only closed its connections counts from so many on: one may be an accident."""
+
+
+def counting(group: Iterable[Refusal]) -> list[Refusal]:
+    """Those, of one host, whose client counts as one that refuses it."""
+    return [one for one in group if one.how == "alert" or one.count >= CLOSED_COUNTS]
 
 
 def add(c: Connection, tenant_id: int, found: Sequence[Refusal]) -> None:

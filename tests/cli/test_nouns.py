@@ -385,3 +385,12 @@ def test_check_config_reads_the_common_store_too(run: Run, config: Path, tmp_pat
     assert done.stderr.startswith(f"Error: {config}: trust.common_store: {broken}: ")
     (problem,) = json.loads(run("check-config", "--json").stdout)["problems"]
     assert problem["path"] == "trust.common_store"
+
+
+# what clients have pinned
+
+
+def test_proposals_are_listed_and_dismissed(run: Run) -> None:
+    assert run("bypass", "proposals").stdout == "No client refuses a host alone.\n"
+    assert json.loads(run("bypass", "proposals", "--json").stdout) == []
+    assert "nothing is known of app.example" in refused(run, "bypass", "dismiss", "app.example")

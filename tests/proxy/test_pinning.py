@@ -1,7 +1,17 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
 import pytest
 
+from config.settings import Bypass, Settings
+from control import audit_log
+from control import bypass_rules as by_hand
+from control.installation import Installation
+from proxy.log import Log
 from proxy.pinning import (
     FOUND,
     FOUND_EACH,
@@ -10,8 +20,12 @@ from proxy.pinning import (
     Client,
     Pair,
     Pinning,
+    Recorder,
+    Refusals,
     refuses_certificate,
 )
+from store import bypass_rules, refusals
+from tests.harness.pki import NOW
 
 
 class Clock:
@@ -143,3 +157,60 @@ def test_clients_are_told_apart_whatever_may_be_told_of_them(pinning: Pinning) -
 )
 def test_which_alerts_refuse_a_certificate(reason: str, refuses: bool) -> None:
     assert refuses_certificate(reason) is refuses
+
+
+# --- what the operator lets it do ---
+
+
+def recorded(inst: Installation, settings: Bypass, clients: int, at: datetime) -> None:
+    log = Log(os.open(os.devnull, os.O_WRONLY), "error", "test", lambda: 0.0)
+    found = {
+        Pair(Client("default", f"192.0.2.{n}", f"192.0.2.{n}"), "app.example"): Refusals(1, "alert", at.timestamp())
+        for n in range(clients)
+    }
+    Recorder(Pinning(lambda: 0.0), inst.store, log, settings).write(found)
+
+
+@pytest.fixture
+def inst(tmp_path: Path) -> Iterator[Installation]:
+    with Installation.open(Settings(state_dir=tmp_path / "var"), NOW) as opened:
+        yield opened
+
+
+def rules(inst: Installation) -> list[tuple[str, str | None, datetime | None]]:
+    with inst.reading("default") as (connection, tenant):
+        return [(rule.pattern, rule.reason, rule.expires_at) for rule in bypass_rules.listing(connection, tenant.id)]
+
+
+def test_nothing_is_bypassed_by_itself(inst: Installation) -> None:
+    recorded(inst, Bypass(), 50, NOW)
+    assert rules(inst) == []
+
+
+def test_where_the_operator_says_so_enough_refusals_make_a_rule_for_a_time_and_are_forgotten(
+    inst: Installation,
+) -> None:
+    settings = Bypass(learned_for=3600.0)
+    recorded(inst, settings, 2, NOW)
+    assert rules(inst) == []
+    recorded(inst, settings, 3, NOW)
+    made = ("app.example", "learned: 3 clients refuse our certificate for it", NOW + timedelta(hours=1))
+    assert rules(inst) == [made]
+    (entry, *_) = audit_log.newest(inst)
+    assert (entry.actor, entry.origin, entry.action, entry.subject) == (
+        "sallyport", "the data plane", "bypass_rule.add", "app.example",
+    )  # fmt: skip
+    with inst.reading("default") as (connection, tenant):
+        assert refusals.listing(connection, tenant.id, NOW - timedelta(days=1)) == []
+        assert entry.generation == tenant.generation
+    # It is tried again when the time is over, and found anew.
+    recorded(inst, settings, 3, NOW + timedelta(minutes=59))
+    assert rules(inst) == [made]
+    recorded(inst, settings, 3, NOW + timedelta(hours=2))
+    assert rules(inst) == [(*made[:2], NOW + timedelta(hours=3))]
+
+
+def test_a_rule_that_somebody_made_stays_as_it_is(inst: Installation) -> None:
+    by_hand.add(inst, "default", ["app.example"], NOW, "by hand", None)
+    recorded(inst, Bypass(learned_for=3600.0), 5, NOW)
+    assert rules(inst) == [("app.example", "by hand", None)]
