@@ -1,8 +1,9 @@
 """What the soak does to the daemon and the origin, and which errors of clients each of these explains.
 
 A fault explains errors of its kinds alone, and of requests alone that were under way while it lasted. Most explain
-nothing: a CA that comes or goes must not be seen by any client. Where other workers take over, a connection that rests
-is ended in order; who asks on it afterwards finds it so, which is all that a reload or an upgrade explains.
+nothing: a trusted CA that comes or goes must not be seen by any client. Where other workers take over, or another
+signing CA does, a connection that rests is ended in order; who asks on it afterwards finds it so, which is all that a
+reload, an upgrade or an activation explains.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -21,9 +22,12 @@ from bench.daemon import FAST, LoadedDaemon
 from bench.origin import Origin
 from tests.harness.pki import Authority
 from tests.harness.processes import wait_for
+from tests.harness.signing_cas import imported, roots
 
 PRIVATE = f"private.{FAST}"
 SELF_SIGNED = f"selfsigned.{FAST}"
+SIGNING_CA, BUILT_IN = "soak", "built-in"
+"""The signing CAs of the daemon: one that was imported, and the one that it begins with."""
 ACT_SECONDS = 5.0
 """A change has to count within it. The contract says one second; this is a machine under load."""
 
@@ -53,7 +57,7 @@ NO_SERVER = Explains(
 )
 """The server is gone, or goes in the middle of an answer."""
 DRAINED = Explains(frozenset({"stale"}))
-"""A worker that leaves closes connections between two requests."""
+"""A worker that leaves, or purges a signing CA, closes connections between two requests."""
 
 
 @dataclass
@@ -77,6 +81,8 @@ class Stage:
     route: Route
     private: Path
     """A CA that ``PRIVATE`` is below."""
+    signing: Path
+    """The root of ``SIGNING_CA``. The route trusts it, and the built-in one's."""
     changes: list[int] = field(default_factory=list)
 
 
@@ -90,18 +96,26 @@ def prepare(origin: Origin, folder: Path) -> Path:
     return path
 
 
-def answers(stage: Stage, host: str, status: int) -> bool:
-    """Whether a request for the host gets this status."""
-    result = stage.route.run(
-        "--pattern", host, "--connections", "1", "--threads", "1", "--status", str(status), "--quiet"
-    )
+def prepare_signing(daemon: LoadedDaemon) -> tuple[Path, Path]:
+    """Import ``SIGNING_CA``, while the built-in one signs. Files of its root, and of the roots of both."""
+    root, _ = imported(daemon, SIGNING_CA)
+    path = daemon.folder / f"{SIGNING_CA}-root.pem"
+    path.write_bytes(root.pem())
+    return path, roots(daemon, root)
+
+
+def answers(stage: Stage, host: str, status: int, root: Path | None = None) -> bool:
+    """Whether a request for the host gets this status, on a new connection that ``root`` alone is to vouch for."""
+    route = stage.route if root is None else replace(stage.route, root=root)
+    result = route.run("--pattern", host, "--connections", "1", "--threads", "1", "--status", str(status), "--quiet")
     return result.errors == 0 and result.requests == 1
 
 
-def _becomes(stage: Stage, host: str, status: int) -> str:
+def _becomes(stage: Stage, host: str, status: int, root: Path | None = None) -> str:
     """Wait until the host answers so: how long it took, as a note. Raises AssertionError where it does not."""
     started = time.monotonic()
-    wait_for(f"{host} to answer {status}", lambda: answers(stage, host, status), timeout=ACT_SECONDS)
+    under = f" under {root.name}" if root is not None else ""
+    wait_for(f"{host} to answer {status}{under}", lambda: answers(stage, host, status, root), timeout=ACT_SECONDS)
     return f"{time.monotonic() - started:.1f} s"
 
 
@@ -182,6 +196,15 @@ def error_settings(stage: Stage) -> str:
     return f"passed after {passed}, blocked again after {_becomes(stage, SELF_SIGNED, 502)}"
 
 
+def signing_ca(stage: Stage) -> str:
+    """Another signing CA is activated, and then the built-in one again: new connections show it."""
+    shown = []
+    for name, root in ((SIGNING_CA, stage.signing), (BUILT_IN, stage.daemon.root)):
+        stage.daemon.told("signing-ca", "activate", name)
+        shown.append(_becomes(stage, f"h0.{FAST}", 200, root))
+    return f"shown after {shown[0]}, the built-in one again after {shown[1]}"
+
+
 Doing = tuple[str, Callable[[Stage], str], Explains, float]
 """The name, what is done, what it explains, and for how many seconds after."""
 REPLACING: tuple[Doing, ...] = (
@@ -195,6 +218,7 @@ LASTING: tuple[Doing, ...] = (
     ("the configuration reloaded", reload, DRAINED, 35.0),
     ("the origin slow", origin_slow, NOTHING, 0.0),
     ("an error set and unset", error_settings, NOTHING, 0.0),
+    ("another CA activated", signing_ca, DRAINED, 5.0),
 )
 
 

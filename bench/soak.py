@@ -183,8 +183,9 @@ def main() -> int:
         limits = generous() | {"cached_hosts": CACHED_HOSTS}
         daemon = LoadedDaemon(folder / "daemon", origin, workers=WORKERS, limits=limits, hosts=known)
         with origin, daemon:
-            route = Route(program, origin.address, daemon.root, daemon.proxy)
-            soak = Soak(Stage(daemon, origin, route, private), Mix(route, fresh), arguments.minutes, seed)
+            signing, trusted = faults.prepare_signing(daemon)
+            route = Route(program, origin.address, trusted, daemon.proxy)
+            soak = Soak(Stage(daemon, origin, route, private, signing), Mix(route, fresh), arguments.minutes, seed)
             results = soak.run()
             problems = judge(soak, results) + after(daemon)
             if arguments.keep:

@@ -66,15 +66,22 @@ def test_a_fault_explains_errors_of_its_kind_in_its_time_alone(trouble: Trouble,
     assert (blamed(trouble, [KILLED]) is not None) == explained
 
 
-def test_no_fault_explains_a_wrong_answer_and_a_reload_nothing_but_the_end_of_what_rested() -> None:
+def test_no_fault_explains_a_wrong_answer() -> None:
     wrong = Trouble(10.5, 10.6, "wrong", "h", "502 closed reset")
     everything = [Fault("x", 0.0, 99.0, each) for each in (CONNECTION_LOST, faults.NO_LEAVES, NO_SERVER, DRAINED)]
     assert blamed(wrong, everything) is None
-    (reload,) = [explains for kind, _, explains, _ in faults.LASTING if kind == "the configuration reloaded"]
-    during = [Fault("reload", 0.0, 99.0, reload)]
+
+
+@pytest.mark.parametrize("kind", ["the configuration reloaded", "another CA activated"])
+def test_a_reload_and_an_activation_explain_nothing_but_the_end_of_what_rested(kind: str) -> None:
+    (explains,) = [explains for name, _, explains, _ in faults.LASTING if name == kind]
+    during = [Fault(kind, 0.0, 99.0, explains)]
     assert blamed(Trouble(10.5, 10.6, "stale", "h", "close_notify"), during) is not None
     for stage in ("connect", "handshake", "request", "response", "reset", "status"):
         assert blamed(Trouble(10.5, 10.6, stage, "h", "closed"), during) is None
+
+
+def test_a_trusted_ca_a_setting_and_an_origin_that_is_slow_explain_nothing() -> None:
     silent = [kind for kind, _, explains, _ in faults.LASTING if explains is NOTHING]
     assert silent == ["a trusted CA added and removed", "the origin slow", "an error set and unset"]
     assert blamed(Trouble(10.5, 10.6, "stale", "h", "closed"), [Fault("ca", 0.0, 99.0, NOTHING)]) is None
