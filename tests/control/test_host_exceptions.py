@@ -123,7 +123,7 @@ def test_what_one_tenant_excepts_is_no_other_tenants_business(inst: Installation
         ({"host": "*", "defect": "own_ca"}, "own_ca: only an exception for one host can lift it"),
         ({"host": "*.example", "defect": "own_ca"}, "own_ca: only an exception for one host can lift it; name"),
         ({"defect": "rotten"}, "'rotten' is no defect; expected one of malformed, "),
-        ({"defect": "protocol"}, "protocol: only block can be set: a failed handshake leaves nothing to allow"),
+        ({"defect": "protocol"}, "protocol: only block or bypass can be set: a failed handshake"),
         ({"action": "permit"}, "'permit' is no action; expected "),
         ({"fingerprint": ""}, "'' is no SHA-256 fingerprint; expected the 64 hexadecimal digits"),
         ({"fingerprint": "ab" * 20}, f"'{'ab' * 20}' is no SHA-256 fingerprint"),

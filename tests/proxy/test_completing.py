@@ -14,9 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from certs.authority import spki_sha256
+from certs.decision import ErrorSettings
 from certs.names import parse_host
 from certs.scope import TrustByHost
-from certs.verdict import Defect, ErrorSettings, Verdict
+from certs.verdict import Defect, Verdict
 from certs.verify import Handshake
 from proxy import completing
 from proxy.admission import Egress, Resolver

@@ -14,9 +14,10 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
+from certs.decision import ErrorSettings
 from certs.names import parse_host
 from certs.scope import TrustByHost
-from certs.verdict import Defect, ErrorSettings, Verdict
+from certs.verdict import Defect, Verdict
 from certs.verify import Handshake
 from config.settings import Settings
 from proxy.admission import Egress, Resolver

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from cryptography.x509 import ocsp
 
+from certs.decision import ErrorSettings
+from certs.names import parse_host
 from certs.revocation import Wanted
-from certs.verdict import Action, Defect, ErrorSettings, Finding, Verdict
+from certs.verdict import Action, Defect, Finding, Verdict
 from config.settings import Verification
 from proxy.admission import Egress, Resolver
 from proxy.crl_cache import FAILED_SECONDS, Means
@@ -35,7 +37,9 @@ ROOT = Authority.root("Root")
 def wanted(**rows: Action) -> Wanted:
     """What these rows of a tenant's error settings come to."""
     errors = ErrorSettings(rows)
-    return Wanted(lambda verdict: errors.action_for(verdict.defects), "revocation_unknown" in rows)
+    return Wanted(
+        lambda verdict: errors.decide(verdict, parse_host("good.example"), NOW).action, "revocation_unknown" in rows
+    )
 
 
 DEFAULT = wanted()
