@@ -49,7 +49,6 @@ class Purges:
         if before is None or before == after:
             return
         self._worker.leaves.forget(tenant)
-        self._worker.issuer_watch.cannot_sign -= {tenant}  # of the one before; the next look says it of this one
         if snapshot is None:
             for session in self._of(tenant):
                 session.abort("the tenant is gone")
