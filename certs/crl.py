@@ -7,7 +7,6 @@ its octets is not listed. Only where it is, the entry is looked for.
 from __future__ import annotations
 
 import binascii
-import re
 from datetime import datetime
 
 from cryptography import x509
@@ -24,7 +23,9 @@ ENTRY_UNDERSTOOD = frozenset({CRLEntryExtensionOID.CRL_REASON, CRLEntryExtension
 _CRITICAL = b"\x01\x01\xff\x04"
 """How ``critical`` is followed by the value of an extension, in DER."""
 _KEPT_ISSUERS = 8
-_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----(.+?)-----END X509 CRL-----", re.DOTALL)
+_BEGIN, _BEGIN_CRL, _END_CRL = b"-----BEGIN ", b"-----BEGIN X509 CRL-----", b"-----END X509 CRL-----"
+_WHITESPACE = b" \t\r\n\v\f"
+_PIECE = 64 * 1024
 
 
 class Crl:
@@ -204,14 +205,39 @@ def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:
         return None  # revoked it is all the same
 
 
-def crls_of_file(data: bytes) -> list[bytes]:
-    """The encoded lists of a file, DER or PEM with any number of them, in its order. Raises Unusable."""
-    if b"-----BEGIN " not in data[:65536] and data[:1] == b"\x30":
+def crls_of_file(data: bytes, most: int | None = None) -> list[bytes]:
+    """The encoded lists of a file, DER or PEM with any number of them, or ``most``, in its order. Raises Unusable.
+
+    The time that it takes grows with the file and no faster, whatever is in it, and other threads get their turns.
+    """
+    if _BEGIN not in data[:65536] and data[:1] == b"\x30":
         return [data]
-    try:
-        found = [binascii.a2b_base64(b"".join(block.split()), strict_mode=True) for block in _BLOCK.findall(data)]
-    except binascii.Error as error:
-        raise Unusable.because(error) from None
+    found: list[bytes] = []
+    at = 0
+    while (begins := data.find(_BEGIN_CRL, at)) >= 0:
+        if len(found) == most:
+            raise Unusable(f"there are more CRLs in it than {most}")
+        begins += len(_BEGIN_CRL)
+        ends = data.find(_END_CRL, begins)
+        if ends < 0:
+            raise Unusable(f"it is cut off: CRL {len(found) + 1} in it has no END X509 CRL")
+        found.append(_from_base64(data, begins, ends))
+        at = ends + len(_END_CRL)
     if not found:
         raise Unusable("there is no CRL in it; expected DER, or PEM with BEGIN X509 CRL")
     return found
+
+
+def _from_base64(data: bytes, start: int, end: int) -> bytes:
+    """What is encoded there (RFC 7468 3), piece by piece, since each holds up the other threads. Raises Unusable."""
+    pieces: list[bytes] = []
+    rest = b""
+    try:
+        for at in range(start, end, _PIECE):
+            text = rest + data[at : min(at + _PIECE, end)].translate(None, _WHITESPACE)
+            whole = len(text) & ~3 if at + _PIECE < end else len(text)
+            pieces.append(binascii.a2b_base64(text[:whole], strict_mode=True))
+            rest = text[whole:]
+    except binascii.Error as error:
+        raise Unusable.because(error) from None
+    return b"".join(pieces)

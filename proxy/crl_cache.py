@@ -199,9 +199,7 @@ class CrlCache:
         self, url: str, name: str, body: bytes, issuer: Facts, before: _Kept | None
     ) -> tuple[_Kept, str | None]:
         """The list of a body, written down for the others; and why it could not be. Raises Unusable."""
-        encoded, *more = crls_of_file(body)
-        if more:
-            raise Unusable("there are several CRLs in one")
+        (encoded,) = crls_of_file(body, most=1)  # RFC 5280 4.2.1.13
         crl, now = Crl(encoded), self._clock()
         crl.check(issuer, now)
         if before is not None and crl.this_update < before.crl.this_update:

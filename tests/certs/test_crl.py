@@ -208,7 +208,37 @@ def test_a_file_holds_one_list_in_der_or_any_number_in_pem() -> None:
     assert crls_of_file(b"# ours\n" + crl_pem(one) + b"\ntext between\n" + crl_pem(two)) == [one, two]
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", ISSUING.pem(), crl_pem(crl(ROOT))[:-30]])
+def test_a_list_in_pem_is_the_same_however_its_lines_are_broken() -> None:
+    long = crl(ISSUING, range(1, 8000))
+    pem = crl_pem(long)
+    assert len(pem) > 3 * 65536
+    inside = pem.split(b"-----")[2]
+    for text in (pem, pem.replace(b"\n", b"\r\n"), pem.replace(inside, inside.replace(b"\n", b"")),
+                 pem.replace(inside, b" \t".join(inside[at : at + 7] for at in range(0, len(inside), 7)))):  # fmt: skip
+        assert crls_of_file(text) == [long]
+
+
+def test_of_one_list_alone_there_may_be_no_second() -> None:
+    one = crl_pem(crl(ISSUING))
+    assert crls_of_file(one, most=1) == crls_of_file(one)
+    with pytest.raises(Unusable, match="more CRLs in it than 1"):
+        crls_of_file(one + one, most=1)
+
+
+def test_a_file_takes_no_longer_to_refuse_than_to_read_whatever_is_in_it() -> None:
+    begin, end = b"-----BEGIN X509 CRL-----", b"-----END X509 CRL-----"
+    for data in (begin * 400_000, begin + b"A" * (8 << 20), end * 400_000, begin + b"A " * (4 << 20) + begin):
+        with pytest.raises(Unusable):
+            crls_of_file(data)
+
+
+@pytest.mark.parametrize("data", [crl_pem(crl(ROOT))[:-30], crl_pem(crl(ISSUING)) + b"-----BEGIN X509 CRL-----\nMI"])
+def test_a_list_without_its_end_says_that_it_is_cut_off(data: bytes) -> None:
+    with pytest.raises(Unusable, match=r"it is cut off: CRL \d in it has no END X509 CRL"):
+        crls_of_file(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", ISSUING.pem()])
 def test_a_file_without_a_list_says_what_was_expected(data: bytes) -> None:
     with pytest.raises(Unusable, match="there is no CRL in it; expected DER, or PEM with BEGIN X509 CRL"):
         crls_of_file(data)
