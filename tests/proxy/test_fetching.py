@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from proxy.admission import Egress, Resolver, globally_reachable
-from proxy.fetch_exchange import LARGEST_HEAD, parse_url
+from proxy.fetch_exchange import LARGEST_HEAD, READ_AT_ONCE, Answer, Exchange, Request, parse_url
 from proxy.fetching import Fetcher, FetchFailed
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
@@ -114,6 +114,11 @@ def failure(answer: bytes | Handler, most: int = 1000, within: float = LATE, **m
     return found
 
 
+def chunked(*chunks: bytes, extension: bytes = b"") -> bytes:
+    body = b"".join(b"%x%s\r\n%s\r\n" % (len(chunk), extension, chunk) for chunk in chunks)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"
+
+
 async def endless(writer: asyncio.StreamWriter, piece: bytes, pause: float = 0.0) -> None:
     while True:
         writer.write(piece)
@@ -159,6 +164,7 @@ def test_a_post_carries_its_body() -> None:
         b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ok(b"abcde"),
         ok(b"abcde", b"Content-Encoding: identity"),
         ok(b"abcde") + b"and more",
+        b"HTTP/1.1 103 \r\n\r\n" * 8 + ok(b"abcde"),
     ],
 )
 def test_what_http_allows_is_understood(answer: bytes) -> None:
@@ -194,7 +200,9 @@ def test_a_body_of_just_the_limit_comes() -> None:
         (b"\x15\x03\x01\x00\x02\x02\x46", "no HTTP"),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "no HTTP"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 2 * LARGEST_HEAD, "larger|no HTTP"),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" * 2000, "head of its answer is larger"),
+        (b"HTTP/1.1 103 \r\n\r\n" * 9 + ok(b"abc"), r"more than 8 interim answers \(1xx\)"),
+        ((b"HTTP/1.1 103 \r\nX: " + b"x" * 4000 + b"\r\n\r\n") * 8, "head of its answer is larger"),
+        (chunked(*[b"x"] * 101), "more than 100 chunks of less than 512 bytes"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "no HTTP"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "no HTTP"),
         (moved("/other", 300), "status 300"),
@@ -216,12 +224,58 @@ def test_a_body_without_end_is_cut_at_the_limit() -> None:
     assert "more than 1000 bytes" in str(failure(answer))
 
 
-def test_a_body_without_end_in_chunks_is_cut_whatever_it_is_made_of() -> None:
+@pytest.mark.parametrize(
+    ("extension", "size", "why"),
+    [(1000, 1, "too much beside its body"), (1000, 512, "too much beside its body"), (0, 1, "chunks of less than 512")],
+)
+def test_a_body_without_end_in_chunks_is_cut_whatever_it_is_made_of(extension: int, size: int, why: str) -> None:
     async def answer(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        await endless(writer, b"1;" + b"x" * 1000 + b"\r\ny\r\n")
+        await endless(writer, b"%x;" % size + b"x" * extension + b"\r\n" + b"y" * size + b"\r\n")
 
-    assert "framing for the most part" in str(failure(answer, most=100_000))
+    assert why in str(failure(answer, most=1_000_000))
+
+
+@pytest.mark.parametrize("head", [b"", b"Transfer-Encoding: chunked\r\n\r\n0\r\n"], ids=["head", "trailer"])
+def test_of_fields_there_may_be_no_more_than_can_be_read_in_a_few_milliseconds(head: bytes) -> None:
+    def answer(fields: int) -> bytes:
+        return b"HTTP/1.1 200 OK\r\n" + head + b"a:\r\n" * fields + b"\r\n"
+
+    assert "too much beside its body" in str(failure(answer(3000)))
+    if head:
+        assert fetched(answer(150))[0] == b""
+
+
+def test_lines_of_a_body_are_its_own() -> None:
+    body = b"\r\n" * 4000
+    for answer in (ok(body), chunked(body, body)):
+        assert fetched(answer, most=20_000)[0].startswith(body)
+
+
+def test_chunks_of_the_usual_sizes_may_be_many_and_small_ones_a_few() -> None:
+    body = [b"x" * 512] * 4000 + [b"y"] * 100
+    assert fetched(chunked(*body), most=5_000_000)[0] == b"".join(body)
+
+
+@pytest.mark.parametrize("answer", [ok(b"x" * 500_000), chunked(b"x" * 500_000)])
+def test_others_get_their_turn_for_each_few_kib_of_an_answer(answer: bytes) -> None:
+    async def scenario() -> None:
+        pieces: list[int] = []
+
+        class Counting(Exchange):
+            def data_received(self, data: bytes) -> None:
+                pieces.append(len(data))
+                super().data_received(data)
+
+        async with Stranger(answer) as stranger:
+            exchange = Counting(parse_url(stranger.url()), Request(), 1_000_000)
+            await asyncio.get_running_loop().create_connection(lambda: exchange, "127.0.0.2", stranger.port)
+            found = await exchange.answer
+        assert isinstance(found, Answer)
+        assert found.body == b"x" * 500_000
+        assert max(pieces) <= READ_AT_ONCE
+
+    asyncio.run(scenario())
 
 
 def test_a_head_without_end_is_cut() -> None:
