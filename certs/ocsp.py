@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from datetime import datetime
 
@@ -113,21 +114,20 @@ def _check_signature(answer: ocsp.OCSPResponse, issuer: Facts, now: datetime) ->
         return
     why = "it is signed neither by the certificate's issuer nor by a responder that the issuer has named"
     for delegate in answer.certificates[:MOST_DELEGATES]:
-        if not verifies(delegate.public_key(), answer, octets):
+        # First who made it: a key that the issuer never saw can be one with which a verification takes long.
+        if not issued_by(delegate, issuer.certificate) or not verifies(delegate.public_key(), answer, octets):
             continue
-        if (problem := _delegate_problem(delegate, issuer, now)) is None:
+        if (problem := _delegate_problem(delegate, now)) is None:
             return
         why = f"the responder that signed it {problem}"
     raise Unusable(why)
 
 
-def _delegate_problem(delegate: x509.Certificate, issuer: Facts, now: datetime) -> str | None:
-    """Why a responder's certificate does not count; None where it does.
+def _delegate_problem(delegate: x509.Certificate, now: datetime) -> str | None:
+    """Why the certificate that the issuer gave a responder does not count; None where it does.
 
     Whether it was itself revoked is not asked: most say that one need not (id-pkix-ocsp-nocheck), and live for weeks.
     """
-    if not issued_by(delegate, issuer.certificate):
-        return "has no certificate of the issuer's"
     facts = facts_of(delegate)
     if (problem := signature_problem(delegate) or key_problem(facts.key)) is not None:
         return f"has a certificate that is weak: {problem}"
@@ -136,7 +136,7 @@ def _delegate_problem(delegate: x509.Certificate, issuer: Facts, now: datetime) 
         return "has a certificate that is not for signing OCSP answers (extendedKeyUsage)"
     if facts.key_usage is not None and not facts.key_usage.digital_signature:
         return "has a certificate that is not for signing (keyUsage)"
-    if not facts.not_before - SLACK <= now <= facts.not_after + SLACK:
+    if now + SLACK < facts.not_before or now - SLACK > facts.not_after:
         return "has a certificate that has expired or is not yet valid"
     return None
 
@@ -144,12 +144,23 @@ def _delegate_problem(delegate: x509.Certificate, issuer: Facts, now: datetime) 
 def _standing(single: ocsp.OCSPSingleResponse, now: datetime) -> Standing:
     this_update = single.this_update_utc
     until = single.next_update_utc or this_update + UNDATED
-    if now < this_update - SLACK:
+    # Reckoned with now, since an answer may say that it ends with the last second that there is.
+    if now + SLACK < this_update:
         raise Unusable(f"it is valid only from {this_update:%Y-%m-%d %H:%M:%S} UTC on")
-    if now > until + SLACK:
+    if now - SLACK > until:
         raise Unusable(f"it was to be replaced by {until:%Y-%m-%d %H:%M:%S} UTC")
     if single.certificate_status is ocsp.OCSPCertStatus.GOOD:
-        return Standing(until, "RFC 6960 2.2")
-    if single.certificate_status is ocsp.OCSPCertStatus.REVOKED and single.revocation_time_utc is not None:
-        return Standing(until, "RFC 6960 2.2", Revocation(single.revocation_time_utc, single.revocation_reason))
+        return Standing(this_update, until, "RFC 6960 2.2")
+    if single.certificate_status is ocsp.OCSPCertStatus.REVOKED:
+        return Standing(this_update, until, "RFC 6960 2.2", _revocation(single, this_update))
     raise Unusable("the responder does not know the certificate")
+
+
+def _revocation(single: ocsp.OCSPSingleResponse, this_update: datetime) -> Revocation:
+    """When and why, as far as that can be read: revoked it is all the same."""
+    at, reason = None, None
+    with contextlib.suppress(*UNREADABLE):  # the year 0
+        at = single.revocation_time_utc
+    with contextlib.suppress(*UNREADABLE):  # a number that RFC 5280 5.3.1 does not have
+        reason = single.revocation_reason
+    return Revocation(at or this_update, reason)  # by then it was

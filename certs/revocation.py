@@ -34,6 +34,7 @@ _TOLD = 120
 """Characters of what cryptography says."""
 UNREADABLE = (
     ValueError,
+    OverflowError,
     KeyError,
     UnsupportedAlgorithm,
     x509.InvalidVersion,
@@ -63,8 +64,12 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a CRL or an OCSP answer says of one certificate, and until when; ``revocation`` is None where it is good."""
+    """What a CRL or an OCSP answer says of one certificate, since when and until when.
 
+    ``revocation`` is None where it is good.
+    """
+
+    this_update: datetime
     until: datetime
     clause: str
     revocation: Revocation | None = None

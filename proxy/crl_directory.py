@@ -100,9 +100,9 @@ class CrlDirectory:
             return replace(before, problem=error.strerror or str(error))
         try:
             return _File(state, self._lists(data))
-        except Unusable as error:
+        except Exception as error:  # noqa: BLE001 - it is told, and one file must not keep the other lists from counting
             # Half-written, perhaps; and what was listed before is not good for that.
-            return _File(state, before.crls, str(error))
+            return _File(state, before.crls, str(Unusable.because(error)))
 
     def _lists(self, data: bytes) -> tuple[Crl, ...]:
         if len(data) > self._largest:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 
 from certs.crl import Crl, crls_of_file
-from certs.revocation import Standing, Subject, Unusable, subjects
+from certs.revocation import Revocation, Standing, Subject, Unusable, subjects
 from certs.verdict import Defect
 from tests.harness.der_writing import integer, time_of, tlv
 from tests.harness.pki import DAY, HOUR, NOW, Authority, Issued, Raw, kept_key, new_key
@@ -36,7 +38,7 @@ def standing(der: bytes, about: Issued = LEAF) -> Standing:
 
 def test_what_is_not_listed_is_good_until_the_next_update() -> None:
     found = standing(crl(ISSUING, [1, 2, 3], next_update=NOW + 5 * DAY))
-    assert (found.revocation, found.until) == (None, NOW + 5 * DAY)
+    assert found == Standing(NOW - HOUR, NOW + 5 * DAY, "RFC 5280 6.3.3")
     assert standing(crl(ISSUING)).revocation is None
 
 
@@ -73,8 +75,61 @@ def test_a_serial_number_is_found_however_long_it_is_and_none_beside_it(serial: 
 
 def test_the_octets_of_a_serial_number_elsewhere_do_not_revoke() -> None:
     serial = LEAF.certificate.serial_number
-    inside = Entry(5, extra=[Raw("1.2.3.4", integer(serial))])
-    assert standing(crl(ISSUING, [inside])).revocation is None
+    near = [
+        integer(serial),
+        tlv(0x30, integer(serial)),
+        tlv(0x30, integer(serial) + b"\x05\x00"),
+        b"\x30" + integer(serial),
+    ]
+    for value in near:
+        assert standing(crl(ISSUING, [Entry(5, extra=[Raw("1.2.3.4", value)])])).revocation is None
+        both = [Entry(5, extra=[Raw("1.2.3.4", value)]), Entry(serial, NOW - DAY, reason=4), 6]
+        assert standing(crl(ISSUING, both)).revocation == Revocation(NOW - DAY, x509.ReasonFlags.superseded)
+
+
+@pytest.mark.parametrize("size", [0, 90, 200, 70_000])
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_entry_is_read_alone_however_long_it_is(size: int, version: int) -> None:
+    entry = Entry(LEAF.certificate.serial_number, NOW - DAY, reason=1, extra=[Raw("1.2.3.4", tlv(0x04, bytes(size)))])
+    found = standing(crl(ISSUING, [7, entry, 8], version=version)).revocation
+    assert found == Revocation(NOW - DAY, x509.ReasonFlags.key_compromise)
+
+
+def test_what_a_list_says_of_a_certificate_is_looked_up_once() -> None:
+    class Counting(bytes):
+        looks = 0
+
+        def find(self, *args: Any) -> int:
+            Counting.looks += 1
+            return super().find(*args)
+
+    found, good = Crl(crl(ISSUING, [LEAF])), ISSUING.leaf(extra=names(crl=URL))
+    found.encoded = Counting(found.encoded)
+    first = [found.standing(asked(about), NOW) for about in (LEAF, good)]
+    assert [one.revocation is None for one in first] == [False, True]
+    looks = Counting.looks
+    assert [found.standing(asked(about), NOW) for about in (LEAF, good)] == first
+    assert Counting.looks == looks > 0
+
+
+LAST_SECOND = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
+
+
+def test_a_list_that_ends_with_time_itself_counts() -> None:
+    found = standing(crl(ISSUING, [LEAF], next_update=LAST_SECOND))
+    assert found.revocation is not None
+    assert found.until == LAST_SECOND
+
+
+@pytest.mark.parametrize(("next_update", "why"), [(LAST_SECOND, "valid only from"), (None, "cannot be read")])
+def test_a_list_that_begins_with_the_end_of_time_does_not(next_update: dt.datetime | None, why: str) -> None:
+    with pytest.raises(Unusable, match=why):
+        standing(crl(ISSUING, this_update=LAST_SECOND, next_update=next_update))
+
+
+def test_a_date_that_there_never_was_revokes_all_the_same() -> None:
+    entry = integer(LEAF.certificate.serial_number) + b"\x18\x0f00000101000000Z"
+    assert standing(crl(ISSUING, raw_entries=tlv(0x30, entry))).revocation == Revocation(NOW - HOUR, None)
 
 
 REFUSED = {

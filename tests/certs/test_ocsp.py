@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import ocsp
 
+from certs import ocsp as ocsp_module
 from certs.ocsp import LARGEST_ANSWER, question
 from certs.ocsp import standing as read
-from certs.revocation import Standing, Subject, Unusable, subjects
+from certs.revocation import Revocation, Standing, Subject, Unusable, subjects
 from tests.harness.der_writing import tlv
 from tests.harness.pki import DAY, HOUR, NOW, Authority, Issued, Raw, kept_key, new_key
 from tests.harness.programs import need
@@ -38,7 +41,7 @@ DELEGATE = ISSUING.leaf("Responder", eku=["ocsp"], san=None)
 
 def test_good_is_good_until_the_next_update() -> None:
     found = standing(ocsp_answer(LEAF, next_update=NOW + 3 * DAY))
-    assert (found.revocation, found.until, found.clause) == (None, NOW + 3 * DAY, "RFC 6960 2.2")
+    assert found == Standing(NOW - HOUR, NOW + 3 * DAY, "RFC 6960 2.2")
 
 
 @pytest.mark.parametrize("reason", [None, x509.ReasonFlags.superseded, x509.ReasonFlags.certificate_hold])
@@ -97,9 +100,9 @@ REFUSED = {
     "the serial, of another key of that name": (
         ocsp_answer(LEAF, issuer=SAME_NAME), "it is about another certificate"),
     "the wrong key": (ocsp_answer(LEAF, signer=SAME_NAME), BY_NOBODY),
-    "the wrong key, which sends its certificate": (signed_by(SAME_NAME), "has no certificate of the issuer's"),
+    "the wrong key, which sends its certificate": (signed_by(SAME_NAME), BY_NOBODY),
     "a responder that is not sent": (ocsp_answer(LEAF, signer=DELEGATE), BY_NOBODY),
-    "a responder of another issuer": (signed_by(FOREIGN), "has no certificate of the issuer's"),
+    "a responder of another issuer": (signed_by(FOREIGN), BY_NOBODY),
     "a responder without the purpose": (signed_by(WITHOUT), "is not for signing OCSP answers"),
     "a responder without purposes": (signed_by(OPEN), "is not for signing OCSP answers"),
     "a responder of any purpose": (signed_by(ANY), "is not for signing OCSP answers"),
@@ -107,7 +110,7 @@ REFUSED = {
     "the server itself": (signed_by(LEAF), "is not for signing OCSP answers"),
     "a responder that has expired": (signed_by(EXPIRED), "has expired or is not yet valid"),
     "a responder of tomorrow": (signed_by(FUTURE), "has expired or is not yet valid"),
-    "a responder whose certificate is forged": (signed_by(FORGED), "has no certificate of the issuer's"),
+    "a responder whose certificate is forged": (signed_by(FORGED), BY_NOBODY),
     "a responder whose certificate is signed with SHA-1": (signed_by(WEAK), "has a certificate that is weak"),
     "stale": (ocsp_answer(LEAF, next_update=NOW - 6 * MINUTE), "it was to be replaced by"),
     "of the future": (ocsp_answer(LEAF, this_update=NOW + 6 * MINUTE), "it is valid only from"),
@@ -136,6 +139,42 @@ def test_an_answer_does_not_count_that_is(case: str) -> None:
         standing(der)
     assert why in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("code", [7, 11, 77])
+def test_a_reason_that_nobody_knows_revokes_all_the_same(code: int) -> None:
+    assert standing(ocsp_answer(LEAF, revoked=NOW - DAY, reason=code)).revocation == Revocation(NOW - DAY, None)
+
+
+LAST_SECOND = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
+
+
+def test_what_ends_with_time_itself_counts() -> None:
+    assert standing(ocsp_answer(LEAF, revoked=NOW, next_update=LAST_SECOND)).until == LAST_SECOND
+    lasting = ISSUING.leaf("Lasting responder", eku=["ocsp"], san=None, not_after=LAST_SECOND)
+    assert standing(ocsp_answer(LEAF, revoked=NOW, signer=lasting, sends=[lasting])).revocation is not None
+
+
+@pytest.mark.parametrize(("next_update", "why"), [(LAST_SECOND, "valid only from"), (None, "cannot be read")])
+def test_what_begins_with_the_end_of_time_does_not_count(next_update: dt.datetime | None, why: str) -> None:
+    with pytest.raises(Unusable, match=why):
+        standing(ocsp_answer(LEAF, this_update=LAST_SECOND, next_update=next_update))
+
+
+def test_the_key_of_a_responder_that_the_issuer_never_saw_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+
+    def verifies(key: object, *rest: Any) -> bool:
+        tried.append(key)
+        return really(key, *rest)
+
+    really = ocsp_module.verifies
+    monkeypatch.setattr(ocsp_module, "verifies", verifies)
+    with pytest.raises(Unusable, match=BY_NOBODY):
+        standing(ocsp_answer(LEAF, signer=FOREIGN, sends=[FOREIGN, FORGED, SAME_NAME]))
+    assert len(tried) == 1
+    assert standing(ocsp_answer(LEAF, revoked=NOW, signer=DELEGATE, sends=[FOREIGN, DELEGATE])).revocation is not None
+    assert len(tried) == 3
 
 
 def test_a_changed_answer_does_not_count() -> None:

@@ -37,6 +37,7 @@ from tests.harness.pki import (
 
 NO_REV_AVAIL = Raw("2.5.29.56", b"\x05\x00")
 MUST_STAPLE = Raw("1.3.6.1.5.5.7.1.24", bytes.fromhex("3003020105"))
+_AA_COMPROMISE = b"\xa0\x03\x0a\x01\x0a"
 _BASIC = "1.3.6.1.5.5.7.48.1.1"
 IDP, REASON, ISSUER, DELTA = "2.5.29.28", "2.5.29.21", "2.5.29.29", "2.5.29.27"
 
@@ -141,7 +142,7 @@ def ocsp_answer(
     about: Issued,
     *,
     revoked: dt.datetime | None = None,
-    reason: x509.ReasonFlags | None = None,
+    reason: x509.ReasonFlags | int | None = None,
     unknown: bool = False,
     this_update: dt.datetime = NOW - HOUR,
     next_update: dt.datetime | None = NOW + DAY,
@@ -155,6 +156,7 @@ def ocsp_answer(
 ) -> bytes:
     """An OCSP answer (DER): good, unless revoked or unknown; signed by the certificate's issuer, unless by ``signer``.
 
+    ``reason`` may be a number that RFC 5280 5.3.1 does not have.
     ``sends`` are the certificates that come with it, ``issuer`` whose certificate it says that it is about, ``digest``
     names the certificate, ``named`` is the hash of the signature.
     """
@@ -171,7 +173,7 @@ def ocsp_answer(
         this_update.replace(tzinfo=None),
         None if next_update is None else next_update.replace(tzinfo=None),
         None if revoked is None else revoked.replace(tzinfo=None),
-        reason,
+        x509.ReasonFlags.aa_compromise if isinstance(reason, int) else reason,
     )
     encoding = ocsp.OCSPResponderEncoding.NAME if by_name else ocsp.OCSPResponderEncoding.HASH
     builder = builder.responder_id(encoding, signs.certificate)
@@ -182,6 +184,9 @@ def ocsp_answer(
     # Signed by hand: cryptography makes no answer that is signed with SHA-1.
     used = None if isinstance(signs.key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     signed = builder.sign(signs.key, used).tbs_response_bytes  # type: ignore[arg-type]
+    if isinstance(reason, int):
+        assert signed.count(_AA_COMPROMISE) == 1
+        signed = signed.replace(_AA_COMPROMISE, _AA_COMPROMISE[:-1] + bytes([reason]))
     named = named or default_hash(signs.key)
     signature = tlv(0x03, b"\0" + sign(signs.key, signed, named))
     certificates = tlv(0xA0, tlv(0x30, b"".join(one.raw for one in sends))) if sends else b""

@@ -8,13 +8,14 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.x509 import ocsp
 
+from certs.crl import Crl
 from certs.decision import ErrorSettings
 from certs.names import parse_host
 from certs.revocation import Wanted
@@ -611,6 +612,34 @@ def test_a_folder_is_followed_and_what_cannot_be_read_takes_nothing_off(tmp_path
         assert not revoked(None)
 
     run(tmp_path, scenario, revocation="off", crl_directory=str(folder), largest_crl=65536)
+
+
+def test_a_file_that_is_odd_in_a_way_nobody_thought_of_keeps_no_other_from_counting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    odd, end = b"\x30odd", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+    class Reading(Crl):
+        def __init__(self, encoded: bytes) -> None:
+            if encoded == odd:
+                raise RuntimeError("nobody thought of it")
+            super().__init__(encoded)
+
+    monkeypatch.setattr("proxy.crl_directory.Crl", Reading)
+
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki, worker = Pki(publisher), rig.worker()
+        (folder / "a.crl").write_bytes(odd)
+        (folder / "b.crl").write_bytes(crl(pki.issuing, this_update=end, next_update=None))
+        (folder / "c.crl").write_bytes(crl(pki.issuing, [pki.leaf], next_update=end))
+        await worker.start()
+        assert (await checked(worker, pki.verdict())).verdict.defects == (Defect.REVOKED,)
+        assert '"file":"a.crl","reason":"it cannot be read: nobody thought of it"' in rig.logged()
+        assert '"file":"b.crl","reason":"it cannot be read: ' in rig.logged()
+
+    run(tmp_path, scenario, revocation="off", crl_directory=str(folder))
 
 
 def test_an_outdated_list_of_a_folder_is_said(tmp_path: Path) -> None:
