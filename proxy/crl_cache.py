@@ -76,6 +76,11 @@ def renewal(obtained: datetime, until: datetime) -> datetime:
     return obtained + min((until - obtained) / 2, OFTEN)
 
 
+def older(at_hand: datetime) -> Unusable:
+    """What a list or an answer is that was made before the one at hand."""
+    return Unusable(f"it is older than the one at hand, of {at_hand:%Y-%m-%d %H:%M:%S} UTC")
+
+
 class CrlCache:
     """For one process. ``largest``: the most bytes of one list."""
 
@@ -203,7 +208,7 @@ class CrlCache:
         crl, now = Crl(encoded), self._clock()
         crl.check(issuer, now)
         if before is not None and crl.this_update < before.crl.this_update:
-            raise Unusable(f"it is older than the one at hand, of {before.crl.this_update:%Y-%m-%d %H:%M:%S} UTC")
+            raise older(before.crl.this_update)
         kept = _Kept(crl, renewal(now, crl.next_update))
         try:
             self._files.write(name, KeptCrl(url, now.timestamp(), crl.next_update.timestamp(), encoded))

@@ -1,4 +1,7 @@
-"""OCSP answers: asked of the responder that a certificate names, and kept in memory for as long as they count."""
+"""OCSP answers: asked of the responder that a certificate names, and kept in memory for as long as they count.
+
+What is kept is never older than what was known before: an old answer can be sent again by whoever is on the way.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from cachetools import LRUCache, TTLCache
 from certs.ocsp import LARGEST_ANSWER, MEDIA_TYPE, question, standing
 from certs.revocation import Standing, Subject, Unusable
 from issuer.joined import Joined
-from proxy.crl_cache import FAILED_SECONDS, Means, Passing, renewal
+from proxy.crl_cache import FAILED_SECONDS, Means, Passing, older, renewal
 from proxy.fetching import FetchFailed
 from proxy.log import WARNING
 
@@ -90,6 +93,9 @@ class OcspCache:
         now = self._clock()
         try:
             found = standing(body, subject, now)
+            before = self._kept.get(key)
+            if before is not None and found.this_update < before.standing.this_update:
+                raise older(before.standing.this_update)
         except Unusable as error:
             self._failed[url, key] = str(error)
             self._tell(url, str(error))

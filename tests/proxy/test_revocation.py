@@ -509,6 +509,27 @@ def test_nobody_on_the_way_can_put_another_list_in_its_place(tmp_path: Path, att
     run(tmp_path, scenario)
 
 
+def test_an_older_answer_does_not_take_the_place_of_the_one_at_hand(tmp_path: Path) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki, worker = Pki(publisher, crls=False), rig.worker()
+        publisher.answers["/ocsp"] = ocsp_answer(pki.leaf, revoked=NOW, this_update=NOW - HOUR, next_update=NOW + DAY)
+        await checked(worker, pki.verdict())
+        older = {"this_update": NOW - 2 * HOUR, "next_update": NOW + 9 * DAY}
+        publisher.answers["/ocsp"] = ocsp_answer(pki.leaf, **older)
+        rig.now += 13 * HOUR
+        worker.at_hand(pki.verdict(), b"", DEFAULT)
+        await until(lambda: "it is older than the one at hand" in rig.logged())
+        assert (await checked(worker, pki.verdict())).verdict.defects == (Defect.REVOKED,)
+        rig.now += DAY
+        rig.seconds += FAILED_SECONDS + 1
+        assert (await checked(worker, pki.verdict(), errors=TOLD)).verdict.defects == (Defect.REVOCATION_UNKNOWN,)
+        publisher.answers["/ocsp"] = ocsp_answer(pki.leaf, this_update=NOW, next_update=NOW + 9 * DAY)
+        rig.seconds += FAILED_SECONDS + 1
+        assert (await checked(worker, pki.verdict())).verdict.ok
+
+    run(tmp_path, scenario)
+
+
 def test_a_list_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
     async def scenario(rig: Rig, publisher: Publisher) -> None:
         pki = Pki(publisher, responder=False)
