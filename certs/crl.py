@@ -70,12 +70,16 @@ class Crl:
 
     def standing(self, subject: Subject, now: datetime) -> Standing:
         """What it says of the certificate. Raises Unusable where it is not about it, or does not count (any more)."""
+        check_may_sign(subject.issuer)
         self.check(subject.issuer, now)
         self._check_scope(subject)
         return Standing(self.this_update, self.next_update, "RFC 5280 6.3.3", self._looked_up(subject.facts.serial))
 
     def check(self, issuer: Facts, now: datetime) -> None:
-        """Raises Unusable where it is not that issuer's, or does not count (any more), whatever it is asked about."""
+        """Raises Unusable where it is not that issuer's, or does not count (any more), whatever it is asked about.
+
+        The same for all certificates of an issuer, as far as they have the same name and key.
+        """
         self._check_issuer(issuer)
         self._check_time(now)
 
@@ -110,8 +114,6 @@ class Crl:
     def _check_issuer(self, issuer: Facts) -> None:
         if self.issuer != issuer.subject:
             raise Unusable("it is another issuer's")
-        if issuer.key_usage is not None and not issuer.key_usage.crl_sign:
-            raise Unusable("its issuer may not sign CRLs (keyUsage)")
         if (problem := signature_problem(self._crl)) is not None:
             raise Unusable(f"it is {problem}")
         if not self.verified(issuer):
@@ -190,6 +192,12 @@ class Crl:
             except UNREADABLE:
                 continue
         return None
+
+
+def check_may_sign(issuer: Facts) -> None:
+    """Raises Unusable where the issuer's certificate says that it signs no lists (RFC 5280 6.3.3 (f))."""
+    if issuer.key_usage is not None and not issuer.key_usage.crl_sign:
+        raise Unusable("its issuer may not sign CRLs (keyUsage)")
 
 
 class _Fields:

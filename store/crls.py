@@ -12,6 +12,7 @@ the process that holds it. That something could not be had is written down as we
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -24,12 +25,16 @@ from typing import BinaryIO
 FOLDER = "crls"
 """The name of the folder in the state directory."""
 MOST_BYTES = 512 << 20
-"""Of all files: those that were fetched longest ago go first."""
+"""Of all files: before one is written, those that were fetched longest ago go. (Each worker may be at one.)"""
 OUTDATED_SECONDS = 86_400.0
 """How long one is kept after it has been of no use, in case a clock is wrong."""
 LONGEST_HEAD = 8192
 _LIST, _FAILURE, _LOCK = ".crl", ".failed", "lock"
 _PLACES = 1 << 30
+
+
+State = tuple[int, int, int]
+"""What a file is told from another of its name by: when it was written (ns since 1970), its size and its inode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +84,18 @@ class CrlFiles:
                 return KeptCrl(str(head["url"]), float(head["fetched_at"]), float(head["next_update"]), encoded)
         return None
 
-    def write(self, name: str, kept: KeptCrl) -> None:
+    def state(self, name: str) -> State | None:
+        """Of what is kept under a name: where it is another one, something else can be read."""
+        with contextlib.suppress(OSError):
+            return _state((self.folder / (name + _LIST)).lstat())
+        return None
+
+    def write(self, name: str, kept: KeptCrl) -> State:
         """Keep it, in place of what there was. Raises OSError."""
         head = {"url": kept.url, "fetched_at": kept.fetched_at, "next_update": kept.next_update}
-        self._write(name + _LIST, json.dumps(head).encode() + b"\n" + kept.encoded)
+        written = self._write(name + _LIST, json.dumps(head).encode() + b"\n" + kept.encoded)
         (self.folder / (name + _FAILURE)).unlink(missing_ok=True)
+        return written
 
     def failure(self, name: str, now: float) -> Failure | None:
         """Why it could not be had, where that was a short while ago."""
@@ -121,18 +133,31 @@ class CrlFiles:
 
     def tidy(self, now: float) -> None:
         """Remove what is of no use any more, and what is too much. Raises OSError."""
-        left: list[tuple[float, int, Path]] = []
         for path in self.folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # another worker may be at it
-                found = path.stat()
+                written = path.stat().st_mtime
                 if path.suffix == _LIST and (end := self._end(path)) is not None and now < end + OUTDATED_SECONDS:
-                    left.append((found.st_mtime, found.st_size, path))
-                elif path.name != _LOCK and (path.suffix == _LIST or found.st_mtime < now - OUTDATED_SECONDS):
+                    continue
+                if path.name != _LOCK and (path.suffix == _LIST or written < now - OUTDATED_SECONDS):
                     path.unlink()
-        total = sum(size for _, size, _ in left)
-        for _, size, path in sorted(left):
+        self._make_room(0)
+
+    def _make_room(self, more: int) -> None:
+        """Remove what was written longest ago until there is room for so many bytes. Raises OSError where it cannot."""
+        total, lasting, kept = more, more, []
+        for path in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found = path.stat()
+                total += found.st_size
+                if path.suffix in (_LIST, _FAILURE):
+                    kept.append((found.st_mtime, found.st_size, path))
+                else:
+                    lasting += found.st_size
+        if lasting > MOST_BYTES:  # with what workers write at the moment, or have left half-written
+            raise OSError(errno.ENOSPC, f"{self.folder} has no room for it in {MOST_BYTES >> 20} MiB")
+        for _, size, path in sorted(kept):
             if total <= MOST_BYTES:
-                break
+                return
             path.unlink(missing_ok=True)
             total -= size
 
@@ -144,21 +169,29 @@ class CrlFiles:
     def _opened(self, name: str) -> BinaryIO:
         return os.fdopen(os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
 
-    def _write(self, name: str, content: bytes) -> None:
+    def _write(self, name: str, content: bytes) -> State:
+        self._make_room(len(content))
         temporary = self.folder / f".{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
                 file.write(content)
+                file.flush()
+                written = _state(os.fstat(file.fileno()))
             temporary.replace(self.folder / name)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        return written
 
 
 def name_of(url: str, issuer: bytes) -> str:
-    """The name under which the list at a URL is kept that the key with this digest has signed."""
+    """The name under which the list at a URL is kept that an issuer has signed, in words that no other issuer has."""
     return hashlib.sha256(issuer + url.encode()).hexdigest()[:40]
+
+
+def _state(found: os.stat_result) -> State:
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _place(name: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -470,6 +472,135 @@ def test_it_is_asked_again_half_way_while_the_old_one_serves(tmp_path: Path, way
         rig.now += HOUR / 30
         await until(lambda: (found := now_known()) is not None and found.verdict.defects == (Defect.REVOKED,))
         assert len(publisher.asked) == 3
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("how", ["a new worker", "memory was short"])
+def test_a_list_on_the_disk_that_counts_is_waited_for_by_nobody(tmp_path: Path, how: str) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki, worker = Pki(publisher, responder=False), rig.worker()
+        publisher.answers["/issuing.crl"] = crl(pki.issuing, [pki.leaf], next_update=NOW + 5 * DAY)
+        await checked(worker, pki.verdict())
+        rig.now += 13 * HOUR
+        publisher.answers["/issuing.crl"] = 503 if how == "memory was short" else "hang"
+        if how == "memory was short":
+            worker.at_hand(pki.verdict(), b"", DEFAULT)
+            await until(lambda: list((rig.folder / "crls").glob("*.failed")))
+            worker._crls._kept.clear()
+        else:
+            worker = rig.worker()
+        found = await checked(worker, pki.verdict())
+        assert (found.verdict.defects, found.until) == ((Defect.REVOKED,), NOW + 5 * DAY)
+        await until(lambda: len(publisher.asked) == 2)
+
+    run(tmp_path, scenario, revocation_timeout=5.0)
+
+
+def test_a_list_from_the_disk_is_renewed_in_the_background(tmp_path: Path) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki = Pki(publisher, responder=False)
+        publisher.answers["/issuing.crl"] = crl(pki.issuing, next_update=NOW + 5 * DAY)
+        await checked(rig.worker(), pki.verdict())
+        rig.now += 13 * HOUR
+        publisher.answers["/issuing.crl"] = crl(pki.issuing, [pki.leaf], this_update=NOW, next_update=NOW + 5 * DAY)
+        worker = rig.worker()
+        assert (await checked(worker, pki.verdict())).verdict.ok
+        await until(
+            lambda: (
+                (found := worker.at_hand(pki.verdict(), b"", DEFAULT)) is not None
+                and Defect.REVOKED in found.verdict.defects
+            )
+        )
+        assert len(publisher.asked) == 2
+
+    run(tmp_path, scenario)
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from store.crls import CrlFiles
+files = CrlFiles(Path(sys.argv[1]))
+files.open()
+assert files.claim(sys.argv[2])
+print("claimed", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_while_another_worker_fetches_a_list_the_old_one_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, claims = [], []
+    read, claim = CrlFiles.read, CrlFiles.claim
+    monkeypatch.setattr(CrlFiles, "read", lambda self, *args: reads.append(args) or read(self, *args))
+    monkeypatch.setattr(CrlFiles, "claim", lambda self, name: claims.append(name) or claim(self, name))
+
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki = Pki(publisher, responder=False)
+        publisher.answers["/issuing.crl"] = crl(pki.issuing)
+        await checked(rig.worker(), pki.verdict())
+        (file,) = (rig.folder / "crls").glob("*.crl")
+        other = subprocess.Popen(  # noqa: ASYNC220 - it is a moment
+            [sys.executable, "-c", HOLDER, str(file.parent), file.stem], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"claimed\n"
+            for moment in (rig.now + 13 * HOUR, rig.now + 2 * DAY):  # due for renewal, and outdated
+                rig.now, worker = moment, rig.worker()
+                reads.clear()
+                claims.clear()
+                asking = asyncio.ensure_future(checked(worker, pki.verdict()))
+                await until(lambda: len(claims) >= 5)
+                asking.cancel()
+                assert len(reads) == 1
+        finally:
+            other.kill()
+            other.communicate()
+        publisher.answers["/issuing.crl"] = crl(pki.issuing, [pki.leaf], this_update=rig.now, next_update=rig.now + DAY)
+        assert (await checked(worker, pki.verdict())).verdict.defects == (Defect.REVOKED,)
+
+    run(tmp_path, scenario)
+
+
+def test_an_older_list_on_the_disk_does_not_take_the_place_of_the_one_in_memory(tmp_path: Path) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki, worker = Pki(publisher, responder=False), rig.worker()
+        publisher.answers["/issuing.crl"] = crl(pki.issuing, this_update=NOW - 2 * HOUR, next_update=NOW + 5 * DAY)
+        await checked(worker, pki.verdict())
+        (file,) = (rig.folder / "crls").glob("*.crl")
+        older = file.read_bytes()
+        rig.now += 13 * HOUR
+        publisher.answers["/issuing.crl"] = crl(pki.issuing, [pki.leaf], next_update=NOW + 5 * DAY)
+        worker.at_hand(pki.verdict(), b"", DEFAULT)
+        await until(lambda: rig.logged().count("crl fetched") == 2)
+        file.write_bytes(older)
+        rig.now += 13 * HOUR
+        publisher.answers["/issuing.crl"] = 503
+        await until(lambda: worker.at_hand(pki.verdict(), b"", DEFAULT) and "status 503" in rig.logged())
+        assert (await checked(worker, pki.verdict())).verdict.defects == (Defect.REVOKED,)
+
+    run(tmp_path, scenario)
+
+
+def test_another_certificate_of_the_same_key_that_may_sign_no_lists_takes_none_from_the_others(tmp_path: Path) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki, worker = Pki(publisher, responder=False), rig.worker()
+        publisher.answers["/issuing.crl"] = crl(pki.issuing, [pki.leaf])
+        barred = ROOT.intermediate("Issuing", key=pki.issuing.key, key_usage=["key_cert_sign"])
+        renamed = ROOT.intermediate("Issuing no more", key=pki.issuing.key)
+        extra = names(crl=publisher.url("/issuing.crl"))
+        for issuing, why in ((barred, "its issuer may not sign CRLs"), (renamed, "it is another issuer's")):
+            leaf = issuing.leaf(extra=extra)
+            found = await checked(worker, Verdict.of((), leaf.chain(with_root=True)[:2]), errors=TOLD)
+            assert found.verdict.defects == (Defect.REVOCATION_UNKNOWN,)
+            assert why in said(found)
+        for each in (worker, rig.worker()):
+            assert (await checked(each, pki.verdict())).verdict.defects == (Defect.REVOKED,)
+        found = await checked(worker, Verdict.of((), barred.leaf(extra=extra).chain(with_root=True)[:2]), errors=TOLD)
+        assert "its issuer may not sign CRLs" in said(found)
 
     run(tmp_path, scenario)
 

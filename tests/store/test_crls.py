@@ -119,11 +119,42 @@ def test_what_is_of_no_use_any_more_is_removed(files: CrlFiles) -> None:
     assert {path.name for path in files.folder.iterdir()} == {"lock"}
 
 
-def test_of_too_much_the_oldest_go(files: CrlFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_never_too_much_the_oldest_go_before(files: CrlFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crls, "MOST_BYTES", 3000)
     names = [name_of(f"http://{number}/", b"") for number in range(4)]
     for number, name in enumerate(names):
+        if number == 1:
+            files.fail(ONE, Failure("x", NOW + 60))
+            os.utime(files.folder / f"{ONE}.failed", (NOW + number, NOW + number))
         files.write(name, KeptCrl("u", NOW, NOW + 100, bytes(900)))
         os.utime(files.folder / f"{name}.crl", (NOW + number, NOW + number))
-    files.tidy(NOW)
+        assert sum(path.stat().st_size for path in files.folder.iterdir()) <= 3000
     assert [files.read(name, 1000) is not None for name in names] == [False, True, True, True]
+    with pytest.raises(OSError, match="has no room for it"):
+        files.write(names[0], KeptCrl("u", NOW, NOW + 100, bytes(3000)))
+    assert files.read(names[3], 1000) is not None
+
+
+def test_what_others_have_half_written_counts_and_is_let_be(files: CrlFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crls, "MOST_BYTES", 3000)
+    (files.folder / ".another").write_bytes(bytes(2000))
+    files.write(ONE, KEPT)
+    other = name_of("http://other/", b"")
+    files.write(other, KeptCrl("u", NOW, NOW + 100, bytes(900)))
+    assert (files.read(ONE, 100), files.read(other, 1000) is not None) == (None, True)
+    assert (files.folder / ".another").exists()
+
+
+def test_tidying_up_ends_with_no_more_than_there_may_be(files: CrlFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.write(ONE, KeptCrl("u", NOW, NOW + 100, bytes(900)))
+    monkeypatch.setattr(crls, "MOST_BYTES", 500)
+    files.tidy(NOW)
+    assert files.read(ONE, 1000) is None
+
+
+def test_another_file_of_a_name_has_another_state(files: CrlFiles) -> None:
+    assert files.state(ONE) is None
+    first = files.write(ONE, KEPT)
+    assert files.state(ONE) == first
+    second = files.write(ONE, KEPT)
+    assert files.state(ONE) == second != first
