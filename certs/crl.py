@@ -1,16 +1,23 @@
 """Certificate revocation lists (RFC 5280 5): read, held against a certificate, and looked into.
 
 A list may have a million entries, so it stays as it is encoded, some 35 bytes each: a serial number that is not among
-its octets is not listed. Only where it is, the entry around it is read, alone.
+its octets is not listed. Only where it is, the entry around it is read, alone. cryptography reads a whole list in one
+go, in which no other thread gets its turn, the event loop's neither: so it is given a list in parts, each one a list of
+its own with some of the entries.
 """
 
 from __future__ import annotations
 
 import binascii
+import hashlib
+from collections.abc import Iterator
 from datetime import datetime
+from typing import cast
 
 from cachetools import LRUCache
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
 from certs.authority import signature_problem, verifies
@@ -28,8 +35,11 @@ _KEPT_SERIALS = 1024
 _MOST_LENGTH_OCTETS = 4
 """Behind the first octet of a length; as :mod:`certs.der` reads them."""
 _BEGIN, _BEGIN_CRL, _END_CRL = b"-----BEGIN ", b"-----BEGIN X509 CRL-----", b"-----END X509 CRL-----"
+_LARGEST_FRAME = 64 * 1024
+"""Bytes of a list without its entries: names, dates, extensions, signature."""
 _WHITESPACE = b" \t\r\n\v\f"
 _PIECE = 64 * 1024
+"""Bytes of a list that are read, or decoded, in one go."""
 
 
 class Crl:
@@ -37,11 +47,10 @@ class Crl:
 
     __slots__ = (
         "_crl",
+        "_fields",
         "_known",
-        "_listed",
         "_odd",
         "_scope",
-        "_signed",
         "_verified",
         "encoded",
         "issuer",
@@ -50,10 +59,14 @@ class Crl:
     )
 
     def __init__(self, encoded: bytes) -> None:
-        """Raises Unusable. For a long list this takes some 20 ms for each 10 MiB: not for an event loop."""
+        """Raises Unusable. For a long list this takes some 100 ms for each 10 MiB: not for an event loop."""
         try:
-            crl = x509.load_der_x509_crl(encoded)
             fields = _Fields(encoded)
+            crl = None
+            for entries in fields.parts():
+                part = fields.with_entries(entries)
+                crl = crl or part
+            crl = crl or x509.load_der_x509_crl(encoded)
             self.issuer: NameKey = name_key(fields.issuer)
             self._scope = _scope(crl)
             self.this_update = crl.last_update_utc
@@ -62,8 +75,8 @@ class Crl:
             raise Unusable.because(error) from None
         self.encoded = encoded
         self._crl = crl
-        self._signed = fields.signed
-        self._listed = fields.listed
+        """The list with the first of its entries."""
+        self._fields = fields
         self._known: LRUCache[int, Revocation | None] = LRUCache(_KEPT_SERIALS)
         self._verified: dict[bytes, bool] = {}
         self._odd: str | None = None
@@ -90,9 +103,8 @@ class Crl:
         remembered.
         """
         if self._odd is None:
-            listed = self._listed
-            critical = listed is not None and self.encoded.find(_CRITICAL, listed.body, listed.end) >= 0
-            self._odd = _odd_entry(self._crl) if critical else ""
+            critical = (entries for entries in self._fields.parts() if _CRITICAL in entries)
+            self._odd = next(filter(None, map(_odd_entry, map(self._fields.with_entries, critical))), "")
         if self._odd:
             raise Unusable(self._odd)
 
@@ -103,13 +115,21 @@ class Crl:
         if (answer := self._verified.get(issuer.spki)) is None:
             if len(self._verified) >= _KEPT_ISSUERS:
                 self._verified.clear()
-            octets = self.encoded[self._signed.start : self._signed.end]
             try:
-                answer = verifies(issuer.key, self._crl, octets, self._crl.signature_algorithm_parameters)
+                answer = self._verifies(issuer.key)
             except UNREADABLE:
                 answer = False
             self._verified[issuer.spki] = answer
         return answer
+
+    def _verifies(self, key: object) -> bool:
+        signed = self._fields.signed
+        octets = memoryview(self.encoded)[signed.start : signed.end]
+        parameters = self._crl.signature_algorithm_parameters
+        if (used := self._crl.signature_hash_algorithm) is None:
+            return verifies(key, self._crl, bytes(octets), parameters)
+        digest = hashlib.new(used.name.replace("-", "_"), octets).digest()  # meanwhile other threads run
+        return verifies(key, _Digested(self._crl), digest, parameters)
 
     def _check_issuer(self, issuer: Facts) -> None:
         if self.issuer != issuer.subject:
@@ -146,11 +166,11 @@ class Crl:
         return self._known[serial]
 
     def _revocation(self, serial: int) -> Revocation | None:
-        if self._listed is None:
+        if (listed := self._fields.listed) is None:
             return None
         if serial <= 0:
             raise Unusable("it cannot list a serial number below one")
-        entry = self._entry(self._listed, serial)
+        entry = self._entry(listed, serial)
         if entry is None:
             return None
         reason = _reason(entry)
@@ -165,7 +185,7 @@ class Crl:
             return self.this_update  # by then it was
 
     def _entry(self, listed: Element, serial: int) -> x509.RevokedCertificate | None:
-        """The entry with that serial number. (cryptography reads all that are before it, in 3 ms for each MiB.)"""
+        """The entry with that serial number."""
         number = written(INTEGER, serial.to_bytes(serial.bit_length() // 8 + 1))
         at = self.encoded.find(number, listed.body, listed.end)
         while at >= 0:
@@ -186,9 +206,7 @@ class Crl:
                 entry = read(self.encoded, start, listed.end)
                 if entry.body != at:
                     continue
-                alone = self.encoded[self._signed.body : listed.start] + written(SEQUENCE, entry.whole)
-                signed = written(SEQUENCE, alone)
-                return x509.load_der_x509_crl(written(SEQUENCE, signed + self.encoded[self._signed.end :]))[0]
+                return self._fields.with_entries(entry.whole)[0]
             except UNREADABLE:
                 continue
         return None
@@ -200,12 +218,23 @@ def check_may_sign(issuer: Facts) -> None:
         raise Unusable("its issuer may not sign CRLs (keyUsage)")
 
 
+class _Digested:
+    """A list as what has a signature over octets that were digested already."""
+
+    def __init__(self, crl: x509.CertificateRevocationList) -> None:
+        assert crl.signature_hash_algorithm is not None  # noqa: S101 - else there is no digest
+        self.signature_algorithm_oid = crl.signature_algorithm_oid
+        # What takes the one takes the other.
+        self.signature_hash_algorithm = cast("hashes.HashAlgorithm", Prehashed(crl.signature_hash_algorithm))
+        self.signature = crl.signature
+
+
 class _Fields:
     """Where the parts of an encoded CRL are that are looked at as octets. Raises DerError."""
 
     def __init__(self, encoded: bytes) -> None:
-        outer = read(encoded)
-        self.signed = read(encoded, outer.body, outer.end)
+        outer = _sequence(encoded, 0, len(encoded))
+        self.signed = _sequence(encoded, outer.body, outer.end)
         fields = list(self.signed.children())
         if fields and fields[0].tag == INTEGER:  # the version; one of version 1 has none
             fields = fields[1:]
@@ -213,6 +242,51 @@ class _Fields:
             raise DerError("no TBSCertList")
         self.issuer = fields[1]
         self.listed: Element | None = next((field for field in fields[3:] if field.tag == SEQUENCE), None)
+        begins, ends = self.signed.end, self.signed.end
+        if self.listed is not None:
+            _sequence(encoded, self.listed.start, self.listed.end)
+            begins, ends = self.listed.start, self.listed.end
+        if outer.end != len(encoded):
+            raise DerError("there is something behind it")
+        if begins + outer.end - ends > _LARGEST_FRAME:
+            raise DerError(f"more than {_LARGEST_FRAME} bytes beside its entries")
+        self._encoded = encoded
+        self._before, self._between = encoded[self.signed.body : begins], encoded[ends : self.signed.end]
+        self._behind = encoded[self.signed.end :]
+
+    def parts(self) -> Iterator[bytes]:
+        """All entries, some at a time; one empty part where a list has none. Raises DerError."""
+        if self.listed is None:
+            return
+        encoded, (start, end) = self._encoded, self.listed[3:]
+        at = start
+        while at < end:
+            if at + 1 < end and encoded[at + 1] < 0x80:  # as almost all are
+                at += 2 + encoded[at + 1]
+            else:
+                at = read(encoded, at, end).end
+            if at - start > _PIECE:
+                yield encoded[start:at]
+                start = at
+        if at > end:
+            raise DerError("an entry is longer than the list")
+        if start < at or at == self.listed.body:
+            yield encoded[start:at]
+
+    def with_entries(self, entries: bytes) -> x509.CertificateRevocationList:
+        """The list with these entries alone; its signature is of the whole. Raises one of UNREADABLE."""
+        signed = written(SEQUENCE, self._before + written(SEQUENCE, entries) + self._between)
+        return x509.load_der_x509_crl(written(SEQUENCE, signed + self._behind))
+
+
+def _sequence(encoded: bytes, start: int, end: int) -> Element:
+    """The SEQUENCE there, its length written in as few octets as it can be. Raises DerError."""
+    found = read(encoded, start, end)
+    length = found.end - found.body
+    fewest = 2 if length < 0x80 else 2 + (length.bit_length() + 7) // 8
+    if found.tag != SEQUENCE or found.body - start != fewest:
+        raise DerError("it is no DER")
+    return found
 
 
 def _scope(crl: x509.CertificateRevocationList) -> x509.IssuingDistributionPoint | None:

@@ -95,6 +95,71 @@ def test_an_entry_is_read_alone_however_long_it_is(size: int, version: int) -> N
     assert found == Revocation(NOW - DAY, x509.ReasonFlags.key_compromise)
 
 
+LONG = b"".join(Entry(serial).der for serial in range(1_000_000, 1_012_000))
+ODD = Entry(5, extra=[Raw("1.2.3.4", b"\x05\x00", critical=True)]).der
+
+
+def test_a_long_list_is_read_in_parts_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def load(data: bytes) -> x509.CertificateRevocationList:
+        sizes.append(len(data))
+        return really(data)
+
+    really = x509.load_der_x509_crl
+    der = crl(ISSUING, raw_entries=LONG + Entry(LEAF.certificate.serial_number, NOW - DAY).der)
+    monkeypatch.setattr(x509, "load_der_x509_crl", load)
+    found = Crl(der)
+    assert found.standing(asked(LEAF), NOW).revocation == Revocation(NOW - DAY, None)
+    assert len(sizes) > 3
+    assert max(sizes) < 70_000
+    assert sum(sizes) > len(der) > 3 * 65536
+    for serial in (1_000_000, 1_004_321, 1_011_999):
+        assert found.standing(asked(ISSUING.leaf(serial=serial, extra=names(crl=URL))), NOW).revocation is not None
+
+
+@pytest.mark.parametrize(
+    ("entries", "why"),
+    [
+        (LONG + tlv(0x30, integer(3) + b"\x04\x00") + LONG, "it cannot be read"),
+        (LONG + tlv(0x30, tlv(0x02, b"\0\x05") + time_of(NOW)), "it cannot be read"),
+        (LONG + b"\x30", "it cannot be read"),
+        (LONG + b"\x30\x20\x02\x01\x05", "it cannot be read"),
+        (LONG + tlv(0x30, b"")[:1] + b"\x81\x00", "it cannot be read"),
+        (LONG + ODD + LONG, "an entry has a critical extension"),
+    ],
+)
+def test_what_is_wrong_far_behind_in_a_long_list_is_found(entries: bytes, why: str) -> None:
+    with pytest.raises(Unusable, match=why):
+        standing(crl(ISSUING, raw_entries=entries))
+
+
+def test_a_list_with_much_beside_its_entries_is_not_read() -> None:
+    large = Raw("1.2.3.4", tlv(0x04, bytes(70_000)))
+    for entries in ([], [5]):
+        with pytest.raises(Unusable, match="more than 65536 bytes beside its entries"):
+            standing(crl(ISSUING, entries, extra=[large]))
+
+
+@pytest.mark.parametrize("entries", [[], [LEAF]])
+def test_a_length_is_written_in_one_way(entries: list[Issued]) -> None:
+    der = crl(ISSUING, entries)
+    assert der[1] & 0x80
+    for written in (b"\x30" + bytes([der[1] + 1, 0]) + der[2:], b"\x31" + der[1:]):
+        with pytest.raises(Unusable, match="it is no DER"):
+            standing(written)
+
+
+def test_a_list_says_once_what_is_revoked() -> None:
+    more = tlv(0x30, Entry(LEAF.certificate.serial_number).der)
+    der = crl(ISSUING, [5], next_update=None)
+    outer = Crl(der)._fields
+    assert outer.listed is not None
+    signed = der[outer.signed.body : outer.listed.end] + more + der[outer.listed.end : outer.signed.end]
+    with pytest.raises(Unusable, match="it cannot be read"):
+        standing(tlv(0x30, tlv(0x30, signed) + der[outer.signed.end :]))
+
+
 def test_what_a_list_says_of_a_certificate_is_looked_up_once() -> None:
     class Counting(bytes):
         looks = 0
