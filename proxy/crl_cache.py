@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -107,6 +107,8 @@ class CrlCache:
         self._failed: TTLCache[Key, str] = TTLCache(_MOST_FAILURES, FAILED_SECONDS, timer=means.monotonic)
         self._useless: TTLCache[Key, State] = TTLCache(_MOST_FAILURES, FAILED_SECONDS, timer=means.monotonic)
         """Files that were read and do not count."""
+        self._unread = 0
+        """Bytes of lists that have come and wait for the thread."""
         self._obtaining: Joined[Key, Crl] = Joined()
         self._fetching: Joined[Key, Crl] = Joined()
         self._renewing: dict[Key, asyncio.Task[None]] = {}
@@ -159,7 +161,17 @@ class CrlCache:
             self._useless[key] = seen.file
 
     async def _fetched(self, key: Key, issuer: Facts) -> Crl:
-        """The list anew, by this worker or another."""
+        """The list anew."""
+        try:
+            return await self._looked_for(key, issuer)
+        except Passing:
+            raise
+        except Unusable as error:
+            self._failed[key] = str(error)
+            raise
+
+    async def _looked_for(self, key: Key, issuer: Facts) -> Crl:
+        """The list from its URL, or from the disk as soon as another worker has fetched it."""
         name, until = name_of(*key), self._loop.time() + FETCH_SECONDS
         kept = self._kept.get(key)
         known = self._useless.get(key) if kept is None else kept.file
@@ -172,7 +184,6 @@ class CrlCache:
                 if kept is not None and self._clock() < kept.renew_at:
                     return kept.crl
                 if seen.failure is not None:
-                    self._failed[key] = seen.failure.why
                     raise Unusable(seen.failure.why)
                 if seen.claimed:
                     return await self._asked(key, name, issuer, kept, until)
@@ -186,13 +197,15 @@ class CrlCache:
     async def _asked(self, key: Key, name: str, issuer: Facts, before: _Kept | None, until: float) -> Crl:
         """The list from its URL."""
         url = key[0]
+        if self._unread > MEMORY:
+            raise Passing("other lists have to be read first")
         try:
             body = await self._fetcher.get(url, most=self._largest, until=until)
-            kept, problem = await self._elsewhere(self._accepted, url, name, body, issuer, before)
+            with self._counted(body):
+                kept, problem = await self._elsewhere(self._accepted, url, name, body, issuer, before)
         except (FetchFailed, Unusable) as error:
             if isinstance(error, FetchFailed) and error.busy:
                 raise Passing(str(error)) from None
-            self._failed[key] = str(error)
             await self._elsewhere(self._failure, name, str(error))
             self._log.event(WARNING, "revocation cannot be asked", url=url, reason=str(error))
             raise Unusable(str(error)) from None
@@ -201,6 +214,14 @@ class CrlCache:
             self._log.event(WARNING, "crl cannot be kept", url=url, reason=problem)
         self._log.event(INFO, "crl fetched", url=url, bytes=len(body), until=kept.crl.next_update.timestamp())
         return kept.crl
+
+    @contextlib.contextmanager
+    def _counted(self, body: bytes) -> Iterator[None]:
+        self._unread += len(body)
+        try:
+            yield
+        finally:
+            self._unread -= len(body)
 
     async def _elsewhere[**P, T](self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._loop.run_in_executor(self._thread, partial(work, *args, **kwargs))

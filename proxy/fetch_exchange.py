@@ -125,16 +125,25 @@ class Answer:
     moved: str | None = None
 
 
+class Room:
+    """How many bytes of bodies may still come, in all exchanges that share it."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+
 class Exchange(Reader):
     """The connection to one server, for one request. ``answer`` is done when all is known, and never raises."""
 
-    def __init__(self, target: Target, request: Request, most: int) -> None:
-        """``most``: bytes of the body at most. To be made inside of a running loop."""
+    def __init__(self, target: Target, request: Request, most: int, room: Room | None = None) -> None:
+        """``most``: bytes of the body, which take of ``room`` until :meth:`drop`. Made inside a running loop."""
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
         self._target = target
         self._posted = request.body is not None
         self._sent = request.encoded(self._http, target)
         self._most = most
+        self._room = room or Room(most)
+        self._held = 0
         self._received = 0
         self._body = bytearray()
         self._lines = 0
@@ -175,6 +184,8 @@ class Exchange(Reader):
 
     def drop(self) -> None:
         """Let the connection go, at once."""
+        self._room.left += self._held
+        self._held = 0
         self.answer.cancel()
         if self._transport is not None:
             reset(self._transport)
@@ -221,6 +232,7 @@ class Exchange(Reader):
                 self._body += data
                 if len(self._body) > self._most:
                     raise self._too_large()
+                self._hold(len(data))
                 self._lines -= data.count(b"\n")
                 self._chunk += len(data)
                 if whole:
@@ -234,6 +246,12 @@ class Exchange(Reader):
             case _:
                 return False
         return True
+
+    def _hold(self, size: int) -> None:
+        if size > self._room.left:
+            raise FetchFailed("other answers under way take all the room that there is", busy=True)
+        self._room.left -= size
+        self._held += size
 
     def _chunk_ended(self) -> None:
         self._chunks += 1

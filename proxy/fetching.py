@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from config.settings import Network
 from proxy.admission import Egress, ResolveError, Resolver, globally_reachable, within
-from proxy.fetch_exchange import Answer, Exchange, FetchFailed, Request, Target, parse_url
+from proxy.fetch_exchange import Answer, Exchange, FetchFailed, Request, Room, Target, parse_url
 from proxy.upstream import DialError, dial
 
 __all__ = ["FetchFailed", "Fetcher"]
@@ -25,6 +25,8 @@ MOST_AT_ONCE = 8
 MOST_PER_HOST = 2
 """Fetches under way in one process, in all and from one host. There is no queue: a crowd must not make others wait."""
 MOST_REDIRECTS = 3
+MOST_HELD = 128 << 20
+"""Bytes of bodies under way in one process: two of the largest CRLs that may be configured, six of the usual bound."""
 _CLIENT = "certificates"
 """In whose name the resolver is asked: what hangs there takes nothing from the clients' share."""
 _CONNECT_SECONDS = 60.0
@@ -60,6 +62,7 @@ class Fetcher:
     ) -> None:
         self.made = 0
         """Fetches that were begun, which those who joined one did not."""
+        self._room = Room(MOST_HELD)
         self._resolver = resolver
         self._egress = egress
         self._ports = frozenset(ports)
@@ -140,7 +143,7 @@ class Fetcher:
         with self._place_at(target.host.text):
             fetch.lacks = "an answer from DNS"
             addresses = await self._addresses(target)
-            exchange = Exchange(target, request, most)
+            exchange = Exchange(target, request, most, self._room)
             try:
                 fetch.lacks = "a connection"
                 await dial(addresses, target.port, lambda: exchange, _CONNECT_SECONDS)

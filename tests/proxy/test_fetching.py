@@ -585,6 +585,39 @@ def test_failures_give_their_places_back() -> None:
     asyncio.run(scenario())
 
 
+def test_what_is_under_way_takes_no_more_room_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.fetching.MOST_HELD", 1000)
+
+    async def scenario() -> None:
+        release, begun = asyncio.Event(), asyncio.Event()
+
+        async def answer(head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            whole = ok(b"x" * 700)
+            if b"/held" in head:
+                writer.write(whole[:-100])
+                await writer.drain()
+                begun.set()
+                await release.wait()
+                whole = whole[-100:]
+            writer.write(whole)
+
+        async with Stranger(answer) as stranger:
+            asking = fetcher(stranger.port)
+            held = asyncio.ensure_future(got(asking, stranger.url("/held")))
+            await begun.wait()
+            while asking._room.left > 400:  # noqa: ASYNC110 - nobody could set an event
+                await asyncio.sleep(0.01)
+            with pytest.raises(FetchFailed, match="take all the room") as caught:
+                await got(asking, stranger.url("/other"))
+            assert caught.value.busy
+            release.set()
+            assert await held == b"x" * 700
+            assert await got(asking, stranger.url("/other")) == b"x" * 700
+            assert asking._room.left == 1000
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("first", ["patient", "hasty"])
 def test_one_with_less_time_gives_up_alone(first: str) -> None:
     async def scenario() -> None:

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -657,6 +658,37 @@ def test_an_older_answer_does_not_take_the_place_of_the_one_at_hand(tmp_path: Pa
         publisher.answers["/ocsp"] = ocsp_answer(pki.leaf, this_update=NOW, next_update=NOW + 9 * DAY)
         rig.seconds += FAILED_SECONDS + 1
         assert (await checked(worker, pki.verdict())).verdict.ok
+
+    run(tmp_path, scenario)
+
+
+def test_while_many_lists_wait_to_be_read_no_other_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.crl_cache.MEMORY", 100)
+
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki, other, worker = Pki(publisher, responder=False), Authority.root("Other"), rig.worker()
+        leaf = other.leaf(extra=names(crl=publisher.url("/other.crl")))
+        publisher.answers |= {"/issuing.crl": crl(pki.issuing, [pki.leaf]), "/other.crl": crl(other, [leaf])}
+        reading = threading.Event()
+
+        def accepted(*args: Any) -> Any:
+            assert reading.wait(30)
+            return really(*args)
+
+        really = worker._crls._accepted
+        monkeypatch.setattr(worker._crls, "_accepted", accepted)
+        first = asyncio.ensure_future(checked(worker, pki.verdict()))
+        await until(lambda: worker._crls._unread > 100)
+        monkeypatch.setattr(worker._crls, "_elsewhere", elsewhere)
+        second = asyncio.ensure_future(checked(worker, Verdict.of((), leaf.chain(with_root=True))))
+        await asyncio.sleep(0.05)
+        assert publisher.asked == ["GET /issuing.crl"]
+        reading.set()
+        assert [found.verdict.defects for found in await asyncio.gather(first, second)] == [(Defect.REVOKED,)] * 2
+        assert worker._crls._unread == 0
+
+    async def elsewhere(work: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.to_thread(work, *args)
 
     run(tmp_path, scenario)
 
