@@ -18,20 +18,21 @@ from store import (
     error_settings,
     host_exceptions,
     leaves,
+    recent_servers,
     refusals,
     signing_cas,
     tenants,
     trusted_cas,
 )
 from store.engine import Conflict, Connection, Store, StoreError
-from store.records import HostException, LeafKey, NewLeaf, Refusal, SigningCa, Tenant
+from store.records import HostException, LeafKey, NewLeaf, RecentServer, Refusal, SigningCa, Tenant
 from store.tables import Certificates, UtcDateTime
 from tests.harness.pki import DAY, NOW
 from tests.store.conftest import add_ca, add_tenant, chain
 
 TABLES = (
     "signing_cas", "trusted_cas", "error_settings", "host_exceptions", "bypass_rules", "leaf_keys", "leaves",
-    "refusals",
+    "refusals", "recent_servers", "recent_chains",
 )  # fmt: skip
 
 
@@ -76,6 +77,8 @@ def test_deleting_a_tenant_deletes_all_of_it_and_nothing_of_another(store: Store
             trusted_cas.add(c, tenant.id, "private", True, [b"der"], b"f" * 32, NOW, "ann")
             error_settings.set_row(c, tenant.id, "expired", "allow", NOW)
             refusals.add(c, tenant.id, [refusal("a.example", "1")])
+            shown = RecentServer("a.example", 443, NOW, True, None, ("expired",), "block", (b"der",))
+            recent_servers.add(c, tenant.id, [shown])
             except_(c, tenant.id, "a.example")
             bypass_rules.add(c, tenant.id, "a.example", None, NOW, "ann", None)
             changes.announce(c, tenant.id, "tenant_created", NOW)
