@@ -332,6 +332,7 @@ class Verification(Section):
     ocsp: bool = True
     crl_directory: FileName | None = None
     largest_crl: Annotated[int, Field(ge=1 << 16, le=64 << 20)] = 20 << 20
+    remember_servers: bool = True
 
 
 class Resolver(Section):

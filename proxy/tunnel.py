@@ -18,7 +18,7 @@ from certs.decision import Decision
 from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Defect, Verdict
-from certs.verify import handshake_of
+from certs.verify import Handshake, handshake_of
 from issuer.client import IssuerUnavailable
 from issuer.protocol import Code
 from proxy import refusals
@@ -51,7 +51,7 @@ class Tunnel(Unhurried):
 
     __slots__ = (
         "asked", "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "port",
-        "raw", "reader", "refusal", "server", "session", "stapled", "target", "unshown", "warned_of", "why",
+        "raw", "reader", "refusal", "server", "session", "shown", "stapled", "target", "unshown", "warned_of", "why",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -70,6 +70,8 @@ class Tunnel(Unhurried):
         self.asked = False
         self.stapled = b""
         """The OCSP answer that it has sent along."""
+        self.shown: Handshake | None = None
+        """What it has shown, once that is known."""
         self.hello: ClientHello | None = None
         self.server = ServerLeg(self)
         self.ends: list[bool] = []
@@ -223,6 +225,8 @@ class Tunnel(Unhurried):
     def may_be_shown(self, connection: SSL.Connection) -> bool:
         """Our client certificate is for a server that is what it says: whoever only claims to be it learns nothing."""
         self.unshown = against_showing(connection, self, self.host, self.session.tenant, self.session.worker.judge)
+        if self.unshown is not None:
+            self.shown = handshake_of(connection, self)
         return self.unshown is None
 
     def server_established(self) -> None:
@@ -240,7 +244,7 @@ class Tunnel(Unhurried):
         if self.asked:
             tls = snapshot.trust.at(host).tls
             session.facts["client_certificate"] = session.was_asked(tls, host.text, self.port)
-        handshake = handshake_of(server.leg.tls, self)
+        self.shown = handshake = handshake_of(server.leg.tls, self)
         made = judge.made
         if (verdict := judge.at_once(handshake, host, snapshot)) is not None:
             return self._judged(verdict, "kept" if judge.made == made else "judged")
@@ -261,6 +265,7 @@ class Tunnel(Unhurried):
             verdict = verdict.also(wants_certificate())
         decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
         action = decision.action
+        self._remember(verdict, action, self.shown)
         if session.followed:
             session.stage("verdict", defects=[defect.value for defect in verdict.defects], action=action.value,
                           by=decision.by, source=source, completed=verdict.completed or None)  # fmt: skip
@@ -290,7 +295,7 @@ class Tunnel(Unhurried):
     def server_refused(self, error: LegError) -> None:
         """TLS with the server failed: in its handshake, or just behind it (one who wants a client certificate, say)."""
         if self.unshown is not None and self.session.state is State.SERVER:
-            return self._blocked(self.unshown)
+            return self._blocked(self.unshown, self.shown)
         if self.session.state in (State.SERVER, State.LEAF, State.CLIENT):
             self._failed(error.reasons)
         else:
@@ -303,6 +308,7 @@ class Tunnel(Unhurried):
             decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
             if decision.action is Action.BYPASS or self._asks_and_passes():
                 session.judged(verdict, Action.BYPASS)
+                self._remember(verdict, Action.BYPASS, None)
                 session.facts |= _told(verdict, Action.BYPASS, decision)
                 return self._bypass(Bypass(reason=ASKS if self._asks_and_passes() else ", ".join(decision.by)))
         return self._blocked(verdict)
@@ -311,12 +317,20 @@ class Tunnel(Unhurried):
         """The server asks for a client certificate, there is none, and the client is to reach it by itself."""
         return self.asked and self.session.tenant.trust.at(self.host).tls.bypasses_who_asks
 
-    def _blocked(self, verdict: Verdict) -> None:
+    def _blocked(self, verdict: Verdict, shown: Handshake | None = None) -> None:
         session = self.session
+        self._remember(verdict, Action.BLOCK, shown)
         decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
         session.judged(verdict, Action.BLOCK)
         session.facts |= _told(verdict, Action.BLOCK, decision)
         self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
+
+    def _remember(self, verdict: Verdict, action: Action, shown: Handshake | None) -> None:
+        """For a day it is known what was made of the server, where that is wanted."""
+        session = self.session
+        if (recent := session.worker.recent) is not None:
+            snapshot = session.tenant
+            recent.judged(snapshot.tenant, session.peer, self.host, self.port, shown, verdict, action, snapshot.trust)
 
     def server_data(self, data: bytes) -> None:
         """What the server says now is kept for the lane, up to a limit."""

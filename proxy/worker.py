@@ -49,6 +49,8 @@ from proxy.metrics_sink import open_sink
 from proxy.overload import Overload, available, share_of
 from proxy.pinning import Pinning, Recorder
 from proxy.purge import Purges
+from proxy.recent import RecentServers
+from proxy.recent import Recorder as RecentRecorder
 from proxy.rounds import Rounds
 from proxy.seats import Seats, columns, own_descriptors, worker_count
 from proxy.seldom import Seldom
@@ -119,6 +121,10 @@ class Worker:
         self.snapshots.replaced = self._replaced
         self.purges = Purges(self)
         self.pinning = Pinning(self.wall)
+        self.recent: RecentServers | None = None
+        """Where it gathers which servers are judged; None where that is not to be remembered."""
+        if settings.verification.remember_servers:
+            self.recent = RecentServers(self.wall, log, worker_count(settings.workers))
         self.issuer_watch = IssuerWatch(self.issuer, lambda: self.snapshots.current, self.loop.time)
         self.leaves.heard = self.issuer_watch.heard
         self.inspectors = _inspectors(settings, log, self.metrics)
@@ -167,6 +173,7 @@ class Worker:
         lists.add_done_callback(self._follower_ended)
         commands = self.loop.create_task(self._commands(control))
         recording = self.loop.create_task(Recorder(self.pinning, self.store, self.log, self.settings.bypass).follow())
+        remembering = self.loop.create_task(RecentRecorder(self.recent, self.store, self.log, self.clock).follow())
         watching = self.loop.create_task(self.issuer_watch.follow())
         watching.add_done_callback(self._watch_ended)
         revocation = self.judge.revocation
@@ -194,6 +201,7 @@ class Worker:
             await self.tracer.stop()
         following.cancel()
         recording.cancel()
+        remembering.cancel()
         lists.cancel()
         watching.cancel()
         commands.cancel()
