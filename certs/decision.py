@@ -89,6 +89,10 @@ class ErrorSettings:
             return Reason(defect, Action.BLOCK, Source.NOTHING_SHOWN)
         return reason
 
+    def says_of(self, defect: Defect, host: Host, now: datetime) -> bool:
+        """Whether a row of its own says what is done about a defect, or an exception, whatever the server shows."""
+        return defect.value in self.rows or self.exceptions.find(host, defect, None, now) is not None
+
     def for_every_host(self, defect: Defect) -> Reason:
         """What is done about a defect where no exception counts: by its own row, else the master row, else block."""
         row = self.rows.get(defect.value)

@@ -325,8 +325,8 @@ def against_showing(
 
 
 def _wanted(snapshot: Snapshot, host: Host, moment: datetime) -> Wanted:
-    errors, unknown = snapshot.errors, Defect.REVOCATION_UNKNOWN
-    said = unknown.value in errors.rows or errors.exceptions.find(host, unknown, None, moment) is not None
+    errors = snapshot.errors
+    said = errors.says_of(Defect.REVOCATION_UNKNOWN, host, moment)
     return Wanted(lambda verdict: errors.decide(verdict, host, moment).action, said)
 
 
