@@ -22,7 +22,7 @@ from config.settings import Verification
 from store.records import RecentServer
 
 NOT_KEPT = "what it showed was not kept: it was too large, or cannot be read"
-NOT_REMEMBERED = "verification.remember_servers is off, so no server is known that it could be tried on"
+NOT_REMEMBERED = "verification.remember_servers is off, so no server is known to try it on"
 MOST_SETS = 256
 _REVOCATION = frozenset({Defect.REVOKED.value, Defect.REVOCATION_UNKNOWN.value})
 _AS_IT_WAS = (Defect.REVOKED, Defect.REVOCATION_UNKNOWN, Defect.PROTOCOL)
