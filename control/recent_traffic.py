@@ -55,6 +55,8 @@ def try_change[T](
         before = _read(connection, found.id)
         result = change(trial)
         after = _read(connection, found.id)
+    # Behind it: while something is tried, nobody else can write.
+    with inst.reading(tenant) as (connection, found):
         servers = recent_servers.listing(connection, found.id, now - recent_servers.AGE)
     verification = inst.settings.verification
     if not verification.remember_servers:

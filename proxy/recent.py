@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.names import Host
 from certs.scope import TrustByHost
-from certs.verdict import Action, Verdict
+from certs.verdict import COVERED_BY_UNTRUSTED, Action, Verdict
 from certs.verify import Handshake
 from proxy.ledger import client_key
 from proxy.log import WARNING, Log
@@ -109,9 +109,7 @@ class RecentServers:
             return
         if not self._in_share(tenant, client, known is None, 0 if known and known[0] == mark else octets, now):
             return
-        anchor = trust.at(host).store.anchor(verdict.chain[-1]) if verdict.chain else None
-        certificate = None if anchor is None else anchor.certificate
-        self._gathered[server] = Judged(handshake, verdict, action, certificate, now)
+        self._gathered[server] = Judged(handshake, verdict, action, _anchor(host, verdict, trust), now)
         self._octets += octets
         self._known[server] = mark, now
 
@@ -191,6 +189,14 @@ class Recorder:
             with self._store.transaction() as connection:
                 if (tenant := tenants.by_name(connection, name)) is not None:
                     recent_servers.add(connection, tenant.id, rows)
+
+
+def _anchor(host: Host, verdict: Verdict, trust: TrustByHost) -> x509.Certificate | None:
+    """In which the chain ends, where it ends in one."""
+    if not verdict.chain or not COVERED_BY_UNTRUSTED.isdisjoint(verdict.defects):
+        return None
+    anchor = trust.at(host).store.anchor(verdict.chain[-1])
+    return None if anchor is None else anchor.certificate
 
 
 def _row(server: Server, judged: Judged) -> RecentServer:

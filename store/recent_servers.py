@@ -65,7 +65,8 @@ def add(c: Connection, tenant_id: int, seen: Sequence[RecentServer]) -> None:
     latest = sa.select(servers.c.last_at).where(mine).order_by(servers.c.last_at.desc()).offset(MOST).limit(1)
     c.execute(sa.delete(servers).where(mine, servers.c.last_at <= latest.scalar_subquery()))
     _forget_unused(c, chains.c.tenant_id == tenant_id)
-    _forget_too_large(c, tenant_id)
+    if kept:
+        _forget_too_large(c, tenant_id)
 
 
 def listing(c: Connection, tenant_id: int, since: datetime) -> list[RecentServer]:

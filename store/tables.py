@@ -323,9 +323,10 @@ recent_chains = sa.Table(
     metadata,
     sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("sha256", sa.LargeBinary, primary_key=True),
+    # Before what is large: what stands behind that is only reached through it.
+    sa.Column("size", sa.Integer, nullable=False),
     sa.Column("presented", Certificates, nullable=False),
     sa.Column("added", Certificates, nullable=False),
-    sa.Column("size", sa.Integer, nullable=False),
 )
 
 changes = sa.Table(

@@ -220,6 +220,16 @@ def test_an_anchor_is_one_only_where_it_is_trusted_for_the_host(
     assert [one.anchor_sha256 is not None for one in known(inst)] == [False, True]
 
 
+def test_an_anchor_that_was_sent_behind_what_cannot_be_read_vouches_for_nothing(
+    inst: Installation, servers: RecentServers, log: Log
+) -> None:
+    behind = Handshake((ISSUING.certificate, ROOT.certificate), unread=("odd",), leaf_unread=True)
+    host = parse_host("a.example")
+    visit(servers, handshake=behind, verdict=judge(behind, host, TRUST.at(host).store, NOW))
+    recorder(inst, servers, log).write(servers.gathered())
+    assert [one.anchor_sha256 for one in known(inst)] == [None]
+
+
 def test_what_is_not_to_be_remembered_is_forgotten_at_the_next_start(
     inst: Installation, servers: RecentServers, log: Log
 ) -> None:

@@ -35,9 +35,9 @@ def upgrade() -> None:
         "recent_chains",
         sa.Column("tenant_id", sa.Integer, nullable=False),
         sa.Column("sha256", sa.LargeBinary, nullable=False),
+        sa.Column("size", sa.Integer, nullable=False),
         sa.Column("presented", sa.Text, nullable=False),
         sa.Column("added", sa.Text, nullable=False),
-        sa.Column("size", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "sha256", name="pk_recent_chains"),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="fk_recent_chains_tenant_id", ondelete="CASCADE"),
     )
