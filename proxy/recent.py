@@ -144,18 +144,15 @@ class Recorder:
         self._clock = clock
 
     async def follow(self) -> None:
-        """Tidy up, and write every few seconds, until cancelled. What cannot be written is lost: it comes again."""
-        await self._safely(self.begin)
-        if self._servers is None:
-            return
+        """Tidy up now and then, and write every few seconds; until cancelled. What cannot be written comes again."""
         tidied, loop = float("-inf"), asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(RECORD_SECONDS)
-            if gathered := self._servers.gathered():
-                await self._safely(self.write, gathered)
             if loop.time() - tidied > TIDY_SECONDS:
                 tidied = loop.time()
                 await self._safely(self.tidy)
+            if self._servers is not None and (gathered := self._servers.gathered()):
+                await self._safely(self.write, gathered)
+            await asyncio.sleep(RECORD_SECONDS)
 
     async def _safely[**P](self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
@@ -165,22 +162,19 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end it unseen
             self._log.event(WARNING, "servers cannot be recorded", reason=type(error).__name__)
 
-    def begin(self) -> None:
-        """Forget what by the settings of now would not have been written down. Raises StoreError."""
-        never = self._log.never
-        if self._servers is not None and never is None:
-            return
-        with self._store.reading() as connection:
-            hosts = recent_servers.hosts(connection)
-        gone = hosts if self._servers is None or never is None else [host for host in hosts if never.covers(host)]
-        if gone:
-            with self._store.transaction() as connection:
-                recent_servers.forget_hosts(connection, gone)
-
     def tidy(self) -> None:
-        """Forget what was not seen for a day, of whatever tenant. Raises StoreError."""
+        """Forget what was not seen for a day, and what by the settings of now is not to be known. Raises StoreError.
+
+        Of whatever tenant; workers with other settings, who drain, may be writing still.
+        """
+        never = self._log.never
         with self._store.transaction() as connection:
             recent_servers.forget_before(connection, self._clock() - recent_servers.AGE)
+            if self._servers is None:
+                recent_servers.forget_all(connection)
+            elif never is not None:
+                gone = [host for host in recent_servers.hosts(connection) if never.covers(host)]
+                recent_servers.forget_hosts(connection, gone)
 
     def write(self, gathered: dict[Server, Judged]) -> None:
         """Write it down, that of one tenant in one transaction. Raises StoreError."""

@@ -21,7 +21,7 @@ from config.settings import Settings
 from control.installation import Installation
 from proxy import recent
 from proxy.log import Log
-from proxy.recent import AGAIN_SECONDS, GATHERED, RecentServers, Recorder, Server
+from proxy.recent import AGAIN_SECONDS, GATHERED, Judged, RecentServers, Recorder, Server
 from store import recent_servers
 from store.engine import StoreError
 from store.records import RecentServer
@@ -230,37 +230,51 @@ def test_an_anchor_that_was_sent_behind_what_cannot_be_read_vouches_for_nothing(
     assert [one.anchor_sha256 for one in known(inst)] == [None]
 
 
-def test_what_is_not_to_be_remembered_is_forgotten_at_the_next_start(
+def test_what_is_not_to_be_remembered_any_more_is_forgotten(
     inst: Installation, servers: RecentServers, log: Log
 ) -> None:
     for host in ("a.example", "www.bank.example"):
         visit(servers, host)
     recorder(inst, servers, log).write(servers.gathered())
-    recorder(inst, servers, log).begin()
+    recorder(inst, servers, log).tidy()
     assert len(known(inst)) == 2
     log.never = Mentions(["*.bank.example"])
-    recorder(inst, servers, log).begin()
+    recorder(inst, servers, log).tidy()
     assert [one.host for one in known(inst)] == ["a.example"]
-    asyncio.run(recorder(inst, None, log).follow())
+    recorder(inst, None, log).tidy()
     assert known(inst) == []
 
 
-def test_what_was_not_seen_for_a_day_is_forgotten_without_any_traffic(inst: Installation, log: Log) -> None:
+def test_what_was_not_seen_for_a_day_is_forgotten_without_any_traffic(
+    inst: Installation, servers: RecentServers, log: Log
+) -> None:
     old = RecentServer("old.example", 443, NOW - recent_servers.AGE - timedelta(seconds=1), False, None, (), "allow")
     with inst.changing("default") as (connection, tenant):
         recent_servers.add(connection, tenant.id, [old, replace(old, host="a.example", last_at=NOW)])
-    recorder(inst, None, log).tidy()
+    recorder(inst, servers, log).tidy()
     assert [one.host for one in known(inst)] == ["a.example"]
 
 
-def test_a_store_that_fails_is_logged_and_ends_nothing(
-    inst: Installation, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_store_that_fails_is_logged_and_what_comes_next_is_written(
+    inst: Installation, servers: RecentServers, log: Log, tmp_path: Path
 ) -> None:
-    class Broken(Recorder):
-        def begin(self) -> None:
-            raise StoreError("the disk is full")
+    async def until_it_is_written() -> None:
+        loop, written = asyncio.get_running_loop(), asyncio.Event()
 
-    asyncio.run(Broken(None, inst.store, log, lambda: NOW).follow())
-    log.stop()
+        class Broken(Recorder):
+            def tidy(self) -> None:
+                raise StoreError("the disk is full")
+
+            def write(self, gathered: dict[Server, Judged]) -> None:
+                super().write(gathered)
+                loop.call_soon_threadsafe(written.set)
+
+        following = loop.create_task(Broken(servers, inst.store, log, lambda: NOW).follow())
+        await written.wait()
+        following.cancel()
+
+    visit(servers)
+    asyncio.run(until_it_is_written())
+    assert len(known(inst)) == 1
     line = json.loads((tmp_path / "log").read_text())
     assert (line["event"], line["reason"]) == ("servers cannot be recorded", "the disk is full")
