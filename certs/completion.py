@@ -117,7 +117,7 @@ class Attempt:
         own = [finding for finding in self.last.findings if finding.defect is Defect.OWN_CA]
         # It counts in a longer chain than the one that is shown.
         findings = [*self.first.findings, *(replace(finding, certificate=None) for finding in own)]
-        return _with_remark(Verdict.of(findings, self.first.chain), remark)
+        return _with_remark(replace(self.first, findings=Verdict.of(findings).findings), remark)
 
 
 def issuer_urls(child: Facts) -> tuple[str, ...]:

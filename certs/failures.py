@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from certs.verdict import Defect, Finding
+from certs.verdict import Check, Defect, Finding
 
 # The reasons are those of OpenSSL 4.0's error queue, each seen in a handshake with such a server. Verification itself
 # never fails a handshake here (certs.trust.collect), but "certificate verify failed" still comes where the server's key
@@ -38,17 +38,46 @@ _WORDS = {
     "unexpected eof while reading": "it closed the connection",
 }
 _LONGEST = 200
+HANDSHAKE = Check(
+    "handshake_succeeds",
+    "the TLS handshake with the server comes to its end",
+    "RFC 8446 4; RFC 9325 3",
+    (Defect.PROTOCOL, Defect.MALFORMED, Defect.WEAK_KEY),
+)
+NO_CERTIFICATE_WANTED = Check(
+    "client_certificate_is_not_missing",
+    "the server asks for no client certificate, or there is one for it, or none is needed (tls.client_certificate)",
+    "RFC 8446 4.3.2; RFC 5246 7.4.4",
+    (Defect.PROTOCOL,),
+)
+SMALL_ENOUGH_TO_BE_SHOWN = Check(
+    "chain_is_small_where_a_client_certificate_is_shown",
+    "its chain is small enough to be judged in the handshake, where it is to see our client certificate",
+    "RFC 8446 4.4.2",
+    (Defect.MALFORMED,),
+)
+ENDS = {
+    HANDSHAKE.name: "the handshake with the server failed",
+    SMALL_ENOUGH_TO_BE_SHOWN.name: "its chain is too large to be judged in the handshake",
+}
+"""Checks that leave no other to be made where they fail, and why."""
 
 
 def wants_certificate() -> Finding:
     """The finding for a server that asks for a client certificate, where there is none and that blocks it."""
-    return Finding(
+    return NO_CERTIFICATE_WANTED.finding(
         Defect.PROTOCOL,
         "the server asks for a client certificate, and none is configured for it",
         "RFC 8446 4.3.2; RFC 5246 7.4.4",
         None,
         "configure a client certificate for it (tls.servers), or let it be reached without one",
     )
+
+
+def too_large_to_be_shown() -> Finding:
+    """The finding for a server that asks for a client certificate with a chain that cannot be judged on the spot."""
+    what = "the server asks for a client certificate, and its chain is too large to be judged before it is shown"
+    return SMALL_ENOUGH_TO_BE_SHOWN.finding(Defect.MALFORMED, what, SMALL_ENOUGH_TO_BE_SHOWN.clause)
 
 
 def defect_of_failure(reasons: Iterable[str], asked: bool = False) -> Finding:
@@ -72,4 +101,4 @@ def defect_of_failure(reasons: Iterable[str], asked: bool = False) -> Finding:
         what = f"it asked for a client certificate, and ended what it did not get, or did not take: {what}"
         remedy = "configure a client certificate that it takes (tls.servers)"
         clause = "RFC 8446 4.3.2; RFC 5246 7.4.4"
-    return Finding(defect, f"the handshake with the server failed: {what}", clause, None, remedy)
+    return HANDSHAKE.finding(defect, f"the handshake with the server failed: {what}", clause, None, remedy)

@@ -7,10 +7,11 @@ raise :class:`Unusable` for those that do not count. Nothing here fetches anythi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ObjectIdentifier
 
 from certs.facts import Facts, facts_of, facts_of_issuer
-from certs.verdict import Action, Defect, Finding, Verdict
+from certs.verdict import Action, Check, Defect, Finding, Verdict
 
 SLACK = timedelta(minutes=5)
 """By how much the clock of whoever signs may differ from ours."""
@@ -42,6 +43,23 @@ UNREADABLE = (
 )
 """What cryptography raises for CRLs and OCSP answers that are none."""
 _NO_REV_AVAIL = ObjectIdentifier("2.5.29.56")
+
+
+NOTHING_REVOKED = Check("nothing_is_revoked", "no certificate was revoked", "RFC 5280 6.3; RFC 6960", (Defect.REVOKED,))
+REVOCATION_KNOWN = Check(
+    "revocation_is_known",
+    "whether they were revoked is known of all certificates",
+    "RFC 5280 6.3; RFC 6960 2.2",
+    (Defect.REVOCATION_UNKNOWN,),
+)
+
+
+def unmade(why: str, why_not_known: str = "") -> dict[str, str]:
+    """For a verdict: neither was found out, and why."""
+    return {NOTHING_REVOKED.name: why, REVOCATION_KNOWN.name: why_not_known or why}
+
+
+OFF: Mapping[str, str] = MappingProxyType(unmade("nobody is asked (verification.revocation is off)"))
 
 
 class Unusable(ValueError):  # noqa: N818 - it says what the CRL or answer is; that is not always anybody's fault
@@ -173,7 +191,9 @@ def revoked(subject: Subject, standing: Standing, revocation: Revocation, source
     why = _REASONS.get(revocation.reason) if revocation.reason is not None else None
     what = f"was revoked on {revocation.at:%Y-%m-%d %H:%M:%S} UTC" + (f": {why}" if why else "")
     remedy = "do not go on; the server's operator has to get a new certificate"
-    return Finding(Defect.REVOKED, f"{subject.who} {what} ({source})", standing.clause, subject.place, remedy)
+    return NOTHING_REVOKED.finding(
+        Defect.REVOKED, f"{subject.who} {what} ({source})", standing.clause, subject.place, remedy
+    )
 
 
 def unknown(subject: Subject, reasons: Sequence[str]) -> Finding:
@@ -185,7 +205,7 @@ def unknown(subject: Subject, reasons: Sequence[str]) -> Finding:
         "revocation_unknown to allow"
     )
     what = f"whether {subject.who} was revoked is not known: {why}"
-    return Finding(Defect.REVOCATION_UNKNOWN, what, "RFC 5280 6.3; RFC 6960 2.2", subject.place, remedy)
+    return REVOCATION_KNOWN.finding(Defect.REVOCATION_UNKNOWN, what, REVOCATION_KNOWN.clause, subject.place, remedy)
 
 
 _REASONS = {

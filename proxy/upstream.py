@@ -20,11 +20,12 @@ from cachetools import LRUCache
 from OpenSSL import SSL
 
 from certs.completion import Attempt, Known
+from certs.failures import too_large_to_be_shown
 from certs.names import Host
 from certs.revocation import Wanted
 from certs.scope import Trust
 from certs.trust import Collector, TrustStore
-from certs.verdict import Action, Defect, Finding, Verdict
+from certs.verdict import Action, Defect, Verdict
 from certs.verify import Handshake, handshake_of, judge, valid_until
 from issuer.joined import Joined
 from proxy.snapshot import Snapshot
@@ -314,8 +315,7 @@ def against_showing(
     """
     handshake = handshake_of(connection, seen)
     if costly(handshake):
-        what = "the server asks for a client certificate, and its chain is too large to be judged before it is shown"
-        return Verdict.of([Finding(Defect.MALFORMED, what, "RFC 8446 4.4.2")])
+        return Verdict.of([too_large_to_be_shown()])
     moment = judge.clock()
     verdict = judge.at_once(handshake, host, snapshot)
     if verdict is None:
