@@ -264,7 +264,7 @@ def key_may_sign_handshakes(case: Case) -> Iterator[Finding]:
 
 @check("the server's certificate is not a CA's", "RFC 5280 4.2.1.9", Defect.WRONG_PURPOSE)
 def server_is_no_authority(case: Case) -> Iterator[Finding]:
-    """A CA certificate at a server. One that is its own issuer and no anchor is left to :func:`chain_is_complete`:
+    """A CA certificate at a server. One that is its own issuer and no anchor is left to :func:`somebody_vouches`:
     ``openssl req -x509`` makes those, nobody vouches for them, and CA or not they can vouch for nobody."""
     path = case.path
     alone = path.anchor is None and len(path.line) == 1 and path.leaf.own_issuer
@@ -274,29 +274,36 @@ def server_is_no_authority(case: Case) -> Iterator[Finding]:
         )
 
 
-@check(
-    "the chain leads to a CA that is trusted for this host",
-    "RFC 5280 6.1.1 (d)",
-    Defect.SELF_SIGNED,
-    Defect.INCOMPLETE_CHAIN,
-    Defect.UNTRUSTED_ROOT,
-)
-def chain_is_complete(case: Case) -> Iterator[Finding]:
-    """Whether an anchor was reached, and if not, why."""
+_CLAUSE_OF_TRUST = "RFC 5280 6.1.1 (d)"
+_ADD = "if you trust it, add its CA to the trusted CAs"
+
+
+@check("somebody else than the server vouches for its certificate", _CLAUSE_OF_TRUST, Defect.SELF_SIGNED)
+def somebody_vouches(case: Case) -> Iterator[Finding]:
     path = case.path
-    if path.anchor is not None:
-        return
-    place = len(path.line) - 1
-    clause = "RFC 5280 6.1.1 (d)"
-    add = "if you trust it, add its CA to the trusted CAs"
-    if not path.top.own_issuer:
+    if path.anchor is None and path.top.own_issuer and len(path.line) == 1:
+        yield case.finding(Defect.SELF_SIGNED, 0, "was issued by nobody but itself", _CLAUSE_OF_TRUST, _ADD)
+
+
+@check("no issuer is missing on the way to a trusted CA", _CLAUSE_OF_TRUST, Defect.INCOMPLETE_CHAIN)
+def no_issuer_is_missing(case: Case) -> Iterator[Finding]:
+    path = case.path
+    if path.anchor is None and not path.top.own_issuer:
         what = "has an issuer that the server did not send and nobody here trusts"
         remedy = "have the server send its whole chain, or add its CA to the trusted CAs"
-        yield case.finding(Defect.INCOMPLETE_CHAIN, place, what, clause, remedy)
-    elif place == 0:
-        yield case.finding(Defect.SELF_SIGNED, 0, "was issued by nobody but itself", clause, add)
-    else:
-        yield case.finding(Defect.UNTRUSTED_ROOT, place, "is a root that is not trusted here", clause, add)
+        yield case.finding(Defect.INCOMPLETE_CHAIN, len(path.line) - 1, what, _CLAUSE_OF_TRUST, remedy)
+
+
+@check("the root that the chain leads to is trusted for this host", _CLAUSE_OF_TRUST, Defect.UNTRUSTED_ROOT)
+def root_is_trusted(case: Case) -> Iterator[Finding]:
+    path = case.path
+    if path.anchor is None and path.top.own_issuer and len(path.line) > 1:
+        what = "is a root that is not trusted here"
+        yield case.finding(Defect.UNTRUSTED_ROOT, len(path.line) - 1, what, _CLAUSE_OF_TRUST, _ADD)
+
+
+OF_TRUST = (somebody_vouches, no_issuer_is_missing, root_is_trusted)
+"""Where no anchor is reached, one of these says why."""
 
 
 @check("no certificate has expired, the anchor's included", "RFC 5280 6.1.3 (a)(2)", Defect.EXPIRED)

@@ -46,13 +46,13 @@ HANDSHAKE = Check(
 )
 NO_CERTIFICATE_WANTED = Check(
     "client_certificate_is_not_missing",
-    "the server asks for no client certificate, or there is one for it, or none is needed (tls.client_certificate)",
+    "it asks for no client certificate that it needs and that is missing",
     "RFC 8446 4.3.2; RFC 5246 7.4.4",
     (Defect.PROTOCOL,),
 )
 SMALL_ENOUGH_TO_BE_SHOWN = Check(
     "chain_is_small_where_a_client_certificate_is_shown",
-    "its chain is small enough to be judged in the handshake, where it is to see our client certificate",
+    "its chain can be judged before it sees our client certificate",
     "RFC 8446 4.4.2",
     (Defect.MALFORMED,),
 )

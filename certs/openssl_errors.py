@@ -75,7 +75,7 @@ DEFECTS: dict[int, Defect] = {
 
 OPENSSL = Check(
     "openssl_agrees",
-    "OpenSSL, which verifies the chain as well, refuses nothing but what is found here",
+    "OpenSSL, which verifies the chain as well, finds nothing more",
     "RFC 5280 6.1",
     tuple(sorted({Defect.MALFORMED, *DEFECTS.values()}, key=ORDER.__getitem__)),
 )

@@ -32,7 +32,7 @@ _SCRATCH_KEY = ec.generate_private_key(ec.SECP256R1())
 _CLAUSE = "RFC 5280 6.1; CA/B Baseline Requirements 7.1"
 SECOND = Check(
     "second_verifier_agrees",
-    "a second verifier, which knows the rules for public CAs, accepts the chain",
+    "a second verifier, which knows what public CAs have to keep to, agrees",
     _CLAUSE,
     (Defect.MALFORMED, Defect.CONSTRAINT_VIOLATION),
 )

@@ -21,7 +21,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from OpenSSL import SSL, crypto
 
 from certs import revocation
-from certs.checks import CHECKS, Case, findings, keys_of_our_own, no_key_of_our_own
+from certs.checks import CHECKS, OF_TRUST, Case, findings, keys_of_our_own, no_key_of_our_own
 from certs.facts import Facts, facts_of, facts_of_issuer
 from certs.failures import defect_of_failure
 from certs.names import Host
@@ -53,7 +53,7 @@ BOUNDED = Check(
     (Defect.MALFORMED,),
 )
 FOUND = Check(
-    "path_is_found", "the way to a trusted CA is found in a bounded number of steps", "RFC 4158 2.4.1",
+    "path_is_found", "the search for a trusted CA comes to its end", "RFC 4158 2.4.1",
     (Defect.MALFORMED,),
 )  # fmt: skip
 LOOKED_AT = Check(
@@ -138,7 +138,13 @@ def judge(
     found += objections(handshake.errors, path, found)
     more, unasked = second_opinion(path, host, now, found)
     unmade = {**revocation.OFF, SECOND.name: unasked} if unasked else revocation.OFF
+    if path.anchor is None:
+        unmade = {**unmade, **_UNANCHORED}
     return Verdict.of([*found, *more], path.certificates, anchored=_anchored(path), unmade=unmade)
+
+
+_UNANCHORED = {each.check.name: "no trusted CA is reached: why, another check says" for each in OF_TRUST}
+"""One of them has failed, and that counts."""
 
 
 def _anchored(path: Path) -> Anchored:

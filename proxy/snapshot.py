@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.bypass import BypassRules
 from certs.decision import ErrorSettings
@@ -63,6 +64,12 @@ class Snapshot:
     def signing_ca_end(self) -> float:
         """When the active signing CA ends, in seconds since 1970."""
         return self.signing_ca_validity.ends.timestamp()
+
+    def trusted_ca_of(self, certificate: x509.Certificate) -> str:
+        """The name of the tenant's own CA that has this certificate in its chain; empty: none has."""
+        encoded = certificate.public_bytes(Encoding.DER)
+        named = zip(self.trusted_validity, self.trusted, strict=False)
+        return next((name for (name, _), ca in named if encoded in ca.chain), "")
 
     def ca(self, untrusted: bool) -> int | None:
         """The CA that leaves are to be of: the active one, or the one that clients are warned by."""
