@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from types import MappingProxyType
@@ -97,6 +97,11 @@ def handshake_of(connection: SSL.Connection, seen: Collector) -> Handshake:
 
     Raises nothing for certificates that cannot be read: they are told apart in the result.
     """
+    return replace(certificates_of(connection), errors=tuple(seen.errors), stapled=seen.stapled)
+
+
+def certificates_of(connection: SSL.Connection) -> Handshake:
+    """The same without what was written down: the certificates alone."""
     presented: list[x509.Certificate] = []
     encoded: list[bytes] = []
     unread: list[str] = []
@@ -109,7 +114,7 @@ def handshake_of(connection: SSL.Connection, seen: Collector) -> Handshake:
         except (ValueError, x509.InvalidVersion) as error:
             unread.append(str(error))
             leaf_unread |= place == 0
-    return Handshake(tuple(presented), tuple(seen.errors), tuple(unread), leaf_unread, seen.stapled, tuple(encoded))
+    return Handshake(tuple(presented), (), tuple(unread), leaf_unread, encoded=tuple(encoded))
 
 
 def judge(

@@ -70,7 +70,7 @@ def coloured() -> bool:
 
 def paint(text: str, colour: str | None = None, *, bold: bool = False, dim: bool = False) -> str:
     """The text in that colour, where :func:`coloured`. To be called after :func:`clean`, which takes colours out."""
-    plain = colour is None and not bold and not dim
+    plain = not text or (colour is None and not bold and not dim)
     return text if plain or not coloured() else click.style(text, fg=colour, bold=bold or None, dim=dim or None)
 
 

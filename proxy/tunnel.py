@@ -29,11 +29,12 @@ from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.fast import FastLane
 from proxy.lanes.splice import TLS_HANDSHAKE, Bypass, SpliceLane
 from proxy.leaves import DAY, Shown
-from proxy.log import WARNING
+from proxy.log import DEBUG, INFO, WARNING
 from proxy.pinning import Client, refuses_certificate
-from proxy.session import Session, State, Unhurried
+from proxy.session import Judged, Session, State, Unhurried
 from proxy.tls_leg import LegError, TlsLeg
 from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, against_showing, dial
+from proxy.verdict_trace import LONGEST_NAME
 
 ALERT_ACCESS_DENIED = 49
 ALERT_INTERNAL_ERROR = 80
@@ -266,10 +267,7 @@ class Tunnel(Unhurried):
         decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
         action = decision.action
         self._remember(verdict, action, self.shown)
-        if session.followed:
-            session.stage("verdict", defects=[defect.value for defect in verdict.defects], action=action.value,
-                          by=decision.by, source=source, completed=verdict.completed or None)  # fmt: skip
-        session.judged(verdict, action)
+        session.judged(verdict, action, self._by(decision, source))
         if not verdict.ok:
             session.facts |= _told(verdict, action, decision)
         if action is Action.BYPASS:
@@ -277,10 +275,9 @@ class Tunnel(Unhurried):
         # Of a certificate that cannot be read nobody can be warned: it could be any other the next time.
         warned = action is Action.WARN and verdict.leaf is not None
         if not (action is Action.ALLOW or warned) or not verdict.chain:
-            return self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
+            return self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id, decision))
         if self._asks_and_passes():
             return self._bypass(Bypass(reason=ASKS))
-        session.passes(verdict, action, self.host.text, self.port)
         not_after: float | None = verdict.chain[0].not_valid_after_utc.timestamp()
         if BAD_DATES.intersection(verdict.defects):
             # A day, and no longer than the server's own where that is still to come.
@@ -307,7 +304,7 @@ class Tunnel(Unhurried):
         if session.state is State.SERVER:
             decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
             if decision.action is Action.BYPASS or self._asks_and_passes():
-                session.judged(verdict, Action.BYPASS)
+                session.judged(verdict, Action.BYPASS, self._by(decision))
                 self._remember(verdict, Action.BYPASS, None)
                 session.facts |= _told(verdict, Action.BYPASS, decision)
                 return self._bypass(Bypass(reason=ASKS if self._asks_and_passes() else ", ".join(decision.by)))
@@ -321,9 +318,12 @@ class Tunnel(Unhurried):
         session = self.session
         self._remember(verdict, Action.BLOCK, shown)
         decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
-        session.judged(verdict, Action.BLOCK)
+        session.judged(verdict, Action.BLOCK, self._by(decision))
         session.facts |= _told(verdict, Action.BLOCK, decision)
-        self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
+        self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id, decision))
+
+    def _by(self, decision: Decision, source: str = "") -> Judged:
+        return Judged(self.host, self.port, decision, self.server, source, self.asked)
 
     def _remember(self, verdict: Verdict, action: Action, shown: Handshake | None) -> None:
         """For a day it is known what was made of the server, where that is wanted."""
@@ -418,9 +418,15 @@ class Tunnel(Unhurried):
             # Another CA became the active one: issuer and worker hear of it within a quarter of a second of each other.
             session.snapshot = current
             return self._ask_again()
-        if session.followed:
-            serial = f"{shown.certificate.get_serial_number():x}"
-            session.stage("leaf", host=self.host.text, source=source, serial=serial)
+        # Where the server has defects, both chains are told of.
+        faulty = bool(session.facts.get("defects"))
+        if session.followed or faulty:
+            session.stage(
+                "leaf", level=INFO if faulty else DEBUG, host=self.host.text, source=source,
+                serial=f"{shown.certificate.get_serial_number():x}", sha256=shown.sessions.hex(),
+                issuer=shown.certificate.to_cryptography().issuer.rfc4514_string()[:LONGEST_NAME],
+                signing_ca=None if self.warned_of else current.signing_ca_name, untrusted=bool(self.warned_of) or None,
+            )  # fmt: skip
         tls = shown.connection()
         first = bytes(self.buffer)
         self.buffer.clear()

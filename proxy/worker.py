@@ -34,6 +34,7 @@ from config.settings import Listener, Settings
 from issuer.client import IssuerClient
 from issuer.hardening import harden_child
 from proxy.admission import Egress, Resolver
+from proxy.block_page import set_contact
 from proxy.bypass_lists import BypassLists
 from proxy.control import DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
 from proxy.disclosure import Disclosure, disclosure_for
@@ -403,6 +404,7 @@ def main() -> int:
     with contextlib.suppress(ValueError, OSError):
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    set_contact(settings.block_page.contact)
     log = open_log(settings.log, f"worker {arguments.number}", time.time)
     with socket.socket(fileno=arguments.control) as control:
         try:

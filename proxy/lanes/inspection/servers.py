@@ -16,6 +16,7 @@ from mitmproxy.certs import Cert
 from mitmproxy.connection import Connection, ConnectionState, Server
 from OpenSSL import SSL
 
+from certs.decision import Decision
 from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Verdict
@@ -23,6 +24,8 @@ from certs.verify import handshake_of
 from proxy import refusals
 from proxy.reach import reach
 from proxy.refusals import RefusedError
+from proxy.session import Judged
+from proxy.snapshot import Snapshot
 from proxy.tls_leg import LegError, TlsLeg
 from proxy.upstream import READ_LIMIT, ServerLeg, against_showing
 
@@ -127,8 +130,9 @@ class ServerConnection:
         leg = self.side.leg
         if leg is None or not leg.established:
             failed = self.unshown or Verdict.of([defect_of_failure(self._reasons, self.asked)])
-            session.judged(failed, Action.BLOCK)
-            raise RefusedError(refusals.certificate(failed.findings, host.text, session.id))
+            decision = snapshot.errors.decide(failed, host, session.worker.clock())
+            session.judged(failed, Action.BLOCK, self._by(host, port, decision, snapshot))
+            raise RefusedError(refusals.certificate(failed.findings, host.text, session.id, decision))
         session.worker.metrics.handshake("server", session.loop.time() - leg.started)
         if self.asked:
             session.was_asked(trust.tls, host.text, port)
@@ -138,14 +142,19 @@ class ServerConnection:
             verdict = await judge.elsewhere(handshake, host, snapshot)
         if self.asked and trust.tls.blocks_who_asks:
             verdict = verdict.also(wants_certificate())
-        action = snapshot.errors.decide(verdict, host, session.worker.clock()).action
-        session.judged(verdict, action)
+        decision = snapshot.errors.decide(verdict, host, session.worker.clock())
+        action = decision.action
+        session.judged(verdict, action, self._by(host, port, decision, snapshot))
         passes = action is Action.ALLOW or (action is Action.WARN and self._warned_of(verdict, host))
         if not passes or not verdict.chain:
-            raise RefusedError(refusals.certificate(verdict.findings, host.text, session.id))
-        session.passes(verdict, action, host.text, port)
+            raise RefusedError(refusals.certificate(verdict.findings, host.text, session.id, decision))
         self.conn.sni = None if host.is_ip else host.text
         describe(self.conn, leg)
+
+    def _by(self, host: Host, port: int, decision: Decision, snapshot: Snapshot) -> Judged:
+        # The connection's own stages are over: this one begins and ends here.
+        began = self.session.loop.time()
+        return Judged(host, port, decision, self.side, asks=self.asked, snapshot=snapshot, began=began)
 
     def _warned_of(self, verdict: Verdict, host: Host) -> bool:
         """The client was warned of this very certificate of this very host; of another it is too late to warn."""
