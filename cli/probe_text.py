@@ -179,33 +179,44 @@ def _checks(verdict: Verdict) -> None:
     told = outcomes(verdict)
     counts = Counter(outcome.state for outcome in told)
     _heading("Checks", ": " + ", ".join(f"{counts[state]} {state}" for state in State if counts[state]))
+    # Most often many were not made for one reason.
+    reasons = list(dict.fromkeys(outcome.why for outcome in told if outcome.why))
     longest = max(len(outcome.check.defects[0]) for outcome in told)
-    most = output.columns()
     before = ""
     for outcome in told:
         group = outcome.check.defects[0].value
-        shown = group if group != before else ""
-        before = group
+        shown, before = (group if group != before else ""), group
         state = paint(f"{outcome.state:<8}", STATES[outcome.state], bold=outcome.state is State.FAILED)
         lead = f"  {shown:<{longest}}  "
-        says, *more = list(_lines(outcome, most, len(lead) + 10))
-        click.echo(f"{lead}{state}  {says}".rstrip())
+        taken = len(lead) + 10
+        first, *more = _lines(outcome, reasons, 1000 if (most := output.columns()) is None else most - taken)
+        click.echo(f"{lead}{state}  {first}")
         for line in more:
-            click.echo(f"{'':{len(lead) + 10}}{line}")
+            click.echo(f"{'':{taken}}{line}")
+    for place, why in enumerate(reasons):
+        lead = f"  not made ({_letter(place)}): "
+        text = paragraph(why, " " * len(lead), lead)
+        click.echo(paint(lead, "yellow") + text[len(lead) :])
 
 
-def _lines(outcome: Outcome, most: int | None, taken: int) -> Iterator[str]:
-    """What the check says, its clause where there is room, and why it was not made, or the numbers of its findings."""
-    clause, room = outcome.check.clause, 1000 if most is None else most - taken
-    marks = f"✗ {' '.join(str(place + 1) for place in outcome.findings)}" if outcome.findings else ""
-    *before, last = textwrap.wrap(outcome.check.says, room)
+def _letter(place: int) -> str:
+    return chr(ord("a") + place)
+
+
+def _lines(outcome: Outcome, reasons: list[str], room: int) -> Iterator[str]:
+    """What the check says, with the numbers of its findings or why it was not made; the clause where there is room."""
+    mark = ""
+    if outcome.findings:
+        mark = f" ✗ {' '.join(str(place + 1) for place in outcome.findings)}"
+    elif outcome.why:
+        mark = f" ({_letter(reasons.index(outcome.why))})"
+    *before, last = textwrap.wrap(outcome.check.says, room - len(mark))
     yield from before
-    if before or len(last) + 1 + len(marks) + 2 + len(clause) > room:
+    clause = f"  {outcome.check.clause}"
+    if before or len(last) + len(mark) + len(clause) > room:
         clause = ""
-    parts = [last, paint(marks, "red", bold=True), paint(f" {clause}", dim=True) if clause else ""]
-    yield " ".join(part for part in parts if part)
-    for line in textwrap.wrap(clean(outcome.why), room):
-        yield paint(line, "yellow")
+    failed = outcome.state is State.FAILED
+    yield last + paint(mark, STATES[outcome.state], bold=failed) + paint(clause, dim=True)
 
 
 # --- what is wrong, and what is done ---

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from certs.ocsp import standing as stapled_standing
 from certs.revocation import OFF, Standing, Subject, Unusable, Wanted, revoked, subjects, unknown, unmade
-from certs.verdict import COVERED_BY_UNTRUSTED, Action, Defect, Finding, Verdict
+from certs.verdict import COVERED_BY_UNTRUSTED, Action, Finding, Verdict
 from config.settings import Verification
 from proxy.crl_cache import CrlCache, Means, Passing
 from proxy.crl_directory import CrlDirectory
@@ -181,11 +181,17 @@ class Revocation:
             ends.append(self._clock() + UNKNOWN_KEPT)
             if (self._mode == "hard" or wanted.unknown) and wanted.action(result) is not Action.BLOCK:
                 result = _with(result, [unknown(each.subject, each.reasons) for each in silent])
-        result = replace(result, unmade=self._unmade(result, heard, silent))
+        blocked = bool(silent) and wanted.action(verdict) is Action.BLOCK
+        result = replace(result, unmade=self._unmade(result, heard, silent, blocked))
         return Checked(result, min(ends, default=None))
 
-    def _unmade(self, verdict: Verdict, heard: Sequence[_Heard], silent: Sequence[_Heard]) -> dict[str, str]:
-        """The verdict's checks that were not made, with those of revocation as they came out."""
+    def _unmade(
+        self, verdict: Verdict, heard: Sequence[_Heard], silent: Sequence[_Heard], blocked: bool
+    ) -> dict[str, str]:
+        """The verdict's checks that were not made, with those of revocation as they came out.
+
+        ``blocked``: the server is blocked for something else.
+        """
         before = {name: why for name, why in verdict.unmade.items() if name not in OFF}
         if not COVERED_BY_UNTRUSTED.isdisjoint(verdict.defects):
             return {**before, **unmade("no trusted CA is reached")}
@@ -195,12 +201,11 @@ class Revocation:
             return before
         if self._mode == "off":
             return {**before, **unmade("verification.revocation is off, and no list of crl_directory is about all")}
-        passes = "what nobody tells passes (verification.revocation is soft)"
-        if any(finding.defect not in (Defect.REVOKED, Defect.REVOCATION_UNKNOWN) for finding in verdict.findings):
-            passes = "nobody is asked about a server that is blocked for something else"
+        if blocked:
+            return {**before, **unmade("nobody is asked about a server that is blocked for something else")}
         reasons = "; ".join(dict.fromkeys(reason for each in silent for reason in each.reasons))
         why = f"nobody has told of {silent[0].subject.who}" + (f": {reasons}" if reasons else "")
-        return {**before, **unmade(why, passes)}
+        return {**before, **unmade(why, "what nobody tells passes (verification.revocation is soft)")}
 
     # --- asking ---
 

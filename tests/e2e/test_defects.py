@@ -26,6 +26,7 @@ from tests.harness.programs import need
 
 WEAK = ("-cipher", "DEFAULT@SECLEVEL=0")
 COVERED = ("self_signed", "incomplete_chain", "untrusted_root")
+CONTACT = "IT help desk, ext. 4711"
 CASES: Mapping[str, str] = {
     "duplicate-extension": "malformed",
     "unknown-critical": "malformed",
@@ -100,7 +101,8 @@ def servers(scratch: Path) -> Iterator[dict[str, OpensslServer]]:
 @pytest.fixture(scope="module")
 def judging(scratch: Path, servers: dict[str, OpensslServer]) -> Iterator[Daemon]:
     hosts = {f"{case}.example": "127.0.0.1" for case in servers} | {"ours.example": "127.0.0.1"}
-    with Daemon(scratch / "judging", hosts=hosts, common=PUBLIC) as running:
+    extra = {"block_page": {"contact": CONTACT}}
+    with Daemon(scratch / "judging", hosts=hosts, common=PUBLIC, extra=extra) as running:
         yield running
 
 
@@ -135,7 +137,32 @@ def test_a_program_gets_a_problem_document(judging: Daemon, servers: dict[str, O
     problem = json.loads(result.body)
     assert problem["status"] == 502
     assert problem["details"] == "expired"
+    assert problem["contact"] == CONTACT
     assert judging.wait_log("refused", id=problem["id"])
+
+
+def test_of_several_defects_the_first_that_is_not_allowed_is_named_and_the_log_says_by_what(
+    judging: Daemon, servers: dict[str, OpensslServer]
+) -> None:
+    url = servers["expired"].url("good.example")
+    assert curl(judging, url).proxy_status == certificate_error("expired")
+    judging.told("errors", "set", "expired", "allow")
+    try:
+        judging.within(3, lambda: curl(judging, url).proxy_status == certificate_error("hostname_mismatch"))
+        problem = json.loads(curl(judging, url, "-H", "Accept: application/json").body)
+        assert [(one["defect"], one["allowed"]) for one in problem["findings"]] == [
+            ("hostname_mismatch", False), ("expired", True),
+        ]  # fmt: skip
+        (refused,) = judging.wait_log("refused", id=problem["id"])
+        (verdict,) = judging.wait_log("verdict", id=problem["id"])
+        assert refused["details"] == "hostname_mismatch"
+        assert refused["defects"] == verdict["defects"] == ["expired", "hostname_mismatch"]
+        assert refused["by"] == verdict["by"] == ["row expired", "default"]
+        assert [one["defect"] for one in verdict["findings"]] == ["expired", "hostname_mismatch"]
+        assert judging.wait_log("leaf", id=problem["id"])[0]["level"] == "info"
+    finally:
+        judging.told("errors", "unset", "expired")
+    judging.within(3, lambda: curl(judging, url).proxy_status == certificate_error("expired"))
 
 
 def test_a_client_that_speaks_no_http_gets_an_alert(judging: Daemon, servers: dict[str, OpensslServer]) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from cryptography.x509 import ocsp
 
+from certs.checklist import outcomes
 from certs.decision import ErrorSettings
 from certs.names import parse_host
-from certs.revocation import Wanted
+from certs.revocation import NOTHING_REVOKED, REVOCATION_KNOWN, Wanted
 from certs.verdict import Action, Defect, Finding, Verdict
 from config.settings import Verification
 from proxy.admission import Egress, Resolver
@@ -190,6 +191,40 @@ def test_a_list_in_pem_will_do(tmp_path: Path) -> None:
         assert (await checked(rig.worker(), pki.verdict())).verdict.defects == (Defect.REVOKED,)
 
     run(tmp_path, scenario)
+
+
+SOFT = "what nobody tells passes"
+ELSE = "blocked for something else"
+TOLD_NOTHING = "nobody has told of the server's certificate"
+
+
+@pytest.mark.parametrize(
+    ("mode", "there", "finding", "revoked", "known"),
+    [
+        ("soft", "good", None, ("passed", ""), ("passed", "")),
+        ("soft", "revoked", None, ("failed", ""), ("passed", "")),
+        ("soft", "", None, ("not made", TOLD_NOTHING), ("not made", SOFT)),
+        ("hard", "", None, ("not made", TOLD_NOTHING), ("failed", "")),
+        ("hard", "", Defect.EXPIRED, ("not made", ELSE), ("not made", ELSE)),
+        ("hard", "", Defect.UNTRUSTED_ROOT, ("not made", "no trusted CA"), ("not made", "no trusted CA")),
+        ("off", "", None, ("not made", "revocation is off"), ("not made", "revocation is off")),
+    ],
+)
+def test_a_verdict_knows_what_came_of_asking(
+    tmp_path: Path, mode: str, there: str, finding: Defect | None, revoked: tuple[str, str], known: tuple[str, str]
+) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki = Pki(publisher, crls=False)
+        if there:
+            publisher.answers["/ocsp"] = ocsp_answer(pki.leaf, revoked=NOW - DAY if there == "revoked" else None)
+        before = [] if finding is None else [Finding(finding, "it is so", "")]
+        found = await checked(rig.worker(), pki.verdict(*before))
+        told = {outcome.check: outcome for outcome in outcomes(found.verdict)}
+        for check, (state, why) in ((NOTHING_REVOKED, revoked), (REVOCATION_KNOWN, known)):
+            assert told[check].state == state
+            assert why in told[check].why
+
+    run(tmp_path, scenario, revocation=mode)
 
 
 def test_a_revoked_issuer_is_found_beside_the_server(tmp_path: Path) -> None:
