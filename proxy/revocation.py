@@ -205,7 +205,8 @@ class Revocation:
             return {**before, **unmade("nobody is asked about a server that is blocked for something else")}
         reasons = "; ".join(dict.fromkeys(reason for each in silent for reason in each.reasons))
         why = f"nobody has told of {silent[0].subject.who}" + (f": {reasons}" if reasons else "")
-        return {**before, **unmade(why, "what nobody tells passes (verification.revocation is soft)")}
+        soft = "what nobody tells passes (verification.revocation is soft)"
+        return {**before, **unmade(why, soft if self._mode == "soft" else "what was revoked settles it")}
 
     # --- asking ---
 
