@@ -15,7 +15,7 @@ from itertools import islice
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
-from certs import constraints
+from certs import constraints, policies
 from certs.authority import key_problem, signature_problem
 from certs.facts import ANY_PURPOSE, SERVER_AUTH, Facts
 from certs.names import Host, host_in_names
@@ -32,7 +32,8 @@ UNDERSTOOD = frozenset(
         ExtensionOID.EXTENDED_KEY_USAGE,
         ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
         ExtensionOID.NAME_CONSTRAINTS,
-        # Nobody here relies on a policy: the initial policy set is any-policy (RFC 5280 6.1.1 c), which these narrow.
+        # Nobody here asks for a policy: the initial policy set is any-policy (RFC 5280 6.1.1 (c)). certs.policies looks
+        # at what CAs require.
         ExtensionOID.CERTIFICATE_POLICIES,
         ExtensionOID.POLICY_MAPPINGS,
         ExtensionOID.POLICY_CONSTRAINTS,
@@ -236,6 +237,13 @@ def server_sets_no_constraints(case: Case) -> Iterator[Finding]:
     if case.path.leaf.extension(x509.NameConstraints) is not None:
         what = "has name constraints, which only a CA can set"
         yield case.finding(Defect.CONSTRAINT_VIOLATION, 0, what, constraints.CLAUSE)
+
+
+@check("every policy that a CA requires is there", "RFC 5280 4.2.1.11, 6.1.5 (g)", Defect.CONSTRAINT_VIOLATION)
+def required_policies_are_there(case: Case) -> Iterator[Finding]:
+    if (lack := policies.missing([facts for _, facts in case.below_the_anchor()])) is not None:
+        what = f"lacks a certificate policy, which {case.who(lack.required_by)} requires: {lack.why}"
+        yield case.finding(Defect.CONSTRAINT_VIOLATION, 0, what, "RFC 5280 4.2.1.11, 6.1.5 (g); RFC 9618 5")
 
 
 @check("the server's certificate is for TLS servers (extendedKeyUsage)", "RFC 5280 4.2.1.12", Defect.WRONG_PURPOSE)
