@@ -32,6 +32,8 @@ FAILED_SECONDS = 60.0
 OFTEN = timedelta(hours=12)
 MEMORY = 64 << 20
 """Bytes of lists that a worker has in memory, or three of the largest."""
+OVERDUE_SECONDS = 3600.0
+"""For how long it is told of a list that it could not be fetched again, where nobody has tried since."""
 _OVERHEAD = 2048
 _MOST_FAILURES = 4096
 _LOOK_SECONDS = 0.1
@@ -92,8 +94,15 @@ class CrlCache:
             max(MEMORY, 3 * largest), getsizeof=lambda kept: len(kept.crl.encoded) + _OVERHEAD
         )
         self._failed: TTLCache[Key, str] = TTLCache(_MOST_FAILURES, FAILED_SECONDS, timer=means.monotonic)
+        self._overdue: TTLCache[Key, None] = TTLCache(_MOST_FAILURES, OVERDUE_SECONDS, timer=means.monotonic)
         self._joined: Joined[Key, Crl] = Joined()
         self._renewing: set[asyncio.Task[None]] = set()
+
+    @property
+    def state(self) -> dict[str, int]:
+        """For the metrics: lists in memory, their bytes, and how many of them could not be fetched again when due."""
+        self._overdue.expire()
+        return {"kept": len(self._kept), "bytes": int(self._kept.currsize), "overdue": len(self._overdue)}
 
     def at_hand(self, url: str, issuer: Facts) -> Crl | None:
         """The list, where it is in memory and counts. One that is to be fetched again is, meanwhile."""
@@ -128,14 +137,18 @@ class CrlCache:
     async def _obtained(self, key: Key, issuer: Facts) -> Crl:
         """The list from the disk or its URL; what is in memory where neither has it."""
         try:
-            return await self._looked_for(key, issuer)
+            crl = await self._looked_for(key, issuer)
         except Unusable as error:
+            kept = self._kept.get(key)
             if not isinstance(error, Passing):
                 self._failed[key] = str(error)
-            kept = self._kept.get(key)
+                if kept is not None:
+                    self._overdue[key] = None
             if kept is None or self._clock() > kept.crl.next_update:
                 raise
             return kept.crl
+        self._overdue.pop(key, None)
+        return crl
 
     async def _looked_for(self, key: Key, issuer: Facts) -> Crl:
         name, until = name_of(*key), self._loop.time() + FETCH_SECONDS

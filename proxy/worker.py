@@ -105,7 +105,16 @@ class Worker:
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.bypass_lists = BypassLists(settings.bypass.files, log)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
-        self.judge = judge_for(settings, self.resolver, self.egress, self.judging, self.clock, self.loop.time, log)
+        self.judge = judge_for(
+            settings,
+            self.resolver,
+            self.egress,
+            self.judging,
+            self.clock,
+            self.loop.time,
+            log,
+            self.metrics,
+        )
         self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)
         self.leaves = Leaves(
             self.issuer, settings.limits.cached_hosts, self.wall, self.metrics, VERSIONS[settings.tls.client_minimum]

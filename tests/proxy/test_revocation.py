@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from certs.revocation import NOTHING_REVOKED, REVOCATION_KNOWN, Wanted
 from certs.verdict import Action, Defect, Finding, Verdict
 from config.settings import Verification
 from proxy.admission import Egress, Resolver
-from proxy.crl_cache import FAILED_SECONDS, Means
+from proxy.crl_cache import FAILED_SECONDS, OVERDUE_SECONDS, Means
 from proxy.fetching import Fetcher
 from proxy.log import Log
+from proxy.metrics import Metrics
 from proxy.revocation import UNKNOWN_KEPT, Checked, Revocation
 from store.crls import CrlFiles
 from tests.harness.pki import DAY, HOUR, NOW, Authority, new_key
@@ -33,6 +34,7 @@ from tests.harness.revocation import MUST_STAPLE, crl, crl_pem, names, ocsp_answ
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 ROOT = Authority.root("Root")
+MINUTE = timedelta(minutes=1)
 
 
 def wanted(**rows: Action) -> Wanted:
@@ -77,15 +79,26 @@ class Rig:
         self.seconds = 1000.0
         self.log_file = (folder / "log").open("ab")
         self.log = Log(self.log_file.fileno(), "debug", "test", lambda: 0.0)
+        self.metrics = Metrics()
         self.closing: list[Callable[[], object]] = [self.log_file.close]
 
     def worker(self) -> Revocation:
         resolver = Resolver({"pki.example": "127.0.0.1"}, 5)
-        fetcher = Fetcher(resolver, Egress((LOOPBACK,), ()), ports=(self.publisher.port,), private=(LOOPBACK,))
+        fetcher = Fetcher(
+            resolver,
+            Egress((LOOPBACK,), ()),
+            ports=(self.publisher.port,),
+            private=(LOOPBACK,),
+            gets="crl",
+            metrics=self.metrics,
+        )
         files, thread = CrlFiles(self.folder / "crls"), ThreadPoolExecutor(1)
         files.open()
         made = Revocation(
-            self.settings, Means(fetcher, thread, lambda: self.now, lambda: self.seconds, self.log), files
+            self.settings,
+            Means(fetcher, thread, lambda: self.now, lambda: self.seconds, self.log),
+            files,
+            self.metrics,
         )
         self.closing += [resolver.close, thread.shutdown, made.close]
         return made
@@ -424,6 +437,62 @@ def test_who_says_revoked_is_right_against_an_answer_that_was_sent_along(tmp_pat
         assert found.verdict.defects == (Defect.REVOKED,)
 
     run(tmp_path, scenario)
+
+
+# --- counted ---
+
+
+def test_what_was_heard_and_of_whom_is_counted(tmp_path: Path) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki, worker = Pki(publisher), rig.worker()
+        publisher.answers["/issuing.crl"] = crl(pki.issuing, [pki.leaf])
+        publisher.answers["/ocsp"] = 500
+        await checked(worker, pki.verdict(), ocsp_answer(pki.leaf))
+        await checked(worker, pki.verdict())
+        await checked(worker, pki.verdict())
+        silent = Pki(publisher, crls=False)
+        await checked(worker, silent.verdict())
+        assert {key: count for key, count in rig.metrics.counts.items() if key[0] == "revocation_answers"} == {
+            ("revocation_answers", "stapled", "good"): 1,
+            ("revocation_answers", "crl", "revoked"): 2,
+            ("revocation_answers", "none", "unknown"): 1,
+        }
+        # The responder said nothing, which is known for a minute.
+        assert {key[1:]: count for key, count in rig.metrics.counts.items() if key[0] == "fetches"} == {
+            ("ocsp", "failed"): 1,
+            ("crl", "ok"): 1,
+        }
+        assert worker.crls["kept"] == 1
+        assert worker.crls["bytes"] > len(publisher.answers["/issuing.crl"])  # type: ignore[arg-type]
+
+    run(tmp_path, scenario)
+
+
+def test_a_list_that_cannot_be_fetched_again_is_told_until_it_can(tmp_path: Path) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki, worker = Pki(publisher, responder=False), rig.worker()
+        publisher.answers["/issuing.crl"] = listed = crl(pki.issuing)
+        assert (await checked(worker, pki.verdict())).verdict.ok
+        assert worker.crls["overdue"] == 0
+        publisher.answers["/issuing.crl"] = 503
+        rig.now = NOW + DAY * 0.6
+        assert (await checked(worker, pki.verdict())).verdict.ok
+        await until(lambda: worker.crls["overdue"] == 1)
+        assert (await checked(worker, pki.verdict())).verdict.ok
+        publisher.answers["/issuing.crl"] = listed
+        rig.now += 2 * MINUTE
+        rig.seconds += 120
+        assert (await checked(worker, pki.verdict())).verdict.ok
+        await until(lambda: worker.crls["overdue"] == 0)
+        publisher.answers["/issuing.crl"] = 503
+        rig.now += DAY * 0.25
+        assert (await checked(worker, pki.verdict())).verdict.ok
+        await until(lambda: worker.crls["overdue"] == 1)
+        # Where nobody has wanted it since, it is nobody's trouble any more.
+        rig.seconds += OVERDUE_SECONDS + 1
+        assert worker.crls["overdue"] == 0
+
+    run(tmp_path, scenario, ocsp=False)
 
 
 # --- kept, shared, renewed ---
