@@ -7,12 +7,14 @@ tells its future what came of it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 import h11
 
 from certs.names import Host, InvalidHost, parse_authority
+from proxy.fetch_room import LARGE
 from proxy.tcp import Reader, reset
 
 LONGEST_URL = 2048
@@ -118,13 +120,16 @@ class Answer:
 class Exchange(Reader):
     """The connection to one server, for one request. ``answer`` is done when all is known, and never raises."""
 
-    def __init__(self, target: Target, request: Request, most: int) -> None:
-        """``most``: bytes of the body at most. To be made inside of a running loop."""
+    def __init__(
+        self, target: Target, request: Request, most: int, large: Callable[[Exchange], None] | None = None
+    ) -> None:
+        """``most``: bytes of the body at most. ``large`` is called once the body is so. To be made inside of a loop."""
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
         self._target = target
         self._posted = request.body is not None
         self._sent = request.encoded(self._http, target)
         self._most = most
+        self._large = large
         self._received = 0
         self._body = bytearray()
         self._begun = False
@@ -154,6 +159,16 @@ class Exchange(Reader):
     def connection_lost(self, exc: Exception | None) -> None:
         self._settle(FetchFailed("the connection was cut before the answer was whole"))
 
+    def wait(self) -> None:
+        """Read no further: what comes stays with the kernel, and then with the server."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read on."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def drop(self) -> None:
         """Let the connection go, at once."""
         self.answer.cancel()
@@ -163,6 +178,7 @@ class Exchange(Reader):
     def _settle(self, outcome: Answer | FetchFailed) -> None:
         if not self.answer.done():
             self.answer.set_result(outcome)
+            self._body = bytearray()
         if self._transport is not None:
             self._transport.abort()
 
@@ -200,6 +216,9 @@ class Exchange(Reader):
                 self._body += data
                 if len(self._body) > self._most:
                     raise self._too_large()
+                if self._large is not None and len(self._body) > LARGE:
+                    self._large(self)
+                    self._large = None
             case h11.EndOfMessage():
                 self._settle(Answer(bytes(self._body)))
             case h11.InformationalResponse():

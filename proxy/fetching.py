@@ -21,6 +21,7 @@ from cachetools import LRUCache
 from config.settings import Network
 from proxy.admission import Egress, ResolveError, Resolver, globally_reachable, within
 from proxy.fetch_exchange import Answer, Exchange, FetchFailed, Request, Target, parse_url
+from proxy.fetch_room import Room
 from proxy.metrics import Metrics
 from proxy.upstream import DialError, dial
 
@@ -87,6 +88,7 @@ class Fetcher:
         self._metrics = metrics or Metrics()
         self._under_way: dict[_Key, _Fetch] = {}
         self._per_host: Counter[str] = Counter()
+        self._room = Room()
         self._addresses_before: LRUCache[str, tuple[str, ...]] = LRUCache(REMEMBERED)
 
     async def get(self, url: str, *, most: int, until: float) -> bytes:
@@ -169,7 +171,9 @@ class Fetcher:
         with self._place_at(target.host.text):
             fetch.lacks = "an answer from DNS"
             addresses = await self._addresses(target)
-            exchange = Exchange(target, request, most)
+            exchange = Exchange(
+                target, request, most, lambda reading: self._room.enter(reading, _domain(target.host.text))
+            )
             try:
                 fetch.lacks = "a connection"
                 await dial(addresses, target.port, lambda: exchange, _CONNECT_SECONDS)
@@ -178,6 +182,7 @@ class Fetcher:
             except DialError as error:
                 raise FetchFailed(str(error), timed_out=error.error == "connection_timeout") from None
             finally:
+                self._room.leave(exchange)
                 exchange.drop()
         if isinstance(outcome, FetchFailed):
             raise outcome

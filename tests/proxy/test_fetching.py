@@ -398,6 +398,52 @@ def test_beyond_half_of_all_there_is_no_place_for_one_domain() -> None:
     asyncio.run(scenario())
 
 
+def test_large_bodies_wait_for_each_other_and_small_ones_for_nobody() -> None:
+    """What waits is not read: its server cannot send what there is."""
+    size = 8 << 20
+    sent: dict[bytes, int] = {}
+    release = asyncio.Event()
+
+    async def large(head: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = head.split()[1]
+        if path == b"/small":
+            writer.write(ok(b"abc"))
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        sent[path] = 0
+        while sent[path] < size:
+            if len(sent) == 1 and sent[path] > size // 2:
+                await release.wait()
+            writer.write(b"0" * 65536)
+            sent[path] += 65536
+            await writer.drain()
+
+    async def scenario() -> None:
+        async with Stranger(large) as stranger:
+            asking = fetcher(stranger.port)
+            first = asyncio.ensure_future(got(asking, stranger.url("/1"), most=size))
+            while not sent.get(b"/1", 0) > size // 2:  # noqa: ASYNC110 - the server says nothing when it waits
+                await asyncio.sleep(0.01)
+            second = asyncio.ensure_future(got(asking, stranger.url("/2"), most=size))
+            while not await stands_still(sent, b"/2"):
+                pass
+            assert sent[b"/2"] < size
+            assert not second.done()
+            release.set()
+            assert len(await first) == size
+            assert len(await second) == size
+            assert await got(asking, stranger.url("/small")) == b"abc"
+
+    asyncio.run(scenario())
+
+
+async def stands_still(sent: dict[bytes, int], path: bytes) -> bool:
+    """Whether something was sent, and nothing more for a moment."""
+    before = sent.get(path, 0)
+    await asyncio.sleep(0.2)
+    return before > 0 and sent[path] == before
+
+
 def test_where_no_time_is_left_nothing_is_asked() -> None:
     async def scenario() -> None:
         async with Stranger(ok(b"abc")) as stranger:
