@@ -59,7 +59,7 @@ ATTACKS: dict[str, Attack] = {
     "names": Attack(servers.shown_by("size/three_thousand_names"), ONE, 20),
     "names-and-constraints": Attack(servers.shown_by("size/two_thousand_names_and_two_thousand_constraints"), ONE, 20),
     "addresses-and-constraints": Attack(servers.shown_by("size/a_thousand_addresses_and_a_thousand_networks"), ONE, 20),
-    "endless-crl": Attack(pointers.endless_crl, ONE, 25, kib=256 * 1024, points=True),
+    "endless-crl": Attack(pointers.endless_crl, ONE, 25, kib=320 * 1024, points=True),
     "aia-inside": Attack(pointers.redirecting_issuer, ONE, 20, points=True),
     "aia-drip": Attack(pointers.dripping_issuer, ONE, 25, points=True),
     "ocsp-drip": Attack(pointers.dripping_responder, ONE, 25, points=True),
@@ -68,7 +68,8 @@ ATTACKS: dict[str, Attack] = {
     "ocsp-wrong-serial": Attack(pointers.responder_with(pointers.of_another_serial), ONE, 20, points=True),
 }
 """``plain-chain`` is no attack: what those below it, servers that show much, are to be compared with.
-``endless-crl`` may cost, in each of two workers, two bodies of 20 MiB, and 64 that wait with half a MiB.
+``endless-crl`` may cost, in each of two workers, two bodies of 20 MiB with what reading them takes, and 64 that wait
+with one MiB at most.
 ``idle-10k`` is done by ``client.c``, which opens connections faster than Python does."""
 
 
