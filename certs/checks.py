@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from certs import constraints, policies
-from certs.authority import key_problem, signature_problem
+from certs.authority import excess, key_problem, signature_problem
 from certs.facts import ANY_PURPOSE, SERVER_AUTH, Facts
 from certs.names import Host, host_in_names
 from certs.paths import Path
@@ -156,8 +156,13 @@ def keys_can_be_read(case: Case) -> Iterator[Finding]:
 
 @check("every signature verifies with the key of the issuer", "RFC 5280 6.1.3 (a)(1)", Defect.BAD_SIGNATURE)
 def signatures_verify(case: Case) -> Iterator[Finding]:
+    line = case.path.line
     for place in sorted(case.path.broken):
-        what = "carries a signature that its issuer's key does not verify: it was changed or forged"
+        # Of the last one it is its own key (certs.paths.Path.broken).
+        if (problem := excess(line[min(place + 1, len(line) - 1)].key)) is not None:
+            what = f"carries a signature that is not verified, because of its issuer's key: {problem}"
+        else:
+            what = "carries a signature that its issuer's key does not verify: it was changed or forged"
         yield case.finding(Defect.BAD_SIGNATURE, place, what, "RFC 5280 6.1.3 (a)(1)")
 
 
