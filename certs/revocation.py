@@ -20,14 +20,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ObjectIdentifier
 
 from certs.facts import Facts, facts_of, facts_of_issuer
-from certs.verdict import Action, Check, Defect, Finding, Verdict
+from certs.verdict import Check, Defect, Finding, Verdict
 
 SLACK = timedelta(minutes=5)
 """By how much the clock of whoever signs may differ from ours."""
 UNDATED = timedelta(days=1)
 """For how long what says no nextUpdate counts."""
 SHORT_LIVED = timedelta(days=7)
-"""A server's certificate of no longer a life that names nothing to ask is not asked about: it ends before most CRLs
+"""Of a server's certificate of no longer a life that names nothing to ask, silence is good: it ends before most CRLs
 that could list it (CA/B Baseline Requirements 1.6.1, "short-lived subscriber certificate")."""
 MOST_URLS = 4
 LONGEST_URL = 2048
@@ -93,6 +93,8 @@ class Subject:
     """A certificate to be asked about. ``place`` counts from the server's own (0); ``points`` name its CRLs.
 
     Of several addresses one is enough. ``must_staple``: its server promised to send an OCSP answer along (RFC 7633).
+    ``silence_is_good``: nothing can be known of it by design (RFC 9608, or :data:`SHORT_LIVED`), so that nobody is
+    asked; that it was revoked counts from whomever it is known.
     """
 
     place: int
@@ -102,6 +104,7 @@ class Subject:
     crl_urls: tuple[str, ...] = ()
     ocsp_urls: tuple[str, ...] = ()
     must_staple: bool = False
+    silence_is_good: bool = False
 
     @property
     def who(self) -> str:
@@ -111,28 +114,29 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a tenant's settings make of a verdict, and whether they say anything of ``revocation_unknown``."""
+    """What a tenant's settings make of a verdict.
 
-    action: Callable[[Verdict], Action]
-    unknown: bool
+    ``blocked``: the server is blocked for it, and will be for as long as the verdict may be kept without what others
+    know. ``unknown``: they say something of ``revocation_unknown``.
+    """
+
+    blocked: Callable[[Verdict], bool]
+    unknown: Callable[[Verdict], bool]
 
 
 def subjects(chain: Sequence[x509.Certificate]) -> tuple[Subject, ...]:
-    """Those of a path that are asked about: all but its anchor, the last, which nobody can revoke but its owner.
-
-    A server's certificate of which nothing can be known by design is left out: RFC 9608, or :data:`SHORT_LIVED`.
-    """
+    """Those of a path that can be revoked: all but its anchor, the last, which nobody can revoke but its owner."""
     if len(chain) < 2:
         return ()
     line = [facts_of_issuer(one, len(one.public_bytes(Encoding.DER))) if place else facts_of(one)
             for place, one in enumerate(chain)]  # fmt: skip
-    asked = (_subject(place, facts, line[place + 1]) for place, facts in enumerate(line[:-1]))
-    return tuple(subject for subject in asked if not _left_out(subject))
+    return tuple(_subject(place, facts, line[place + 1]) for place, facts in enumerate(line[:-1]))
 
 
 def _subject(place: int, facts: Facts, issuer: Facts) -> Subject:
     points = list(_points(facts))
     uris = (name.value for name in points if isinstance(name, x509.UniformResourceIdentifier))
+    responders = tuple(islice(filter(_fetchable, _responders(facts)), MOST_URLS))
     features = facts.extension(x509.TLSFeature)
     return Subject(
         place,
@@ -140,8 +144,9 @@ def _subject(place: int, facts: Facts, issuer: Facts) -> Subject:
         issuer,
         frozenset(points),
         tuple(islice(filter(_fetchable, uris), MOST_URLS)),
-        tuple(islice(filter(_fetchable, _responders(facts)), MOST_URLS)),
+        responders,
         features is not None and x509.TLSFeatureType.status_request in features,
+        _silence_is_good(facts, names_somebody=bool(points or responders)),
     )
 
 
@@ -176,14 +181,12 @@ def _fetchable(url: str) -> bool:
         return False
 
 
-def _left_out(subject: Subject) -> bool:
-    facts = subject.facts
+def _silence_is_good(facts: Facts, *, names_somebody: bool) -> bool:
     if facts.ca:
         return False
     if any(extension.oid == _NO_REV_AVAIL for extension in facts.extensions):
-        return True  # RFC 9608 4: revocation is not checked
-    silent = not subject.points and not subject.ocsp_urls
-    return silent and facts.not_after - facts.not_before <= SHORT_LIVED
+        return True  # RFC 9608 4: nobody is asked
+    return not names_somebody and facts.not_after - facts.not_before <= SHORT_LIVED
 
 
 def revoked(subject: Subject, standing: Standing, revocation: Revocation, source: str) -> Finding:

@@ -151,7 +151,8 @@ class _Comparison:
             return defect is Defect.PROTOCOL
         if defect is Defect.REVOKED:
             return True
-        return self._wants_unknown(errors, host) and errors.decide(verdict, host, self.now).action is not Action.BLOCK
+        blocked = errors.decide(verdict, host, self.now).action is Action.BLOCK
+        return not blocked and self._wants_unknown(errors, host, verdict)
 
     def _note_unknown(self, server: RecentServer, host: Host, verdict: Verdict, before: Action, after: Action) -> None:
         """Nobody is asked about a server that is blocked for something else, or that reaches no anchor."""
@@ -161,12 +162,12 @@ class _Comparison:
         asked = verification.revocation != "off" or verification.crl_directory is not None
         if asked and before is Action.BLOCK and _REVOCATION.isdisjoint(server.defects):
             self.unknown.unasked += 1
-        elif verification.revocation == "soft" and self._wants_unknown(self.after.errors, host):
-            self.unknown.unwanted += not self._wants_unknown(self.before.errors, host)
+        elif verification.revocation == "soft" and self._wants_unknown(self.after.errors, host, verdict):
+            self.unknown.unwanted += not self._wants_unknown(self.before.errors, host, verdict)
 
-    def _wants_unknown(self, errors: ErrorSettings, host: Host) -> bool:
+    def _wants_unknown(self, errors: ErrorSettings, host: Host, verdict: Verdict) -> bool:
         hard = self.verification.revocation == "hard"
-        return hard or errors.says_of(Defect.REVOCATION_UNKNOWN, host, self.now)
+        return hard or errors.says_of(Defect.REVOCATION_UNKNOWN, host, verdict.leaf, self.now)
 
 
 def compare(

@@ -3,7 +3,8 @@
 It is asked after a verdict that reached an anchor, for the server's certificate and each issuer below the anchor. What
 is at hand comes first, and a source that says *revoked* counts whatever another says. Where nothing is at hand, the
 responders and CRLs that the certificates name are asked, all certificates at once, within the time that is allowed;
-what comes later serves the next. Nobody is asked about a server that is blocked for something else.
+what comes later serves the next. Nobody is asked about a server that is blocked for something else, and nobody about
+what says itself that nothing will be known of it; that such a one was revoked counts where it is at hand.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 from certs.ocsp import standing as stapled_standing
 from certs.revocation import OFF, Standing, Subject, Unusable, Wanted, revoked, subjects, unknown, unmade
-from certs.verdict import COVERED_BY_UNTRUSTED, Action, Finding, Verdict
+from certs.verdict import COVERED_BY_UNTRUSTED, Finding, Verdict
 from config.settings import Verification
 from proxy.crl_cache import CrlCache, Means, Passing
 from proxy.crl_directory import CrlDirectory
@@ -64,6 +65,11 @@ class _Heard:
         else:
             if said is not None:
                 self.answers.append((said, source))
+
+    @property
+    def unanswered(self) -> bool:
+        """Nobody has said anything that counts, and somebody should have."""
+        return not self.answers and not self.subject.silence_is_good
 
     @property
     def finding(self) -> Finding | None:
@@ -166,7 +172,7 @@ class Revocation:
         heard = self._at_hand(verdict, stapled)
         if not self._settled(verdict, heard, wanted):
             until = self._loop.time() + self.patience
-            await asyncio.gather(*(self._ask(each, until) for each in heard if not each.answers))
+            await asyncio.gather(*(self._ask(each, until) for each in heard if each.unanswered))
         return self._checked(verdict, heard, wanted)
 
     def _at_hand(self, verdict: Verdict, stapled: bytes) -> list[_Heard]:
@@ -192,11 +198,12 @@ class Revocation:
 
     def _settled(self, verdict: Verdict, heard: Sequence[_Heard], wanted: Wanted) -> bool:
         """Whether asking would change nothing."""
-        if self._mode == "off" or all(each.answers for each in heard) or any(each.finding for each in heard):
+        silent = [each for each in heard if each.unanswered]
+        if self._mode == "off" or not silent or any(each.finding for each in heard):
             return True
-        if wanted.action(verdict) is Action.BLOCK:
+        if wanted.blocked(verdict):
             return True
-        return not any(self._sources(each.subject) for each in heard if not each.answers)
+        return not any(self._sources(each.subject) for each in silent)
 
     def _checked(self, verdict: Verdict, heard: Sequence[_Heard], wanted: Wanted) -> Checked:
         for each in heard:
@@ -204,13 +211,17 @@ class Revocation:
                 self._metrics.revocation(*each.told)
         found = [finding for each in heard if (finding := each.finding) is not None]
         ends = [max(said.until for said, _ in each.answers) for each in heard if each.answers]
-        silent = [each for each in heard if not each.answers]
+        silent = [each for each in heard if each.unanswered]
         result = _with(verdict, found)
         if silent and self._mode != "off":
             ends.append(self._clock() + UNKNOWN_KEPT)
-            if (self._mode == "hard" or wanted.unknown) and wanted.action(result) is not Action.BLOCK:
-                result = _with(result, [unknown(each.subject, each.reasons) for each in silent])
-        blocked = bool(silent) and wanted.action(verdict) is Action.BLOCK
+            told = silent
+            if self._mode != "hard" and not wanted.unknown(result):
+                # RFC 7633 4.2.3.1: whoever keeps back the answer that the server has promised is not to gain by it.
+                told = [each for each in silent if each.subject.must_staple and not each.subject.place]
+            if told and not wanted.blocked(result):
+                result = _with(result, [unknown(each.subject, each.reasons) for each in told])
+        blocked = bool(silent) and wanted.blocked(verdict)
         result = replace(result, unmade=self._unmade(result, heard, silent, blocked))
         return Checked(result, min(ends, default=None))
 

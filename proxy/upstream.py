@@ -53,6 +53,10 @@ JUDGE_SECONDS = 5.0
 """What a verdict that is made elsewhere may take, beside the time of the handshake: more than a completion does."""
 
 
+SURELY_BLOCKED = timedelta(minutes=1)
+"""For so long what is not asked about has to stay blocked: longer than a verdict takes, and than it is kept unasked."""
+
+
 class DialError(Exception):
     """No connection; ``error`` is the proxy error type of RFC 9209, section 2.3."""
 
@@ -325,9 +329,19 @@ def against_showing(
 
 
 def _wanted(snapshot: Snapshot, host: Host, moment: datetime) -> Wanted:
-    errors = snapshot.errors
-    said = errors.says_of(Defect.REVOCATION_UNKNOWN, host, moment)
-    return Wanted(lambda verdict: errors.decide(verdict, host, moment).action, said)
+    errors, unsure = snapshot.errors, Defect.REVOCATION_UNKNOWN
+
+    def blocked(verdict: Verdict) -> bool:
+        if errors.decide(verdict, host, moment).action is not Action.BLOCK:
+            return False
+        # An exception that says block and is about to end: then the server passes by this very verdict.
+        end = errors.exceptions.next_end(host, moment)
+        return end is None or end - moment > SURELY_BLOCKED
+
+    def unknown(verdict: Verdict) -> bool:
+        return errors.says_of(unsure, host, verdict.leaf, moment)
+
+    return Wanted(blocked, unknown)
 
 
 class Judge:

@@ -6,18 +6,22 @@ import asyncio
 import ipaddress
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from certs.decision import ErrorSettings
+from certs.exceptions import HostException, HostExceptions, key_fingerprint
+from certs.host_patterns import parse_pattern
 from certs.names import parse_host
 from certs.scope import TrustByHost
-from certs.verdict import Defect, Verdict
+from certs.verdict import Action, Defect, Verdict
 from certs.verify import Handshake
 from config.settings import Settings
 from proxy.admission import Egress, Resolver
@@ -43,12 +47,13 @@ class Case:
         self.judge = judge
         self.publisher = publisher
         self.now: datetime = NOW
+        self.snapshot = SNAPSHOT
 
     async def verdict(self, leaf: Issued, stapled: bytes = b"", *, alone: bool = False) -> Verdict:
         chain = leaf.chain()[: 1 if alone else None]
         handshake = Handshake(chain, stapled=stapled)
-        at_once = self.judge.at_once(handshake, HOST, SNAPSHOT)
-        return at_once if at_once is not None else await self.judge.elsewhere(handshake, HOST, SNAPSHOT)
+        at_once = self.judge.at_once(handshake, HOST, self.snapshot)
+        return at_once if at_once is not None else await self.judge.elsewhere(handshake, HOST, self.snapshot)
 
 
 def run(tmp_path: Path, scenario: Callable[[Case], Coroutine[None, None, None]], **verification: Any) -> None:
@@ -156,6 +161,50 @@ def test_many_who_want_one_verdict_have_it_asked_for_once(tmp_path: Path) -> Non
         assert case.publisher.asked == ["GET /root.crl"]
 
     run(tmp_path, scenario)
+
+
+def errors(defect: Defect, action: Action, **more: Any) -> ErrorSettings:
+    """Nothing is set but this exception for the host."""
+    return ErrorSettings(
+        {}, HostExceptions((HostException(1, parse_pattern(HOST.text), defect.value, action, **more),))
+    )
+
+
+def with_errors(set_: ErrorSettings) -> Any:
+    return SimpleNamespace(**vars(SNAPSHOT) | {"errors": set_})
+
+
+@pytest.mark.parametrize("pinned", [True, False], ids=["pinned", "another's"])
+def test_in_soft_mode_an_exception_that_is_pinned_to_the_server_says_that_it_matters(
+    tmp_path: Path, pinned: bool
+) -> None:
+    async def scenario(case: Case) -> None:
+        leaf = ROOT.leaf()
+        fingerprint = key_fingerprint((leaf if pinned else ROOT.leaf()).certificate)
+        case.snapshot = with_errors(errors(Defect.REVOCATION_UNKNOWN, Action.BLOCK, fingerprint=fingerprint))
+        assert (await case.verdict(leaf)).defects == ((Defect.REVOCATION_UNKNOWN,) if pinned else ())
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+def test_when_an_exception_that_blocked_ends_it_was_found_out_whether_the_server_was_revoked(
+    tmp_path: Path, mode: str
+) -> None:
+    async def scenario(case: Case) -> None:
+        end = NOW + timedelta(minutes=10)
+        leaf = ROOT.leaf(not_after=NOW - HOUR, extra=names(crl=case.publisher.url("/root.crl")))
+        case.publisher.answers["/root.crl"] = crl(ROOT, [leaf])
+        set_ = errors(Defect.EXPIRED, Action.BLOCK, expires_at=end)
+        case.snapshot = with_errors(replace(set_, rows={"expired": Action.ALLOW}))
+        assert (await case.verdict(leaf)).defects == (Defect.EXPIRED,)
+        assert case.publisher.asked == []
+        case.now = end - timedelta(seconds=5)
+        found = await case.verdict(leaf)
+        assert case.snapshot.errors.decide(found, HOST, end).action is Action.BLOCK
+        assert Defect.REVOKED in found.defects
+
+    run(tmp_path, scenario, revocation=mode)
 
 
 def test_a_judge_has_what_asking_needs_only_where_somebody_is_asked(tmp_path: Path) -> None:

@@ -28,20 +28,22 @@ from proxy.log import Log
 from proxy.metrics import Metrics
 from proxy.revocation import UNKNOWN_KEPT, Checked, Revocation
 from store.crls import CrlFiles
-from tests.harness.pki import DAY, HOUR, NOW, Authority, new_key
+from tests.harness.pki import DAY, HOUR, NOW, Authority, Issued, new_key
 from tests.harness.publisher import Publisher
-from tests.harness.revocation import MUST_STAPLE, crl, crl_pem, names, ocsp_answer
+from tests.harness.revocation import MUST_STAPLE, NO_REV_AVAIL, crl, crl_pem, names, ocsp_answer
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 ROOT = Authority.root("Root")
 MINUTE = timedelta(minutes=1)
+ISSUING = ROOT.intermediate("Issuing")
 
 
 def wanted(**rows: Action) -> Wanted:
     """What these rows of a tenant's error settings come to."""
     errors = ErrorSettings(rows)
     return Wanted(
-        lambda verdict: errors.decide(verdict, parse_host("good.example"), NOW).action, "revocation_unknown" in rows
+        lambda verdict: errors.decide(verdict, parse_host("good.example"), NOW).action is Action.BLOCK,
+        lambda verdict: "revocation_unknown" in rows,
     )
 
 
@@ -418,13 +420,63 @@ def test_one_that_does_not_count_is_as_none_and_said(tmp_path: Path) -> None:
     run(tmp_path, scenario, revocation="hard")
 
 
-def test_what_was_promised_and_not_sent_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+def test_what_was_promised_and_not_sent_is_said_and_passes_only_where_somebody_else_tells(
+    tmp_path: Path, mode: str
+) -> None:
     async def scenario(rig: Rig, publisher: Publisher) -> None:
-        pki = Pki(publisher)
-        pki.leaf = pki.issuing.leaf(extra=[MUST_STAPLE])
-        assert "its server is to send an OCSP answer along" in said(await checked(rig.worker(), pki.verdict()))
+        pki, worker = Pki(publisher), rig.worker()
+        pki.leaf = pki.issuing.leaf(extra=[MUST_STAPLE, *names(ocsp=publisher.url("/ocsp"))])
+        assert (await checked(worker, pki.verdict(), ocsp_answer(pki.leaf))).verdict.ok
+        silent = await checked(worker, pki.verdict())
+        assert silent.verdict.defects == (Defect.REVOCATION_UNKNOWN,)
+        assert "its server is to send an OCSP answer along" in said(silent)
+        rig.seconds += 61
+        publisher.answers["/ocsp"] = ocsp_answer(pki.leaf)
+        assert (await checked(rig.worker(), pki.verdict())).verdict.ok
+
+    run(tmp_path, scenario, revocation=mode)
+
+
+NOTHING_WILL_BE_KNOWN: Any = pytest.mark.parametrize(
+    "leaf",
+    [
+        ISSUING.leaf(not_before=NOW - DAY, not_after=NOW + 5 * DAY),
+        ISSUING.leaf(extra=[NO_REV_AVAIL, *names(crl="http://crl.example/1.crl")]),
+    ],
+    ids=["short-lived", "noRevAvail"],
+)
+
+
+@NOTHING_WILL_BE_KNOWN
+def test_of_what_nothing_will_be_known_nobody_is_asked_and_silence_is_good(tmp_path: Path, leaf: Issued) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        verdict = Verdict((), leaf.chain(with_root=True)[:2])
+        assert rig.worker().at_hand(verdict, b"", TOLD) == Checked(verdict)
+        assert rig.worker().at_hand(verdict, b"no answer", TOLD) == Checked(verdict)
 
     run(tmp_path, scenario, revocation="hard")
+
+
+@NOTHING_WILL_BE_KNOWN
+@pytest.mark.parametrize("mode", ["off", "soft", "hard"])
+def test_of_what_nothing_will_be_known_it_counts_that_it_was_revoked(tmp_path: Path, mode: str, leaf: Issued) -> None:
+    folder = tmp_path / "lists"
+    folder.mkdir()
+
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        verdict, worker = Verdict((), leaf.chain(with_root=True)[:2]), rig.worker()
+        along = worker.at_hand(verdict, ocsp_answer(leaf, revoked=NOW), DEFAULT)
+        assert along is not None
+        assert along.verdict.defects == (Defect.REVOKED,)
+        (folder / "issuing.crl").write_bytes(crl(ISSUING, [leaf]))
+        assert worker.directory is not None
+        worker.directory.look()
+        listed = worker.at_hand(verdict, b"", DEFAULT)
+        assert listed is not None
+        assert listed.verdict.defects == (Defect.REVOKED,)
+
+    run(tmp_path, scenario, revocation=mode, crl_directory=str(folder))
 
 
 def test_who_says_revoked_is_right_against_an_answer_that_was_sent_along(tmp_path: Path) -> None:
