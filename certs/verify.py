@@ -28,6 +28,7 @@ from certs.names import Host
 from certs.openssl_errors import defect_of, objections, refused
 from certs.paths import Path, Search
 from certs.second_opinion import SECOND, follows, second_opinion
+from certs.signatures import Signatures
 from certs.trust import Collector, TrustStore
 from certs.verdict import ORDER, Anchored, Check, Defect, Finding, Verdict
 
@@ -118,12 +119,18 @@ def certificates_of(connection: SSL.Connection) -> Handshake:
 
 
 def judge(
-    handshake: Handshake, host: Host, trust: TrustStore, now: datetime, own_keys: frozenset[bytes] = frozenset()
+    handshake: Handshake,
+    host: Host,
+    trust: TrustStore,
+    now: datetime,
+    own_keys: frozenset[bytes] = frozenset(),
+    signatures: Signatures | None = None,
 ) -> Verdict:
     """All that is wrong with the server, and the path in which it was found.
 
     ``host`` is the name that the client asked for. ``own_keys`` are SHA-256 digests of the keys with which signing CAs
     of this installation issue. ``now`` is aware. Nothing is raised for anything that a stranger presents.
+    ``signatures`` are to be verified by that; where it is exhausted afterwards, the verdict is for want of more.
 
     Of several paths to an anchor the first without findings counts; else the one whose worst finding comes last in the
     order of :class:`Defect`, then the one with the fewest findings, then the first.
@@ -131,7 +138,7 @@ def judge(
     presented, problems = _read(handshake)
     if handshake.leaf_unread or not presented or presented[0].certificate is not handshake.presented[0]:
         return _not_judged(handshake, presented, problems, own_keys)
-    search = Search(presented, trust)
+    search = Search(presented, trust, signatures)
     if (short := _shortest_way(search, presented, host, now, own_keys)) is not None:
         found = [*problems, *objections(handshake.errors, short, problems)]
         return Verdict.of(found, short.certificates, anchored=Anchored.COMMON, unmade=revocation.OFF)

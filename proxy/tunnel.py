@@ -29,6 +29,7 @@ from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.fast import FastLane
 from proxy.lanes.splice import TLS_HANDSHAKE, Bypass, SpliceLane
 from proxy.leaves import DAY, Shown
+from proxy.ledger import client_key
 from proxy.log import DEBUG, INFO, WARNING
 from proxy.pinning import Client, refuses_certificate
 from proxy.session import Judged, Session, State, Unhurried
@@ -254,7 +255,7 @@ class Tunnel(Unhurried):
         session.deadline = max(session.deadline, session.loop.time() + judge.seconds)
 
         async def elsewhere() -> None:
-            self._judged(await judge.elsewhere(handshake, host, snapshot), "judged")
+            self._judged(await judge.elsewhere(handshake, host, snapshot, client_key(session.peer)), "judged")
 
         return session.run(elsewhere())
 

@@ -22,6 +22,7 @@ from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Verdict
 from certs.verify import handshake_of
 from proxy import refusals
+from proxy.ledger import client_key
 from proxy.reach import reach
 from proxy.refusals import RefusedError
 from proxy.session import Judged
@@ -139,7 +140,7 @@ class ServerConnection:
         handshake, judge = handshake_of(leg.tls, self), session.worker.judge
         verdict = judge.at_once(handshake, host, snapshot)
         if verdict is None:
-            verdict = await judge.elsewhere(handshake, host, snapshot)
+            verdict = await judge.elsewhere(handshake, host, snapshot, client_key(session.peer))
         if self.asked and trust.tls.blocks_who_asks:
             verdict = verdict.also(wants_certificate())
         decision = snapshot.errors.decide(verdict, host, session.worker.clock())
