@@ -538,6 +538,35 @@ def test_refusals_add_up_and_an_alert_stays_one(store: Store, tenant: Tenant) ->
         assert refusals.forget(c, tenant.id, "a.example") == 0
 
 
+def test_one_client_does_not_drive_out_what_others_refuse(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "MOST_EACH", 2)
+    with store.transaction() as c:
+        refusals.add(c, tenant.id, [refusal(f"h{n}.example", client, n) for n in range(4) for client in ("1", "2")])
+        refusals.add(c, tenant.id, [refusal("old.example", "3")])
+    with store.reading() as c:
+        found = [(one.host, one.client) for one in refusals.listing(c, tenant.id, NOW)]
+    assert found == [
+        ("h2.example", "1"),
+        ("h2.example", "2"),
+        ("h3.example", "1"),
+        ("h3.example", "2"),
+        ("old.example", "3"),
+    ]
+
+
+def test_by_alert_counts_clients_that_have_sent_one_lately(store: Store, tenant: Tenant) -> None:
+    found = [refusal("a.example", str(n), how="alert") for n in range(3)]
+    found += [refusal("b.example", str(n), how="alert" if n else "closed", count=9) for n in range(3)]
+    with store.transaction() as c:
+        refusals.add(c, tenant.id, [*found, refusal("a.example", "late", 9, how="alert")])
+    with store.reading() as c:
+        assert refusals.by_alert(c, tenant.id, NOW, 3) == {"a.example": 4}
+        assert refusals.by_alert(c, tenant.id, NOW, 2) == {"a.example": 4, "b.example": 2}
+        assert refusals.by_alert(c, tenant.id, NOW + timedelta(seconds=1), 1) == {"a.example": 1}
+
+
 def test_of_many_refusals_the_latest_stay(store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "MOST", 5)
     with store.transaction() as c:
