@@ -20,7 +20,7 @@ ALL: tuple[Check, ...] = tuple(
             *(each.check for each in CHECKS),
             second_opinion.SECOND, openssl_errors.OPENSSL, verify.LOOKED_AT,
             revocation.NOTHING_REVOKED, revocation.REVOCATION_KNOWN,
-            failures.HANDSHAKE, failures.NO_CERTIFICATE_WANTED, failures.SMALL_ENOUGH_TO_BE_SHOWN,
+            failures.HANDSHAKE, failures.NO_CERTIFICATE_WANTED,
         ),
         key=lambda check: ORDER[check.defects[0]],
     )

@@ -58,15 +58,8 @@ NO_CERTIFICATE_WANTED = Check(
     "RFC 8446 4.3.2; RFC 5246 7.4.4",
     (Defect.PROTOCOL,),
 )
-SMALL_ENOUGH_TO_BE_SHOWN = Check(
-    "chain_is_small_where_a_client_certificate_is_shown",
-    "its chain can be judged before it sees our client certificate",
-    "RFC 8446 4.4.2",
-    (Defect.MALFORMED,),
-)
 ENDS = {
     HANDSHAKE.name: "the handshake with the server failed",
-    SMALL_ENOUGH_TO_BE_SHOWN.name: "its chain is too large to be judged in the handshake",
 }
 """Checks that leave no other to be made where they fail, and why."""
 
@@ -80,12 +73,6 @@ def wants_certificate() -> Finding:
         None,
         "configure a client certificate for it (tls.servers), or let it be reached without one",
     )
-
-
-def too_large_to_be_shown() -> Finding:
-    """The finding for a server that asks for a client certificate with a chain that cannot be judged on the spot."""
-    what = "the server asks for a client certificate, and its chain is too large to be judged before it is shown"
-    return SMALL_ENOUGH_TO_BE_SHOWN.finding(Defect.MALFORMED, what, SMALL_ENOUGH_TO_BE_SHOWN.clause)
 
 
 def defect_of_failure(reasons: Iterable[str], asked: bool = False) -> Finding:

@@ -175,8 +175,11 @@ class Collector(Protocol):
     stapled: bytes
     """The OCSP answer that the server sent along; empty where it sent none, or was not asked for one."""
 
-    def may_be_shown(self, connection: SSL.Connection) -> bool:
-        """Whether the server, whose certificate is there and verified by now, may be shown the context's."""
+    def may_be_shown(self, connection: SSL.Connection) -> bool | None:
+        """Whether the server, whose certificate is there and verified by now, may be shown the context's.
+
+        None: that is not known yet. The handshake waits, and this is asked again each time that it is called to go on.
+        """
 
 
 def collect(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
@@ -212,12 +215,14 @@ def _excessive(certificate: crypto.X509) -> bool:
 def note_request(ssl: object, _: object) -> int:
     """OpenSSL's certificate callback, called on the client's side just when the server asks for a certificate.
 
-    By then the server's own has been verified, in TLS 1.2 and 1.3. 0 fails the handshake, as an exception here does.
+    By then the server's own has been verified, in TLS 1.2 and 1.3. 0 fails the handshake, as an exception here does; a
+    negative number suspends it (SSL_CTX_set_cert_cb(3)): ``do_handshake`` raises WantX509LookupError.
     """
     connection = SSL.Connection._reverse_mapping[ssl]
     noted: Collector = connection.get_app_data()
     noted.asked = True
-    return int(connection.get_certificate() is None or noted.may_be_shown(connection))
+    shown = True if connection.get_certificate() is None else noted.may_be_shown(connection)
+    return -1 if shown is None else int(shown)
 
 
 def keep_stapled(connection: SSL.Connection, answer: bytes, _: object) -> bool:

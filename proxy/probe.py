@@ -28,9 +28,10 @@ from proxy.bypass_lists import BypassLists, matching
 from proxy.judging import judge_for
 from proxy.log import Log, never_logged
 from proxy.server_rules import server_rules
+from proxy.showing import Showing
 from proxy.snapshot import Snapshot, Snapshots
 from proxy.tls_leg import LegError
-from proxy.upstream import DialError, ServerLeg, against_showing, dial, verdict_on
+from proxy.upstream import DialError, ServerLeg, dial, verdict_on
 from store import host_exceptions, tenants, trusted_cas
 from store.engine import DATABASE_FILE, Store
 from store.records import TrustedCa
@@ -75,8 +76,7 @@ class _Waiter:
     def __init__(self, done: asyncio.Future[None]) -> None:
         self.errors: list[tuple[int, int]] = []
         self.asked = False
-        self.unshown: Verdict | None = None
-        self.shows: Callable[[SSL.Connection], Verdict | None] | None = None
+        self.showing: Showing | None = None
         self.stapled = b""
         self.done = done
         self.reasons: tuple[str, ...] = ()
@@ -86,11 +86,10 @@ class _Waiter:
             self.reasons = reasons
             self.done.set_result(None)
 
-    def may_be_shown(self, connection: SSL.Connection) -> bool:
+    def may_be_shown(self, connection: SSL.Connection) -> bool | None:
         """As the data plane would show it."""
-        assert self.shows is not None  # noqa: S101 - set before the handshake
-        self.unshown = self.shows(connection)
-        return self.unshown is None
+        assert self.showing is not None  # noqa: S101 - set before the handshake
+        return self.showing(connection)
 
     def server_connected(self) -> None: ...
     def server_data(self, data: bytes) -> None: ...
@@ -162,7 +161,7 @@ async def _reported(
     except DialError as error:
         return _failed(blocked, str(error))
     try:
-        waiter.shows = lambda tls: against_showing(tls, waiter, host, snapshot, judge)
+        waiter.showing = Showing(leg, waiter, host, snapshot, judge)
         leg.begin(snapshot.trust.at(host), host, [b"h2", b"http/1.1"])
         async with asyncio.timeout(limits.tls_timeout):
             await waiter.done
@@ -173,7 +172,7 @@ async def _reported(
     assert leg.leg is not None  # noqa: S101 - begun above
     tls = leg.leg.tls
     if not leg.leg.established:
-        verdict = waiter.unshown or Verdict.of([defect_of_failure(waiter.reasons, waiter.asked)])
+        verdict = waiter.showing.against or Verdict.of([defect_of_failure(waiter.reasons, waiter.asked)])
         found = replace(_failed(blocked, ", ".join(waiter.reasons), address), verdict=verdict, asked=waiter.asked)
         if verdict.chain:
             found = _traced(found, handshake_of(tls, waiter), snapshot, settings.trust.common_store)

@@ -33,8 +33,9 @@ from proxy.ledger import client_key
 from proxy.log import DEBUG, INFO, WARNING
 from proxy.pinning import Client, refuses_certificate
 from proxy.session import Judged, Session, State, Unhurried
+from proxy.showing import Showing
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, against_showing, dial
+from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, dial
 from proxy.verdict_trace import LONGEST_NAME
 
 ALERT_ACCESS_DENIED = 49
@@ -53,7 +54,7 @@ class Tunnel(Unhurried):
 
     __slots__ = (
         "asked", "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "port",
-        "raw", "reader", "refusal", "server", "session", "shown", "stapled", "target", "unshown", "warned_of", "why",
+        "raw", "reader", "refusal", "server", "session", "showing", "shown", "stapled", "target", "warned_of", "why",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -85,8 +86,8 @@ class Tunnel(Unhurried):
         self.why = "client handshake: it was not finished"
         self.warned_of = ""
         """The server's certificate (SHA-256) where the client is to be warned: its leaf is of the untrusted CA."""
-        self.unshown: Verdict | None = None
-        """Why a server that asked for our client certificate was not shown it."""
+        self.showing: Showing | None = None
+        """Of a server that asked for our client certificate: whether it is shown it."""
         self.not_after: float | None = None
         """The end that a leaf may have at the latest, where the server has good dates."""
 
@@ -224,12 +225,13 @@ class Tunnel(Unhurried):
             server.begin(session.tenant.trust.at(self.host), self.host, hello.alpn)
         return None
 
-    def may_be_shown(self, connection: SSL.Connection) -> bool:
+    def may_be_shown(self, connection: SSL.Connection) -> bool | None:
         """Our client certificate is for a server that is what it says: whoever only claims to be it learns nothing."""
-        self.unshown = against_showing(connection, self, self.host, self.session.tenant, self.session.worker.judge)
-        if self.unshown is not None:
-            self.shown = handshake_of(connection, self)
-        return self.unshown is None
+        if self.showing is None:
+            session = self.session
+            client, judge = client_key(session.peer), session.worker.judge
+            self.showing = Showing(self.server, self, self.host, session.tenant, judge, client)
+        return self.showing(connection)
 
     def server_established(self) -> None:
         """The handshake is through: judge it."""
@@ -292,8 +294,9 @@ class Tunnel(Unhurried):
 
     def server_refused(self, error: LegError) -> None:
         """TLS with the server failed: in its handshake, or just behind it (one who wants a client certificate, say)."""
-        if self.unshown is not None and self.session.state is State.SERVER:
-            return self._blocked(self.unshown, self.shown)
+        showing = self.showing
+        if showing is not None and showing.against is not None and self.session.state is State.SERVER:
+            return self._blocked(showing.against, showing.handshake)
         if self.session.state in (State.SERVER, State.LEAF, State.CLIENT):
             self._failed(error.reasons)
         else:

@@ -9,25 +9,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohappyeyeballs
 from cachetools import LRUCache
 from OpenSSL import SSL
 
 from certs.completion import Attempt, Known
-from certs.failures import too_large_to_be_shown
 from certs.names import Host
 from certs.revocation import Wanted
 from certs.scope import Trust
 from certs.signatures import Signatures
-from certs.trust import Collector, TrustStore
+from certs.trust import TrustStore
 from certs.verdict import Action, Defect, Verdict
-from certs.verify import Handshake, handshake_of, judge, valid_until
+from certs.verify import Handshake, judge, valid_until
 from issuer.joined import Joined
 from proxy.snapshot import Snapshot
 from proxy.tcp import Reader, reset
@@ -158,7 +157,7 @@ NOBODY = _Nobody()
 class ServerLeg(Reader):
     """The connection to the server."""
 
-    __slots__ = ("begun", "leg", "lost", "owner", "transport")
+    __slots__ = ("_waits", "begun", "leg", "lost", "owner", "transport")
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
@@ -166,6 +165,7 @@ class ServerLeg(Reader):
         self.leg: TlsLeg | None = None
         self.begun = False
         self.lost = False
+        self._waits: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's own promise for TCP
@@ -202,8 +202,30 @@ class ServerLeg(Reader):
             self.owner.server_refused(error)
             return
         self.owner.server_established()
-        if data:
-            self._plain(b"")  # what came behind the server's Finished
+        self._plain(b"")  # what came behind the server's Finished
+
+    @property
+    def waiting(self) -> bool:
+        """The handshake waits for what :meth:`wait_for` was given."""
+        return self._waits is not None
+
+    def wait_for(self, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with the handshake when that is done. Until then nothing is read; it ends with the connection."""
+        self.read(False)
+        self._waits = asyncio.get_running_loop().create_task(work)
+        self._waits.add_done_callback(self._go_on)
+
+    def _go_on(self, task: asyncio.Task[None]) -> None:
+        self._waits = None
+        if task.cancelled() or self.lost:
+            return
+        try:
+            task.result()
+            self.read(True)
+            self._handshake(b"")
+        except BaseException:  # as asyncio ends a connection whose protocol raises; the loop tells of it
+            self.close(orderly=False)
+            raise
 
     def _plain(self, data: bytes) -> None:
         leg = self.leg
@@ -274,6 +296,8 @@ class ServerLeg(Reader):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        if self._waits is not None:
+            self._waits.cancel()
         self.owner.server_lost(exc)
 
     def pause_writing(self) -> None:
@@ -317,26 +341,6 @@ def attempt_on(
     """Judge, and again with the issuers that are missing and ``known``. May run in a thread, as :func:`verdict_on`."""
     attempt = Attempt.of(handshake, host, trust, own_keys, moment, signatures)
     return attempt if known is None else attempt.completed(known, moment, signatures)
-
-
-def against_showing(
-    connection: SSL.Connection, seen: Collector, host: Host, snapshot: Snapshot, judge: Judge
-) -> Verdict | None:
-    """Why the server of a handshake that is not through yet is not to be shown our client certificate; None: it may be.
-
-    What passes may see it: a server without a defect, or one whose defects are allowed. Nobody is waited for: where
-    others have to be asked (who revokes, who has a missing issuer), what is known without them counts here; before
-    anything of a request is sent they will have been asked.
-    """
-    handshake = handshake_of(connection, seen)
-    if costly(handshake):
-        return Verdict.of([too_large_to_be_shown()])
-    moment = judge.clock()
-    verdict = judge.at_once(handshake, host, snapshot)
-    if verdict is None:
-        verdict, _ = verdict_on(handshake, host, snapshot.trust.at(host).store, snapshot.own_keys, moment)
-    allowed = snapshot.errors.decide(verdict, host, moment).action is Action.ALLOW
-    return None if allowed and verdict.chain else verdict
 
 
 def _wanted(snapshot: Snapshot, host: Host, moment: datetime) -> Wanted:
