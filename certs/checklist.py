@@ -51,7 +51,7 @@ def outcomes(verdict: Verdict) -> tuple[Outcome, ...]:
     found: dict[str, list[int]] = {}
     for place, finding in enumerate(verdict.findings):
         found.setdefault(finding.check, []).append(place)
-    ended = next((why for name, why in failures.ENDS.items() if name in found), "")
+    ended = failures.ENDED if failures.HANDSHAKE.name in found else ""
     return tuple(_outcome(check, tuple(found.get(check.name, ())), verdict, ended) for check in ALL)
 
 

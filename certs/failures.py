@@ -58,10 +58,8 @@ NO_CERTIFICATE_WANTED = Check(
     "RFC 8446 4.3.2; RFC 5246 7.4.4",
     (Defect.PROTOCOL,),
 )
-ENDS = {
-    HANDSHAKE.name: "the handshake with the server failed",
-}
-"""Checks that leave no other to be made where they fail, and why."""
+ENDED = "the handshake with the server failed"
+"""Why no other check is made then."""
 
 
 def wants_certificate() -> Finding:
