@@ -40,6 +40,10 @@ CA_USAGE = x509.KeyUsage(
 """The keyUsage of a CA (RFC 5280 4.2.1.3): it signs certificates and CRLs, and nothing else."""
 GOOD_HASHES = frozenset({"sha224", "sha256", "sha384", "sha512", "sha3-224", "sha3-256", "sha3-384", "sha3-512"})
 SMALLEST_RSA = 2048
+LARGEST_RSA = 8192
+LONGEST_EXPONENT = 32
+"""Bits of an RSA key with which a signature is verified: beyond them one takes up to 20 ms of a processor, and whoever
+sends a chain chooses its keys. Go's crypto/x509 and crypto/tls draw the same two lines; OpenSSL's are further out."""
 SMALLEST_CURVE = 256
 # Kinds without a size to choose, or whose smallest is strong enough.
 _STRONG_KINDS = (
@@ -219,9 +223,12 @@ class Signed(Protocol):
 def verifies(key: object, what: Signed, octets: bytes, parameters: object = None) -> bool:
     """Whether the key verifies the signature over the ``octets``, the signed part as it is encoded.
 
-    ``parameters``: the algorithm's, for RSASSA-PSS. False for algorithms that are not known here, and for those that
-    do not fit the key. Raises ValueError or UnsupportedAlgorithm where the algorithm cannot be read.
+    ``parameters``: the algorithm's, for RSASSA-PSS. False for algorithms that are not known here, for those that do
+    not fit the key, and for a key in :func:`excess`. Raises ValueError or UnsupportedAlgorithm where the algorithm
+    cannot be read.
     """
+    if excess(key) is not None:
+        return False
     algorithm, used = what.signature_algorithm_oid, what.signature_hash_algorithm
     try:
         if isinstance(key, rsa.RSAPublicKey) and used is not None and algorithm in _RSA:
@@ -264,12 +271,13 @@ def issuer_key_identifier(issuer: x509.Certificate) -> bytes:
 def key_problem(public_key: object) -> str | None:
     """Why a certificate's key is too weak or not usable; None where it is neither.
 
-    RSA needs 2048 bits, a curve 256. Ed25519, Ed448 and ML-DSA are fine; DSA and kinds not known here are not.
+    RSA needs 2048 bits and may have no :func:`excess`, a curve needs 256. Ed25519, Ed448 and ML-DSA are fine; DSA and
+    kinds not known here are not.
     """
     if isinstance(public_key, rsa.RSAPublicKey):
         if public_key.key_size < SMALLEST_RSA:
             return f"RSA of {public_key.key_size} bits; at least {SMALLEST_RSA} is needed"
-        return None
+        return excess(public_key)
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         curve = public_key.curve
         if curve.key_size < SMALLEST_CURVE:
@@ -279,6 +287,17 @@ def key_problem(public_key: object) -> str | None:
         return None
     kind = type(public_key).__name__.removesuffix("PublicKey")
     return f"a key of kind {kind}; RSA, ECDSA, Ed25519, Ed448 or ML-DSA is needed"
+
+
+def excess(public_key: object) -> str | None:
+    """Why no signature is verified with a key: it is RSA so large that this would be costly; None for all others."""
+    if not isinstance(public_key, rsa.RSAPublicKey):
+        return None
+    if public_key.key_size > LARGEST_RSA:
+        return f"RSA of {public_key.key_size} bits; at most {LARGEST_RSA} are verified with"
+    if (bits := public_key.public_numbers().e.bit_length()) > LONGEST_EXPONENT:
+        return f"RSA with an exponent of {bits} bits; at most {LONGEST_EXPONENT} are verified with"
+    return None
 
 
 def signature_problem(what: Signed) -> str | None:

@@ -54,10 +54,16 @@ class Attempt:
 
     @classmethod
     def of(
-        cls, handshake: Handshake, host: Host, trust: TrustStore, own_keys: frozenset[bytes], moment: datetime
+        cls,
+        handshake: Handshake,
+        host: Host,
+        trust: TrustStore,
+        own_keys: frozenset[bytes],
+        moment: datetime,
+        signatures: Signatures | None = None,
     ) -> Attempt:
-        """By what it has sent alone. ``moment`` is aware."""
-        verdict = judge(handshake, host, trust, moment, own_keys)
+        """By what it has sent alone. ``moment`` is aware; ``signatures`` as of :func:`certs.verify.judge`."""
+        verdict = judge(handshake, host, trust, moment, own_keys, signatures)
         return cls(handshake, host, trust, own_keys, verdict, verdict)
 
     @property
@@ -74,20 +80,22 @@ class Attempt:
         except ValueError:
             return None
 
-    def completed(self, known: Known, moment: datetime) -> Attempt:
+    def completed(self, known: Known, moment: datetime, signatures: Signatures | None = None) -> Attempt:
         """The same with issuers from ``known`` added, for as long as one is missing and known."""
         attempt = self
         for _ in range(MOST_ROUNDS):
             child = attempt.lacking
             if child is None or not (found := fitting(child, known(child))):
                 break
-            longer = attempt.with_(found, moment)
+            longer = attempt.with_(found, moment, signatures)
             if longer is None:
                 break
             attempt = longer
         return attempt
 
-    def with_(self, certificates: Iterable[x509.Certificate], moment: datetime) -> Attempt | None:
+    def with_(
+        self, certificates: Iterable[x509.Certificate], moment: datetime, signatures: Signatures | None = None
+    ) -> Attempt | None:
         """Judged with these certificates added; None where they are there already, or too many with them."""
         before = self.handshake
         new = tuple(c for c in dict.fromkeys(certificates) if c not in before.presented)
@@ -96,7 +104,7 @@ class Attempt:
         if not new or len(presented) > MOST_CERTIFICATES or sum(map(len, octets)) > MOST_BYTES:
             return None
         handshake = replace(before, presented=presented, encoded=octets)
-        verdict = judge(handshake, self.host, self.trust, moment, self.own_keys)
+        verdict = judge(handshake, self.host, self.trust, moment, self.own_keys, signatures)
         return replace(self, handshake=handshake, last=verdict)
 
     @property
@@ -117,7 +125,7 @@ class Attempt:
         own = [finding for finding in self.last.findings if finding.defect is Defect.OWN_CA]
         # It counts in a longer chain than the one that is shown.
         findings = [*self.first.findings, *(replace(finding, certificate=None) for finding in own)]
-        return _with_remark(Verdict.of(findings, self.first.chain), remark)
+        return _with_remark(replace(self.first, findings=Verdict.of(findings).findings), remark)
 
 
 def issuer_urls(child: Facts) -> tuple[str, ...]:

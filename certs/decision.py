@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from cryptography import x509
+
 from certs.exceptions import HostException, HostExceptions
 from certs.names import Host
 from certs.verdict import COVERED_BY_UNTRUSTED, STRICTNESS, UNTRUSTED, Action, Defect, Verdict
@@ -88,6 +90,10 @@ class ErrorSettings:
         if verdict.leaf is None and reason.action in NEEDS_A_CERTIFICATE:
             return Reason(defect, Action.BLOCK, Source.NOTHING_SHOWN)
         return reason
+
+    def says_of(self, defect: Defect, host: Host, leaf: x509.Certificate | None, now: datetime) -> bool:
+        """Whether a row of its own says what is done about a defect, or an exception that counts for this server."""
+        return defect.value in self.rows or self.exceptions.find(host, defect, leaf, now) is not None
 
     def for_every_host(self, defect: Defect) -> Reason:
         """What is done about a defect where no exception counts: by its own row, else the master row, else block."""

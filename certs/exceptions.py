@@ -92,6 +92,12 @@ class HostExceptions:
                 return min(there, key=lambda each: (each.fingerprint is None, STRICTNESS[each.action]))
         return None
 
+    def next_end(self, host: Host, now: datetime) -> datetime | None:
+        """When the first of those for the host ends, whatever defect it is for; None: none of them does."""
+        groups = (group for at in self._index.find(host) for group in at.values())
+        ends = (each.expires_at for group in groups for each in group if not expired(each.expires_at, now))
+        return min((end for end in ends if end is not None), default=None)
+
     def passed_over(
         self, host: Host, defect: Defect, leaf: x509.Certificate | None, now: datetime
     ) -> Iterator[tuple[HostException, str]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from OpenSSL import crypto
 
 from certs.paths import Path
-from certs.verdict import Defect, Finding
+from certs.verdict import ORDER, Check, Defect, Finding
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME; pyOpenSSL has no name for it
 
@@ -73,6 +73,14 @@ DEFECTS: dict[int, Defect] = {
 """X509_V_ERR codes of OpenSSL 4.0 and their defects. Every other one is ``malformed``: the unknown is not good."""
 
 
+OPENSSL = Check(
+    "openssl_agrees",
+    "OpenSSL, which verifies the chain as well, finds nothing more",
+    "RFC 5280 6.1",
+    tuple(sorted({Defect.MALFORMED, *DEFECTS.values()}, key=ORDER.__getitem__)),
+)
+
+
 def defect_of(code: int) -> Defect:
     return DEFECTS.get(code, Defect.MALFORMED)
 
@@ -100,7 +108,12 @@ def objections(errors: Iterable[tuple[int, int]], path: Path, found: Sequence[Fi
             reported.add(defect)
             # The depth counts in OpenSSL's path, which need not be ours.
             place = depth if depth == 0 else None
-            yield Finding(defect, f"OpenSSL refuses it: {description(code)}", f"X509_V_ERR {code}", place)
+            yield refused(defect, code, place)
+
+
+def refused(defect: Defect, code: int, place: int | None = None) -> Finding:
+    """The finding for an X509_V_ERR code."""
+    return OPENSSL.finding(defect, f"OpenSSL refuses it: {description(code)}", f"X509_V_ERR {code}", place)
 
 
 def _settled(code: int, depth: int, path: Path) -> bool:

@@ -7,10 +7,11 @@ raise :class:`Unusable` for those that do not count. Nothing here fetches anythi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -19,14 +20,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ObjectIdentifier
 
 from certs.facts import Facts, facts_of, facts_of_issuer
-from certs.verdict import Action, Defect, Finding, Verdict
+from certs.verdict import Check, Defect, Finding, Verdict
 
 SLACK = timedelta(minutes=5)
 """By how much the clock of whoever signs may differ from ours."""
 UNDATED = timedelta(days=1)
 """For how long what says no nextUpdate counts."""
 SHORT_LIVED = timedelta(days=7)
-"""A server's certificate of no longer a life that names nothing to ask is not asked about: it ends before most CRLs
+"""Of a server's certificate of no longer a life that names nothing to ask, silence is good: it ends before most CRLs
 that could list it (CA/B Baseline Requirements 1.6.1, "short-lived subscriber certificate")."""
 MOST_URLS = 4
 LONGEST_URL = 2048
@@ -43,6 +44,23 @@ UNREADABLE = (
 )
 """What cryptography raises for CRLs and OCSP answers that are none."""
 _NO_REV_AVAIL = ObjectIdentifier("2.5.29.56")
+
+
+NOTHING_REVOKED = Check("nothing_is_revoked", "no certificate was revoked", "RFC 5280 6.3; RFC 6960", (Defect.REVOKED,))
+REVOCATION_KNOWN = Check(
+    "revocation_is_known",
+    "whether they were revoked is known of all certificates",
+    "RFC 5280 6.3; RFC 6960 2.2",
+    (Defect.REVOCATION_UNKNOWN,),
+)
+
+
+def unmade(why: str, why_not_known: str = "") -> dict[str, str]:
+    """For a verdict: neither was found out, and why."""
+    return {NOTHING_REVOKED.name: why, REVOCATION_KNOWN.name: why_not_known or why}
+
+
+OFF: Mapping[str, str] = MappingProxyType(unmade("nobody is asked (verification.revocation is off)"))
 
 
 class Unusable(ValueError):  # noqa: N818 - it says what the CRL or answer is; that is not always anybody's fault
@@ -80,6 +98,8 @@ class Subject:
     """A certificate to be asked about. ``place`` counts from the server's own (0); ``points`` name its CRLs.
 
     Of several addresses one is enough. ``must_staple``: its server promised to send an OCSP answer along (RFC 7633).
+    ``silence_is_good``: nothing can be known of it by design (RFC 9608, or :data:`SHORT_LIVED`), so that nobody is
+    asked; that it was revoked counts from whomever it is known.
     """
 
     place: int
@@ -89,6 +109,7 @@ class Subject:
     crl_urls: tuple[str, ...] = ()
     ocsp_urls: tuple[str, ...] = ()
     must_staple: bool = False
+    silence_is_good: bool = False
 
     @property
     def who(self) -> str:
@@ -98,28 +119,29 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a tenant's settings make of a verdict, and whether they say anything of ``revocation_unknown``."""
+    """What a tenant's settings make of a verdict.
 
-    action: Callable[[Verdict], Action]
-    unknown: bool
+    ``blocked``: the server is blocked for it, and will be for as long as the verdict may be kept without what others
+    know. ``unknown``: they say something of ``revocation_unknown``.
+    """
+
+    blocked: Callable[[Verdict], bool]
+    unknown: Callable[[Verdict], bool]
 
 
 def subjects(chain: Sequence[x509.Certificate]) -> tuple[Subject, ...]:
-    """Those of a path that are asked about: all but its anchor, the last, which nobody can revoke but its owner.
-
-    A server's certificate of which nothing can be known by design is left out: RFC 9608, or :data:`SHORT_LIVED`.
-    """
+    """Those of a path that can be revoked: all but its anchor, the last, which nobody can revoke but its owner."""
     if len(chain) < 2:
         return ()
     line = [facts_of_issuer(one, len(one.public_bytes(Encoding.DER))) if place else facts_of(one)
             for place, one in enumerate(chain)]  # fmt: skip
-    asked = (_subject(place, facts, line[place + 1]) for place, facts in enumerate(line[:-1]))
-    return tuple(subject for subject in asked if not _left_out(subject))
+    return tuple(_subject(place, facts, line[place + 1]) for place, facts in enumerate(line[:-1]))
 
 
 def _subject(place: int, facts: Facts, issuer: Facts) -> Subject:
     points = list(_points(facts))
     uris = (name.value for name in points if isinstance(name, x509.UniformResourceIdentifier))
+    responders = tuple(islice(filter(_fetchable, _responders(facts)), MOST_URLS))
     features = facts.extension(x509.TLSFeature)
     return Subject(
         place,
@@ -127,8 +149,9 @@ def _subject(place: int, facts: Facts, issuer: Facts) -> Subject:
         issuer,
         frozenset(points),
         tuple(islice(filter(_fetchable, uris), MOST_URLS)),
-        tuple(islice(filter(_fetchable, _responders(facts)), MOST_URLS)),
+        responders,
         features is not None and x509.TLSFeatureType.status_request in features,
+        _silence_is_good(facts, names_somebody=bool(points or responders)),
     )
 
 
@@ -163,14 +186,12 @@ def _fetchable(url: str) -> bool:
         return False
 
 
-def _left_out(subject: Subject) -> bool:
-    facts = subject.facts
+def _silence_is_good(facts: Facts, *, names_somebody: bool) -> bool:
     if facts.ca:
         return False
     if any(extension.oid == _NO_REV_AVAIL for extension in facts.extensions):
-        return True  # RFC 9608 4: revocation is not checked
-    silent = not subject.points and not subject.ocsp_urls
-    return silent and facts.not_after - facts.not_before <= SHORT_LIVED
+        return True  # RFC 9608 4: nobody is asked
+    return not names_somebody and facts.not_after - facts.not_before <= SHORT_LIVED
 
 
 def revoked(subject: Subject, standing: Standing, revocation: Revocation, source: str) -> Finding:
@@ -178,7 +199,9 @@ def revoked(subject: Subject, standing: Standing, revocation: Revocation, source
     why = _REASONS.get(revocation.reason) if revocation.reason is not None else None
     what = f"was revoked on {revocation.at:%Y-%m-%d %H:%M:%S} UTC" + (f": {why}" if why else "")
     remedy = "do not go on; the server's operator has to get a new certificate"
-    return Finding(Defect.REVOKED, f"{subject.who} {what} ({source})", standing.clause, subject.place, remedy)
+    return NOTHING_REVOKED.finding(
+        Defect.REVOKED, f"{subject.who} {what} ({source})", standing.clause, subject.place, remedy
+    )
 
 
 def unknown(subject: Subject, reasons: Sequence[str]) -> Finding:
@@ -190,7 +213,7 @@ def unknown(subject: Subject, reasons: Sequence[str]) -> Finding:
         "revocation_unknown to allow"
     )
     what = f"whether {subject.who} was revoked is not known: {why}"
-    return Finding(Defect.REVOCATION_UNKNOWN, what, "RFC 5280 6.3; RFC 6960 2.2", subject.place, remedy)
+    return REVOCATION_KNOWN.finding(Defect.REVOCATION_UNKNOWN, what, REVOCATION_KNOWN.clause, subject.place, remedy)
 
 
 _REASONS = {

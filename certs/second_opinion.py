@@ -8,7 +8,7 @@ accepts RSA leaves of 512 to 1024 bits.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,13 +23,19 @@ from cryptography.x509.verification import PolicyBuilder, ServerVerifier, Store,
 
 from certs.names import Host, host_in_names
 from certs.paths import LONGEST_PATH, Path
-from certs.verdict import Defect, Finding
+from certs.verdict import Check, Defect, Finding
 
 _MOST_NAMES = 8
 _CANNOT = ("nameConstraints extension contains an unsupported directoryName",)
 """What the verifier says it cannot judge; OpenSSL and :mod:`certs.constraints` both can."""
 _SCRATCH_KEY = ec.generate_private_key(ec.SECP256R1())
 _CLAUSE = "RFC 5280 6.1; CA/B Baseline Requirements 7.1"
+SECOND = Check(
+    "second_verifier_agrees",
+    "a second verifier, which knows what public CAs have to keep to, agrees",
+    _CLAUSE,
+    (Defect.MALFORMED, Defect.CONSTRAINT_VIOLATION),
+)
 _CONSTRAINT_WORDS = ("constraint", "pathlen", "path length", "depth", "keycertsign", "basicconstraints")
 
 
@@ -37,17 +43,26 @@ JUDGED_ELSEWHERE = frozenset({Defect.HOSTNAME_MISMATCH, Defect.EXPIRED, Defect.N
 """With these alone found, the verifier can still be asked about the rest: under another name, at another time."""
 
 
-def disagreement(path: Path, host: Host, now: datetime) -> Iterator[Finding]:
-    """A finding where cryptography's verifier refuses the path, which has to end in an anchor.
+def second_opinion(path: Path, host: Host, now: datetime, found: Iterable[Finding]) -> tuple[list[Finding], str]:
+    """A finding where cryptography's verifier refuses the path; and why it was not asked, where it was not.
+
+    It is asked where the path ends in the common store and all that is ``found`` is :data:`JUDGED_ELSEWHERE`.
 
     Name and time are not what it is asked about, as :mod:`certs.checks` sees to them: where the host or ``now`` do not
     fit, a name that the certificate has, or a time at which the whole path was valid, is taken in their place.
     """
-    problem = _asked(path, host, now).refusal
-    if problem is not None:
-        constrained = any(word in problem.lower() for word in _CONSTRAINT_WORDS)
-        defect = Defect.CONSTRAINT_VIOLATION if constrained else Defect.MALFORMED
-        yield Finding(defect, f"a second verifier refuses the chain: {problem}", _CLAUSE, None)
+    if path.anchor is None:
+        return [], "no trusted CA is reached"
+    if not path.anchor.common:
+        return [], "it is asked about public CAs only, and the chain ends in one of your own"
+    if not JUDGED_ELSEWHERE.issuperset(finding.defect for finding in found):
+        return [], "other checks have failed already"
+    answer = _asked(path, host, now)
+    if (problem := answer.refusal) is None:
+        return [], answer.unasked
+    constrained = any(word in problem.lower() for word in _CONSTRAINT_WORDS)
+    defect = Defect.CONSTRAINT_VIOLATION if constrained else Defect.MALFORMED
+    return [SECOND.finding(defect, f"a second verifier refuses the chain: {problem}", _CLAUSE)], ""
 
 
 def follows(path: Path, host: Host, now: datetime) -> bool:
@@ -63,6 +78,8 @@ class _Answer:
     refusal: str | None = None
     chain: tuple[x509.Certificate, ...] | None = None
     """The path by which it accepts; None where it does not, or was not asked."""
+    unasked: str = ""
+    """Why it could not be asked."""
 
 
 def _asked(path: Path, host: Host, now: datetime) -> _Answer:
@@ -75,14 +92,16 @@ def _asked(path: Path, host: Host, now: datetime) -> _Answer:
     verifier = _verifier(policy, alternatives, host)
     if verifier is None and host_in_names(host, alternatives):
         return _Answer("it has no syntax for any name of the certificate")
-    if first > last or verifier is None:
-        return _Answer()  # it can be asked nothing but what was found already
+    if first > last:
+        return _Answer(unasked="the certificates of the chain are at no time valid together")
+    if verifier is None:
+        return _Answer(unasked="the server's certificate has no name that it could be asked about")
     try:
         return _Answer(None, tuple(verifier.verify(leaf, issuers[:-1])))
     except (VerificationError, ValueError) as error:
         refusal = " ".join(str(error).split())[:300]
     if any(words in refusal for words in _CANNOT):
-        return _Answer()
+        return _Answer(unasked="it cannot judge name constraints on directory names")
     # How an anchor itself is written is nobody's concern (RFC 5280 6.1: it is a name and a key): one of the common
     # store has dates in a form that the verifier refuses. What counts is said once more, in good form, and asked again.
     with suppress(VerificationError, UnsupportedAlgorithm, ValueError):

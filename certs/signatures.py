@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, mldsa, padding, rsa
 from cryptography.x509.oid import SignatureAlgorithmOID
 
+from certs.authority import excess
 from certs.facts import Facts
 
 MOST_SIGNATURES = 64
@@ -94,10 +95,12 @@ def _verify(child: x509.Certificate, parent: x509.Certificate) -> bool:
     """The same, with weak hashes too: MD5 and SHA-1 that verify are weak, and not forged.
 
     cryptography's ``verify_directly_issued_by`` refuses them, and ``signature_algorithm_parameters`` is None for some.
-    False where the key or the algorithm is not known.
+    False where the key or the algorithm is not known, and where the key is larger than is verified with.
     """
     try:
         key, signature, signed = parent.public_key(), child.signature, child.tbs_certificate_bytes
+        if excess(key) is not None:
+            return False
         algorithm, used = child.signature_algorithm_oid, child.signature_hash_algorithm
         if isinstance(key, rsa.RSAPublicKey) and algorithm in _PKCS1 and used is not None:
             key.verify(signature, signed, padding.PKCS1v15(), used)

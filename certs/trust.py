@@ -14,10 +14,13 @@ from functools import lru_cache
 from typing import Literal, Protocol
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.utils import CryptographyDeprecationWarning
 from OpenSSL import SSL, crypto
 
+from certs.authority import excess
 from certs.facts import NameKey, kept_subject
+from certs.failures import EXCESSIVE_KEY
 from certs.signer import SigningKey
 
 _COMMON_STORES = 4
@@ -172,8 +175,11 @@ class Collector(Protocol):
     stapled: bytes
     """The OCSP answer that the server sent along; empty where it sent none, or was not asked for one."""
 
-    def may_be_shown(self, connection: SSL.Connection) -> bool:
-        """Whether the server, whose certificate is there and verified by now, may be shown the context's."""
+    def may_be_shown(self, connection: SSL.Connection) -> bool | None:
+        """Whether the server, whose certificate is there and verified by now, may be shown the context's.
+
+        None: that is not known yet. The handshake waits, and this is asked again each time that it is called to go on.
+        """
 
 
 def collect(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
@@ -182,23 +188,41 @@ def collect(connection: SSL.Connection, certificate: crypto.X509, error: int, de
     Each (X509_V_ERR code, depth) goes once into ``connection.get_app_data().errors``. It must be judged
     (:func:`certs.verify.judge`) before the first byte of a request is sent. A connection without app data fails its
     handshake here: pyOpenSSL raises the AttributeError from ``do_handshake``.
+
+    What nobody vouches for must not cost much all the same. OpenSSL goes down the chain, and verifies the next
+    signature with the key of the certificate that it has just told of here; so where it has objected to anything, a
+    key in :func:`certs.authority.excess` ends the handshake (:data:`certs.failures.EXCESSIVE_KEY`). What leads to an
+    anchor without objection has no keys but those that the anchor vouches for.
     """
     errors: list[tuple[int, int]] = connection.get_app_data().errors
     if not ok and (error, depth) not in errors:
         errors.append((error, depth))
+    if errors and _excessive(certificate):
+        # pyOpenSSL raises it from do_handshake, like what OpenSSL itself ends a handshake for.
+        raise SSL.Error([("SSL routines", "", EXCESSIVE_KEY)])
     return True
+
+
+def _excessive(certificate: crypto.X509) -> bool:
+    """Whether no signature is verified with the certificate's key. One that cannot be read verifies none either."""
+    try:
+        return excess(certificate.get_pubkey().to_cryptography_key()) is not None
+    except (crypto.Error, ValueError, UnsupportedAlgorithm):
+        return False
 
 
 @SSL._ffi.callback("int(SSL *, void *)")  # type: ignore[attr-defined,untyped-decorator]
 def note_request(ssl: object, _: object) -> int:
     """OpenSSL's certificate callback, called on the client's side just when the server asks for a certificate.
 
-    By then the server's own has been verified, in TLS 1.2 and 1.3. 0 fails the handshake, as an exception here does.
+    By then the server's own has been verified, in TLS 1.2 and 1.3. 0 fails the handshake, as an exception here does; a
+    negative number suspends it (SSL_CTX_set_cert_cb(3)): ``do_handshake`` raises WantX509LookupError.
     """
     connection = SSL.Connection._reverse_mapping[ssl]
     noted: Collector = connection.get_app_data()
     noted.asked = True
-    return int(connection.get_certificate() is None or noted.may_be_shown(connection))
+    shown = True if connection.get_certificate() is None else noted.may_be_shown(connection)
+    return -1 if shown is None else int(shown)
 
 
 def keep_stapled(connection: SSL.Connection, answer: bytes, _: object) -> bool:

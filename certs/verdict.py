@@ -1,14 +1,16 @@
-"""What is wrong with a server's certificate: defects, findings, the verdict; and the actions that there are.
+"""What is wrong with a server's certificate: defects, checks, findings, the verdict; and the actions that there are.
 
-A :class:`Finding` is one thing that is wrong, a :class:`Verdict` all of them in the order in which they are named.
-What is done about it is decided in :mod:`certs.decision`.
+A :class:`Check` is one question, a :class:`Finding` one thing that is wrong, a :class:`Verdict` all of them in the
+order in which they are named. What is done about it is decided in :mod:`certs.decision`; :mod:`certs.checklist` tells
+what came of each check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
 
 from cryptography import x509
 
@@ -65,6 +67,38 @@ class Finding:
     clause: str
     certificate: int | None = None
     remedy: str = ""
+    check: str = ""
+    """The name of the :class:`Check` that found it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A question that is put to a server; ``says`` is so where it is passed, and ``clause`` is why it has to be.
+
+    ``defects`` are those that it can find, the first of them the one that it is there for.
+    """
+
+    name: str
+    says: str
+    clause: str
+    defects: tuple[Defect, ...]
+
+    def finding(
+        self, defect: Defect, explanation: str, clause: str, certificate: int | None = None, remedy: str = ""
+    ) -> Finding:
+        """A finding of this check. Every finding is made by a check, so that none is in no list."""
+        return Finding(defect, explanation, clause, certificate, remedy, self.name)
+
+
+class Anchored(StrEnum):
+    """Where the chain of a verdict ends."""
+
+    NOWHERE = ""
+    COMMON = "common store"
+    OWN = "trusted CA"
+
+
+NONE_LEFT_OUT: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +111,27 @@ class Verdict:
     """Where certificates of the chain are from that the server did not send, in words; empty where it sent them all."""
     leaf_unread: bool = False
     """The server's own certificate cannot be read: ``chain`` is what it sent behind that."""
+    anchored: Anchored = field(default=Anchored.NOWHERE, compare=False)
+    """Of what the last certificate of ``chain`` is."""
+    unmade: Mapping[str, str] = field(default=NONE_LEFT_OUT, compare=False)
+    """The names of checks that were not made, and why not; those that a failed handshake leaves out are not named."""
 
     @classmethod
     def of(
-        cls, findings: Iterable[Finding], chain: Iterable[x509.Certificate] = (), leaf_unread: bool = False
+        cls,
+        findings: Iterable[Finding],
+        chain: Iterable[x509.Certificate] = (),
+        leaf_unread: bool = False,
+        anchored: Anchored = Anchored.NOWHERE,
+        unmade: Mapping[str, str] = NONE_LEFT_OUT,
     ) -> Verdict:
         """A verdict with its findings in the order of :class:`Defect`."""
         ordered = sorted(findings, key=lambda finding: ORDER[finding.defect])
-        return cls(tuple(ordered), tuple(chain), leaf_unread=leaf_unread)
+        return cls(tuple(ordered), tuple(chain), leaf_unread=leaf_unread, anchored=anchored, unmade=unmade)
 
-    def also(self, finding: Finding) -> Verdict:
-        """The same verdict with one finding more."""
-        return replace(self, findings=Verdict.of([*self.findings, finding]).findings)
+    def also(self, *findings: Finding) -> Verdict:
+        """The same verdict with these findings too."""
+        return replace(self, findings=Verdict.of([*self.findings, *findings]).findings)
 
     @property
     def leaf(self) -> x509.Certificate | None:

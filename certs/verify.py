@@ -9,25 +9,28 @@ for, so that no action set for one defect lets another pass unseen.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
+from types import MappingProxyType
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 from OpenSSL import SSL, crypto
 
-from certs.checks import Case, findings, keys_of_our_own
+from certs import revocation
+from certs.checks import CHECKS, OF_TRUST, Case, findings, keys_of_our_own, no_key_of_our_own
 from certs.facts import Facts, facts_of, facts_of_issuer
 from certs.failures import defect_of_failure
 from certs.names import Host
-from certs.openssl_errors import defect_of, description, objections
+from certs.openssl_errors import defect_of, objections, refused
 from certs.paths import Path, Search
-from certs.second_opinion import JUDGED_ELSEWHERE, disagreement, follows
+from certs.second_opinion import SECOND, follows, second_opinion
+from certs.signatures import Signatures
 from certs.trust import Collector, TrustStore
-from certs.verdict import ORDER, Defect, Finding, Verdict
+from certs.verdict import ORDER, Anchored, Check, Defect, Finding, Verdict
 
 __all__ = ["Handshake", "defect_of_failure", "handshake_of", "judge", "valid_until"]
 
@@ -37,6 +40,36 @@ MOST_PATHS = 32
 """Paths that are judged; the best of them counts."""
 KEPT = timedelta(hours=1)
 """For how long a verdict may be kept at most."""
+
+SENT = Check(
+    "a_certificate_was_sent", "the server sent a certificate of its own", "RFC 8446 4.4.2.4", (Defect.MALFORMED,)
+)
+READABLE = Check(
+    "certificates_can_be_read", "every certificate that it sent can be read", "RFC 5280 4.1", (Defect.MALFORMED,)
+)
+BOUNDED = Check(
+    "certificates_are_few_and_small",
+    f"it sent no more than {MOST_CERTIFICATES} certificates and {MOST_BYTES // 1024} KiB",
+    "RFC 8446 4.4.2",
+    (Defect.MALFORMED,),
+)
+FOUND = Check(
+    "path_is_found", "the search for a trusted CA comes to its end", "RFC 4158 2.4.1",
+    (Defect.MALFORMED,),
+)  # fmt: skip
+LOOKED_AT = Check(
+    "own_certificate_can_be_looked_at",
+    "there is a certificate of the server's own to look at",
+    "what cannot be looked at is not vouched for",
+    (Defect.INCOMPLETE_CHAIN, Defect.HOSTNAME_MISMATCH),
+)
+CHECKS_HERE = (SENT, READABLE, BOUNDED, FOUND, LOOKED_AT)
+_NOTHING_TO_LOOK_AT = "the server's own certificate cannot be looked at"
+_UNLOOKED: Mapping[str, str] = MappingProxyType(
+    {each.check.name: _NOTHING_TO_LOOK_AT for each in CHECKS if each is not no_key_of_our_own}
+    | {FOUND.name: _NOTHING_TO_LOOK_AT, SECOND.name: _NOTHING_TO_LOOK_AT}
+    | revocation.unmade(_NOTHING_TO_LOOK_AT)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +98,11 @@ def handshake_of(connection: SSL.Connection, seen: Collector) -> Handshake:
 
     Raises nothing for certificates that cannot be read: they are told apart in the result.
     """
+    return replace(certificates_of(connection), errors=tuple(seen.errors), stapled=seen.stapled)
+
+
+def certificates_of(connection: SSL.Connection) -> Handshake:
+    """The same without what was written down: the certificates alone."""
     presented: list[x509.Certificate] = []
     encoded: list[bytes] = []
     unread: list[str] = []
@@ -77,16 +115,22 @@ def handshake_of(connection: SSL.Connection, seen: Collector) -> Handshake:
         except (ValueError, x509.InvalidVersion) as error:
             unread.append(str(error))
             leaf_unread |= place == 0
-    return Handshake(tuple(presented), tuple(seen.errors), tuple(unread), leaf_unread, seen.stapled, tuple(encoded))
+    return Handshake(tuple(presented), (), tuple(unread), leaf_unread, encoded=tuple(encoded))
 
 
 def judge(
-    handshake: Handshake, host: Host, trust: TrustStore, now: datetime, own_keys: frozenset[bytes] = frozenset()
+    handshake: Handshake,
+    host: Host,
+    trust: TrustStore,
+    now: datetime,
+    own_keys: frozenset[bytes] = frozenset(),
+    signatures: Signatures | None = None,
 ) -> Verdict:
     """All that is wrong with the server, and the path in which it was found.
 
     ``host`` is the name that the client asked for. ``own_keys`` are SHA-256 digests of the keys with which signing CAs
     of this installation issue. ``now`` is aware. Nothing is raised for anything that a stranger presents.
+    ``signatures`` are to be verified by that; where it is exhausted afterwards, the verdict is for want of more.
 
     Of several paths to an anchor the first without findings counts; else the one whose worst finding comes last in the
     order of :class:`Defect`, then the one with the fewest findings, then the first.
@@ -94,18 +138,31 @@ def judge(
     presented, problems = _read(handshake)
     if handshake.leaf_unread or not presented or presented[0].certificate is not handshake.presented[0]:
         return _not_judged(handshake, presented, problems, own_keys)
-    search = Search(presented, trust)
+    search = Search(presented, trust, signatures)
     if (short := _shortest_way(search, presented, host, now, own_keys)) is not None:
-        return Verdict.of([*problems, *objections(handshake.errors, short, problems)], short.certificates)
+        found = [*problems, *objections(handshake.errors, short, problems)]
+        return Verdict.of(found, short.certificates, anchored=Anchored.COMMON, unmade=revocation.OFF)
     path, found = _best(search, presented, host, now, own_keys)
     if search.exhausted and path.anchor is None:
         what = "looking for a path to a trusted CA takes more steps than are taken here"
-        problems.append(_malformed(what, "RFC 4158 2.4.1"))
+        problems.append(_malformed(FOUND, what))
     found = [*problems, *found]
     found += objections(handshake.errors, path, found)
-    if path.anchor is not None and path.anchor.common and JUDGED_ELSEWHERE.issuperset(f.defect for f in found):
-        found += disagreement(path, host, now)
-    return Verdict.of(found, path.certificates)
+    more, unasked = second_opinion(path, host, now, found)
+    unmade = {**revocation.OFF, SECOND.name: unasked} if unasked else revocation.OFF
+    if path.anchor is None:
+        unmade = {**unmade, **_UNANCHORED}
+    return Verdict.of([*found, *more], path.certificates, anchored=_anchored(path), unmade=unmade)
+
+
+_UNANCHORED = {each.check.name: "no trusted CA is reached: why, another check says" for each in OF_TRUST}
+"""One of them has failed, and that counts."""
+
+
+def _anchored(path: Path) -> Anchored:
+    if path.anchor is None:
+        return Anchored.NOWHERE
+    return Anchored.COMMON if path.anchor.common else Anchored.OWN
 
 
 def valid_until(verdict: Verdict, now: datetime) -> datetime:
@@ -149,24 +206,24 @@ def _best(
 
 def _read(handshake: Handshake) -> tuple[list[Facts], list[Finding]]:
     """The certificates that are looked at, and what is wrong with the message as a whole."""
-    problems = [_malformed(f"a certificate cannot be read: {error}", "RFC 5280 4.1") for error in handshake.unread]
+    problems = [_malformed(READABLE, f"a certificate cannot be read: {error}") for error in handshake.unread]
     presented: list[Facts] = []
     if len(handshake.presented) > MOST_CERTIFICATES:
         what = f"the server sent {len(handshake.presented)} certificates; at most {MOST_CERTIFICATES} are looked at"
-        problems.append(_malformed(what, "RFC 8446 4.4.2"))
+        problems.append(_malformed(BOUNDED, what))
     size = 0
     for certificate, octets in islice(zip(handshake.presented, handshake.encoded, strict=True), MOST_CERTIFICATES):
         size += len(octets)
         if size > MOST_BYTES:
             what = f"the server's certificates are larger than {MOST_BYTES // 1024} KiB"
-            problems.append(_malformed(what, "RFC 8446 4.4.2"))
+            problems.append(_malformed(BOUNDED, what))
             break
         try:
             facts = facts_of_issuer(certificate, len(octets)) if presented else facts_of(certificate)
             # One that is sent twice is two, as it would be without what is kept.
             presented.append(facts if facts not in presented else facts_of(certificate))
         except ValueError as error:
-            problems.append(_malformed(f"a certificate cannot be read: {error}", "RFC 5280 4.1"))
+            problems.append(_malformed(READABLE, f"a certificate cannot be read: {error}"))
     return presented, problems
 
 
@@ -175,24 +232,20 @@ def _not_judged(
 ) -> Verdict:
     """There is no certificate of the server to look at: nothing vouches for it, under any name."""
     if not problems:
-        problems.append(_malformed("the server sent no certificate", "RFC 8446 4.4.2.4"))
+        problems.append(_malformed(SENT, "the server sent no certificate"))
     what = "the server's certificate cannot be looked at"
-    clause = "what cannot be looked at is not vouched for"
     found = [
         *problems,
-        *(
-            Finding(defect_of(code), f"OpenSSL refuses it: {description(code)}", f"X509_V_ERR {code}")
-            for code, _ in handshake.errors
-        ),
+        *(refused(defect_of(code), code) for code, _ in handshake.errors),
         *keys_of_our_own(presented, (), own_keys),
-        Finding(Defect.INCOMPLETE_CHAIN, what, clause),
-        Finding(Defect.HOSTNAME_MISMATCH, what, clause),
+        *(LOOKED_AT.finding(defect, what, LOOKED_AT.clause) for defect in LOOKED_AT.defects),
     ]
-    return Verdict.of(dict.fromkeys(found), handshake.presented, handshake.leaf_unread)
+    return Verdict.of(dict.fromkeys(found), handshake.presented, handshake.leaf_unread, unmade=_UNLOOKED)
 
 
-def _malformed(what: str, clause: str) -> Finding:
-    return Finding(Defect.MALFORMED, what, clause, None, "ask the server's operator for a certificate that is in order")
+def _malformed(check: Check, what: str) -> Finding:
+    remedy = "ask the server's operator for a certificate that is in order"
+    return check.finding(Defect.MALFORMED, what, check.clause, None, remedy)
 
 
 def _load(certificate: crypto.X509, octets: bytes) -> x509.Certificate:

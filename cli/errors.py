@@ -8,6 +8,7 @@ import click
 
 from cli import clock, output
 from cli.context import Context, json_option, pass_context
+from cli.dry_run import dry_run_option, made
 
 if TYPE_CHECKING:
     from store.records import HostException
@@ -45,12 +46,18 @@ def show(context: Context) -> None:
 @command.command(name="set")
 @click.argument("defect")
 @click.argument("action")
+@dry_run_option
+@json_option
 @pass_context
-def set_(context: Context, defect: str, action: str) -> None:
+def set_(context: Context, defect: str, action: str, dry_run: bool) -> None:
     """Set what is done about DEFECT (or untrusted): block, warn, bypass or allow."""
     from control import error_settings
 
-    error_settings.set_action(context.installation, context.tenant, defect, action, clock.now())
+    now = clock.now()
+    made(context, dry_run, lambda inst: error_settings.set_action(inst, context.tenant, defect, action, now))
+    if context.json:
+        output.as_json({"row": defect, "action": action, "set": True})
+        return
     click.echo(f"Tenant {context.tenant}: {defect} is set to {action}.")
     if defect == "revocation_unknown" and context.settings.verification.revocation == "off":
         click.echo("It is not looked for: verification.revocation is off.")
@@ -58,12 +65,18 @@ def set_(context: Context, defect: str, action: str) -> None:
 
 @command.command()
 @click.argument("defect")
+@dry_run_option
+@json_option
 @pass_context
-def unset(context: Context, defect: str) -> None:
+def unset(context: Context, defect: str, dry_run: bool) -> None:
     """Take the row of DEFECT (or untrusted) away, so that the default counts again."""
     from control import error_settings
 
-    was_set = error_settings.unset(context.installation, context.tenant, defect, clock.now())
+    now = clock.now()
+    was_set = made(context, dry_run, lambda inst: error_settings.unset(inst, context.tenant, defect, now))
+    if context.json:
+        output.as_json({"row": defect, "set": False, "was_set": was_set})
+        return
     done = "is unset; the default counts" if was_set else "was not set; nothing is changed"
     click.echo(f"Tenant {context.tenant}: {defect} {done}.")
 
@@ -79,23 +92,26 @@ def unset(context: Context, defect: str) -> None:
 )
 @click.option("--expires", metavar="DATE", help="Until the end of this day, UTC (2027-01-31), or a time with its zone.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why it is made, for whoever comes later.")
+@dry_run_option
 @json_option
 @pass_context
 def except_(
-    context: Context, host: str, defect: str, action: str, fingerprint: str | None, expires: str | None, reason: str
-) -> None:
+    context: Context, host: str, defect: str, action: str, fingerprint: str | None, expires: str | None, reason: str,
+    dry_run: bool,
+) -> None:  # fmt: skip
     """Do something else about a defect of HOST: example.com, *.example.com (names below it), an address."""
     from control import host_exceptions
 
     wanted = host_exceptions.Wanted(host, defect, action, reason, fingerprint, expires)
-    made = host_exceptions.add(context.installation, context.tenant, wanted, clock.now())
+    now = clock.now()
+    added = made(context, dry_run, lambda inst: host_exceptions.add(inst, context.tenant, wanted, now))
     if context.json:
-        output.as_json(as_object(made, expired=False))
+        output.as_json(as_object(added, expired=False))
         return
-    of = "" if made.fingerprint is None else f", for the certificate or key {made.fingerprint.hex()}"
-    end = "" if made.expires_at is None else f", until {output.minute(made.expires_at)} UTC"
-    what = f"{made.defect} of {made.pattern} is set to {made.action}{of}{end}"
-    click.echo(f"Tenant {context.tenant}: exception {made.id}: {what}.")
+    of = "" if added.fingerprint is None else f", for the certificate or key {added.fingerprint.hex()}"
+    end = "" if added.expires_at is None else f", until {output.minute(added.expires_at)} UTC"
+    what = f"{added.defect} of {added.pattern} is set to {added.action}{of}{end}"
+    click.echo(f"Tenant {context.tenant}: exception {added.id}: {what}.")
 
 
 @command.command()
@@ -130,12 +146,18 @@ def exceptions(context: Context) -> None:
 
 @command.command()
 @click.argument("id")
+@dry_run_option
+@json_option
 @pass_context
-def unexcept(context: Context, id: str) -> None:
+def unexcept(context: Context, id: str, dry_run: bool) -> None:
     """Take exception ID away (see exceptions), so that the rows count again for its host."""
     from control import host_exceptions
 
-    gone = host_exceptions.remove(context.installation, context.tenant, id, clock.now())
+    now = clock.now()
+    gone = made(context, dry_run, lambda inst: host_exceptions.remove(inst, context.tenant, id, now))
+    if context.json:
+        output.as_json(as_object(gone, expired=gone.expires_at is not None and gone.expires_at <= now))
+        return
     click.echo(f"Tenant {context.tenant}: exception {gone.id} ({gone.defect} of {gone.pattern}) is removed.")
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -58,6 +60,37 @@ def clean(text: object) -> str:
         if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
         else character
         for character in str(text)
+    )
+
+
+def coloured() -> bool:
+    """Whether standard output is a terminal that may be written to in colour (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str | None = None, *, bold: bool = False, dim: bool = False) -> str:
+    """The text in that colour, where :func:`coloured`. To be called after :func:`clean`, which takes colours out."""
+    plain = not text or (colour is None and not bold and not dim)
+    return text if plain or not coloured() else click.style(text, fg=colour, bold=bold or None, dim=dim or None)
+
+
+def columns() -> int | None:
+    """How wide the terminal is, from 60 to 120; None where standard output is none, and no line is to be broken."""
+    return min(max(shutil.get_terminal_size().columns, 60), 120) if sys.stdout.isatty() else None
+
+
+def paragraph(text: str, indent: str = "", first: str | None = None) -> str:
+    """The text, cleaned, each line behind ``indent`` (the first behind ``first``), broken at the terminal's edge."""
+    first = indent if first is None else first
+    if (most := columns()) is None:
+        return f"{first}{clean(text)}"
+    return textwrap.fill(
+        clean(text),
+        most,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
     )
 
 

@@ -8,6 +8,7 @@ import click
 
 from cli import certificates, clock, expiry, output
 from cli.context import Context, json_option, pass_context
+from cli.dry_run import dry_run_option, made
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -21,6 +22,8 @@ def command() -> None:
     """The private CAs that a tenant trusts beside the common store."""
 
 
+FIRST_HOSTS = 20
+"""Hosts that JSON names, of those that use a trusted CA."""
 HOST_HELP = (
     "Let it vouch for these hosts alone: example.com, *.example.com (names below it), .example.com (both). "
     "May be given several times."
@@ -31,9 +34,10 @@ HOST_HELP = (
 @click.argument("pairs", metavar="NAME FILE [NAME FILE]...", nargs=-1, required=True)
 @click.option("--host", "hosts", multiple=True, metavar="PATTERN", help=HOST_HELP)
 @click.option("--inactive", is_flag=True, help="Save it, but do not trust it yet.")
+@dry_run_option
 @json_option
 @pass_context
-def add(context: Context, pairs: tuple[str, ...], hosts: tuple[str, ...], inactive: bool) -> None:
+def add(context: Context, pairs: tuple[str, ...], hosts: tuple[str, ...], inactive: bool, dry_run: bool) -> None:
     """Trust the CA in FILE (intermediates first, root last; - is standard input) under NAME.
 
     Several are added together, or none of them.
@@ -46,7 +50,8 @@ def add(context: Context, pairs: tuple[str, ...], hosts: tuple[str, ...], inacti
         trusted_cas.Upload(name, output.read_input(file), hosts, active=not inactive)
         for name, file in zip(pairs[::2], pairs[1::2], strict=True)
     ]
-    saved = trusted_cas.add(context.installation, context.tenant, uploads, clock.now())
+    now = clock.now()
+    saved = made(context, dry_run, lambda inst: trusted_cas.add(inst, context.tenant, uploads, now), _tell_all)
     if context.json:
         objects = [{**as_object(record), "findings": findings(bundle)} for record, bundle in saved]
         output.as_json(objects[0] if len(objects) == 1 else objects)
@@ -84,8 +89,10 @@ def validate(context: Context, files: tuple[str, ...]) -> None:
 @click.argument("name")
 @click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
 @click.option("--all-hosts", is_flag=True, help="Let it vouch for every host again.")
+@dry_run_option
+@json_option
 @pass_context
-def limit(context: Context, name: str, patterns: tuple[str, ...], all_hosts: bool) -> None:
+def limit(context: Context, name: str, patterns: tuple[str, ...], all_hosts: bool, dry_run: bool) -> None:
     """Let it vouch for hosts of these PATTERNs alone.
 
     A PATTERN is example.com, *.example.com (names below it), .example.com (both), or an address.
@@ -94,7 +101,11 @@ def limit(context: Context, name: str, patterns: tuple[str, ...], all_hosts: boo
 
     if bool(patterns) is all_hosts:
         output.misuse("expected either patterns, or --all-hosts")
-    limited = trusted_cas.limit(context.installation, context.tenant, name, patterns, clock.now())
+    now = clock.now()
+    limited = made(context, dry_run, lambda inst: trusted_cas.limit(inst, context.tenant, name, patterns, now))
+    if context.json:
+        output.as_json(as_object(limited))
+        return
     click.echo(f"Trusted CA {name} counts for {hosts_of(limited)}, from the next connection on.")
 
 
@@ -103,11 +114,12 @@ def limit(context: Context, name: str, patterns: tuple[str, ...], all_hosts: boo
 @pass_context
 def list_(context: Context) -> None:
     """List the tenant's trusted CAs."""
-    from control import trusted_cas
+    from control import recent_traffic, trusted_cas
 
     records = trusted_cas.listing(context.installation, context.tenant)
+    using = recent_traffic.hosts_by_ca(context.installation, context.tenant, clock.now())
     if context.json:
-        output.as_json([as_object(record) for record in records])
+        output.as_json([{**as_object(record), **used_by_object(using, record)} for record in records])
         return
     rows = []
     for record in records:
@@ -115,8 +127,9 @@ def list_(context: Context) -> None:
         expires = expiry.shown([anchor], clock.now())
         name = certificates.common_name(anchor)
         changed = output.minute(record.changed_at)
-        rows.append((record.name, status(record), name, hosts_of(record, 2), expires, changed))
-    headings = ("name", "status", "common name", "hosts", "expires", "last change")
+        used_by = "-" if (count := users(using, record)) is None else hosts_in_words(count)
+        rows.append((record.name, status(record), name, hosts_of(record, 2), expires, changed, used_by))
+    headings = ("name", "status", "common name", "hosts", "expires", "last change", "used by (24 h)")
     output.table(headings, rows, f"Tenant {context.tenant} trusts no CA of its own.")
 
 
@@ -126,17 +139,19 @@ def list_(context: Context) -> None:
 @pass_context
 def show(context: Context, name: str) -> None:
     """Show one trusted CA, certificate by certificate."""
-    from control import trusted_cas
+    from control import recent_traffic, trusted_cas
 
     record = trusted_cas.show(context.installation, context.tenant, name)
+    using = recent_traffic.hosts_by_ca(context.installation, context.tenant, clock.now())
     if context.json:
-        output.as_json(as_object(record))
+        output.as_json({**as_object(record), **used_by_object(using, record)})
         return
     output.fields(
         [
             ("name", record.name),
             ("status", status(record)),
             ("hosts", hosts_of(record)),
+            ("used by", used_by_in_words(users(using, record))),
             ("expires", expiry.shown(anchor_of(record), clock.now())),
             ("last change", f"{output.minute(record.changed_at)} by {record.changed_by}"),
         ]
@@ -161,23 +176,35 @@ def rename(context: Context, old: str, new: str) -> None:
 
 @command.command()
 @click.argument("name")
+@dry_run_option
+@json_option
 @pass_context
-def activate(context: Context, name: str) -> None:
+def activate(context: Context, name: str, dry_run: bool) -> None:
     """Trust it, from the next connection on."""
     from control import trusted_cas
 
-    trusted_cas.activate(context.installation, context.tenant, name, clock.now())
+    now = clock.now()
+    changed = made(context, dry_run, lambda inst: trusted_cas.activate(inst, context.tenant, name, now))
+    if context.json:
+        output.as_json(as_object(changed))
+        return
     click.echo(f"Trusted CA {name} is active and counts from the next connection.")
 
 
 @command.command()
 @click.argument("name")
+@dry_run_option
+@json_option
 @pass_context
-def deactivate(context: Context, name: str) -> None:
+def deactivate(context: Context, name: str, dry_run: bool) -> None:
     """Keep it, but do not trust it from the next connection on."""
     from control import trusted_cas
 
-    trusted_cas.deactivate(context.installation, context.tenant, name, clock.now())
+    now = clock.now()
+    changed = made(context, dry_run, lambda inst: trusted_cas.deactivate(inst, context.tenant, name, now))
+    if context.json:
+        output.as_json(as_object(changed))
+        return
     click.echo(f"Trusted CA {name} is not active: it no longer counts, from the next connection on.")
 
 
@@ -199,12 +226,18 @@ def download(context: Context, name: str, form: str, target: str | None) -> None
 
 @command.command()
 @click.argument("name")
+@dry_run_option
+@json_option
 @pass_context
-def delete(context: Context, name: str) -> None:
+def delete(context: Context, name: str, dry_run: bool) -> None:
     """Trust it no longer."""
     from control import trusted_cas
 
-    trusted_cas.delete(context.installation, context.tenant, name, clock.now())
+    now = clock.now()
+    made(context, dry_run, lambda inst: trusted_cas.delete(inst, context.tenant, name, now))
+    if context.json:
+        output.as_json({"name": name, "deleted": True})
+        return
     click.echo(f"Trusted CA {name} is deleted.")
 
 
@@ -217,6 +250,29 @@ def hosts_of(record: TrustedCa, most: int = 100) -> str:
     """The hosts that it may vouch for, as text."""
     shown, more = record.hosts[:most], len(record.hosts) - most
     return ", ".join([*shown, f"{more} more"] if more > 0 else shown) or "all hosts"
+
+
+def users(using: dict[str, tuple[str, ...]] | None, record: TrustedCa) -> int | None:
+    """For how many hosts it vouched in the last 24 hours; None where that is not remembered."""
+    return None if using is None else len(using.get(record.name, ()))
+
+
+def used_by_object(using: dict[str, tuple[str, ...]] | None, record: TrustedCa) -> dict[str, Any]:
+    """The same for JSON, with the first hosts in order."""
+    first = None if using is None else using.get(record.name, ())[:FIRST_HOSTS]
+    return {"used_by_hosts": users(using, record), "first_hosts": first}
+
+
+def used_by_in_words(hosts: int | None) -> str:
+    """That number for people."""
+    if hosts is None:
+        return "not known: verification.remember_servers is off"
+    return f"{hosts_in_words(hosts)} in the last 24 hours"
+
+
+def hosts_in_words(hosts: int) -> str:
+    """``1 host``, ``2 hosts``."""
+    return "1 host" if hosts == 1 else f"{hosts} hosts"
 
 
 def anchor_of(record: TrustedCa) -> list[x509.Certificate]:
@@ -283,3 +339,8 @@ def tell(bundle: Bundle) -> None:
     for finding in bundle.findings:
         if finding.level != "error":
             click.echo(output.clean(f"{finding.level.capitalize()}: {finding.message}"), err=True)
+
+
+def _tell_all(found: list[tuple[TrustedCa, Bundle]]) -> None:
+    for _, bundle in found:
+        tell(bundle)

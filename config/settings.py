@@ -223,6 +223,12 @@ def _user(value: Any) -> Any:
     return value
 
 
+def _contact(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("expected one line of plain text, as in IT help desk, ext. 4711")
+    return value.strip()
+
+
 def _no_console(value: bool) -> bool:
     if value:
         raise NotYetError("the console is not in this version; expected false")
@@ -275,6 +281,9 @@ LoggedField = Annotated[
 LoggedFields = Annotated[tuple[LoggedField, ...], Field(max_length=16, description="a list of up to 16 header fields")]
 Collector = Annotated[
     str, AfterValidator(_collector), Field(description="an http or https URL, as in http://127.0.0.1:4318/v1/traces")
+]
+Contact = Annotated[
+    str, Field(max_length=200, description="one line of plain text of up to 200 characters"), AfterValidator(_contact)
 ]
 LinesPerSecond = Annotated[int, Field(ge=1, le=1_000_000)]
 TenantPattern = Annotated[str, AfterValidator(_tenant_pattern), Field(description="* or a tenant's name")]
@@ -332,6 +341,7 @@ class Verification(Section):
     ocsp: bool = True
     crl_directory: FileName | None = None
     largest_crl: Annotated[int, Field(ge=1 << 16, le=64 << 20)] = 20 << 20
+    remember_servers: bool = True
 
 
 class Resolver(Section):
@@ -473,6 +483,12 @@ class Tunnel(Section):
     misdirected: Literal["refuse", "pass"] = "refuse"
 
 
+class BlockPage(Section):
+    """What is said to people whose request is not served, beside why."""
+
+    contact: Contact | None = None
+
+
 class Privacy(Section):
     """What the log and traces tell of clients and their requests."""
 
@@ -584,6 +600,7 @@ class Settings(Section):
     signing: Signing = Signing()
     tls: Tls = Tls()
     tunnel: Tunnel = Tunnel()
+    block_page: BlockPage = BlockPage()
     log: Log = Log()
     tracing: Tracing = Tracing()
     limits: Limits = Limits()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +48,8 @@ class Installation:
     """Who uses it, for the audit log."""
     seen: int | None = None
     """The generation of the tenant that whoever uses it had last looked at; None: who does not say."""
+    trial: Connection | None = field(default=None, repr=False)
+    """The transaction in which everything is done that is not to be saved (:meth:`trying`)."""
 
     def acting(self, actor: Actor) -> Installation:
         """The same installation, used by somebody."""
@@ -120,15 +122,25 @@ class Installation:
             return tuple(tenants.listing(connection))
 
     @contextmanager
+    def trying(self) -> Iterator[Self]:
+        """The same installation for a change that is only tried: what is changed through it is seen through it alone.
+
+        It is validated, refused and recorded as it would be, and at the end it is rolled back. For use cases that
+        change the store and nothing else.
+        """
+        with self.store.undone() as connection:
+            yield replace(self, trial=connection)
+
+    @contextmanager
     def reading(self, tenant: str) -> Iterator[tuple[Connection, Tenant]]:
         """A connection that reads, and the tenant. Raises Refused where there is none of that name."""
-        with self.store.reading() as connection:
+        with nullcontext(self.trial) if self.trial is not None else self.store.reading() as connection:
             yield connection, self._tenant(connection, tenant)
 
     @contextmanager
     def changing(self, tenant: str) -> Iterator[tuple[Connection, Tenant]]:
         """A durable transaction, and the tenant. Raises Refused where there is none of that name."""
-        with self.store.transaction(durable=True) as connection:
+        with nullcontext(self.trial) if self.trial is not None else self.store.transaction(durable=True) as connection:
             yield connection, self._tenant(connection, tenant)
 
     def record(

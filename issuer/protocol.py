@@ -316,6 +316,11 @@ def _text(message: dict[str, Any], name: str) -> str:
     value = message[name]
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
         raise ProtocolError(f"{name} is no text of at most {_MAX_TEXT} characters")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # JSON can write half a pair (RFC 8259 8.2), which no name has and no store takes
+            raise ProtocolError(f"{name} is no text of Unicode") from None
     return value
 
 

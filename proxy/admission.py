@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from certs.names import Host, InvalidHost, parse_host
@@ -144,28 +144,35 @@ class Resolver:
             return (host.text,)
         return self._hosts.get(host.text)
 
-    async def resolve(self, host: Host, client: str) -> tuple[str, ...]:
-        """The addresses of a name, in the system's order, for a client. Raises ResolveError."""
+    async def resolve(self, host: Host, client: str, group: str | None = None) -> tuple[str, ...]:
+        """The addresses of a name, in the system's order, for a client. Raises ResolveError.
+
+        ``group``: of all that the client asks for, names of one group may take a quarter of the places.
+        """
         if (known := self.at_once(host)) is not None:
             return known
         if (asked := self._asking.get(host.text)) is None:
-            if self._each[client] >= self._most_each:
+            bounds = {client: self._most_each}
+            if group is not None:
+                bounds[f"{client} {group}"] = max(1, self._most_each // 4)
+            if any(self._each[who] >= most for who, most in bounds.items()):
                 raise ResolveError("the client has too many names looked up at once", timed_out=True, busy=True)
-            self._each[client] += 1
+            self._each.update(bounds.keys())
             asked = asyncio.get_running_loop().run_in_executor(self._pool, _lookup, host.text)
             self._asking[host.text] = asked
-            asked.add_done_callback(lambda done: self._answered(host.text, client, done))
+            asked.add_done_callback(lambda done: self._answered(host.text, bounds.keys(), done))
         try:
             # Whoever gives up leaves the answer to the others, and the thread to its end.
             return await asyncio.wait_for(asyncio.shield(asked), self.timeout)
         except TimeoutError:
             raise ResolveError(f"no answer from DNS within {self.timeout:g} s", timed_out=True) from None
 
-    def _answered(self, name: str, client: str, done: asyncio.Future[tuple[str, ...]]) -> None:
+    def _answered(self, name: str, counted: Iterable[str], done: asyncio.Future[tuple[str, ...]]) -> None:
         del self._asking[name]
-        self._each[client] -= 1
-        if not self._each[client]:
-            del self._each[client]
+        for who in counted:
+            self._each[who] -= 1
+            if not self._each[who]:
+                del self._each[who]
         if not done.cancelled():
             done.exception()  # whoever still waits has it
 

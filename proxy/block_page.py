@@ -1,7 +1,8 @@
 """How a :class:`~proxy.refusals.Refusal` is written: a page, or a problem document where the client prefers JSON.
 
 The page is HTML without a script or anything loaded; the problem document is RFC 9457's. Host names and the text of
-certificates come from strangers: everything is escaped where it is written.
+certificates come from strangers: everything is escaped where it is written. Whom to ask is the operator's to say
+(``block_page.contact``), and is the same in all of a process (:func:`set_contact`).
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import hashlib
 import json
 import re
 import uuid
+from collections.abc import Sequence
 from html import escape
 from http import HTTPStatus
 from pathlib import Path
 from string import Template
 
-from certs.verdict import Finding
+from certs.verdict import Defect, Finding
 from proxy.negotiation import prefers_json
+from proxy.plain_words import WORDS
 from proxy.refusals import Refusal
 
 HTML = "text/html; charset=utf-8"
@@ -32,6 +35,19 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """The Content-Security-Policy: the page's own style and nothing else."""
+
+
+_contact = ""
+
+
+def set_contact(text: str | None) -> None:
+    """Whom people are to ask, on every page and problem document of this process from now on; None: it is not said.
+
+    A setting of the process and not of a refusal: an answer is made in many places, and in some before a connection has
+    a tenant.
+    """
+    global _contact
+    _contact = text or ""
 
 
 def proxy_status(refusal: Refusal) -> str:
@@ -89,53 +105,59 @@ def answer_bytes(refusal: Refusal, accept: str | None, close: bool = True, head_
 
 
 def _page(refusal: Refusal) -> bytes:
-    findings = "".join(map(_finding, refusal.findings))
+    blocked = [finding for finding in refusal.findings if finding.defect not in refusal.allowed]
+    allowed = [finding for finding in refusal.findings if finding.defect in refusal.allowed]
+    contact = f'<p class="contact">Whom to ask: <strong>{escape(_contact)}</strong></p>\n' if _contact else ""
     return _TEMPLATE.substitute(
         plain=_plain(refusal),
         title=escape(refusal.title),
         host=f'<p class="host">{escape(refusal.host)}</p>\n' if refusal.host else "",
         explanation=escape(refusal.explanation),
-        findings=f"<h2>What is wrong</h2>\n<ul>\n{findings}</ul>\n" if findings else "",
+        findings=_list("What is wrong", blocked, refusal) + _list("Wrong too, but allowed here", allowed, refusal),
         remedy=escape(refusal.remedy),
+        contact=contact,
         error=escape(refusal.error if refusal.details is None else f"{refusal.error} ({refusal.details})"),
         id=escape(refusal.id),
     ).encode()
 
 
-def _finding(finding: Finding) -> str:
-    parts = [f"<code>{escape(finding.defect.value)}</code> {_place(finding)}<p>{escape(finding.explanation)}"]
-    if finding.clause:
-        parts.append(f" <small>({escape(finding.clause)})</small>")
-    parts.append("</p>")
-    if finding.remedy:
-        parts.append(f"<p>{escape(finding.remedy)}</p>")
-    return f"<li>{''.join(parts)}</li>\n"
+def _list(title: str, findings: Sequence[Finding], refusal: Refusal) -> str:
+    """What is wrong: each defect once in plain words, below it what was found, for whoever is to mend it."""
+    items = []
+    remedies = [finding.remedy for finding in findings]
+    details: dict[Defect, str] = {}
+    for number, finding in enumerate(findings, start=1):
+        # What several can be mended by is said once, with the last.
+        remedy = finding.remedy if finding.remedy not in remedies[number:] else ""
+        details[finding.defect] = details.get(finding.defect, "") + _finding(finding, remedy)
+    for defect, found in details.items():
+        what, means = (escape(words.format(host=refusal.host or "the server")) for words in WORDS[defect])
+        kind = ' class="allowed"' if defect in refusal.allowed else ""
+        items.append(f"<li{kind}><strong>{what}</strong><p>{means}</p>{found}</li>\n")
+    return f"<h2>{title}</h2>\n<ul>\n{''.join(items)}</ul>\n" if items else ""
 
 
-def _place(finding: Finding) -> str:
-    if finding.certificate is None:
-        return ""
-    where = (
-        "the server's own certificate"
-        if finding.certificate == 0
-        else f"certificate {finding.certificate} above the server's own"
-    )
-    return f"<small>{where}</small>"
+def _finding(finding: Finding, remedy: str) -> str:
+    text = finding.explanation + (f" ({finding.clause})" if finding.clause else "") + "."
+    if remedy:
+        text += f" {remedy[:1].upper()}{remedy[1:].removesuffix('.')}."
+    return f'<p class="details"><code>{escape(finding.defect.value)}</code>: {escape(text)}</p>'
 
 
 def _plain(refusal: Refusal) -> str:
     """The same in plain text at the top of the page, as a comment: for who reads it in a terminal."""
     lines = [refusal.title, *([f"host: {refusal.host}"] if refusal.host else ()), "", refusal.explanation]
-    lines += [
-        f"- {finding.defect.value}: {finding.explanation} {finding.remedy}".rstrip() for finding in refusal.findings
-    ]
-    lines += ["", refusal.remedy, "", proxy_status(refusal), f"id: {refusal.id}"]
+    for finding in refusal.findings:
+        passes = " (allowed here)" if finding.defect in refusal.allowed else ""
+        lines.append(f"- {finding.defect.value}{passes}: {finding.explanation} {finding.remedy}".rstrip())
+    lines += ["", refusal.remedy, *([f"Whom to ask: {_contact}"] if _contact else ())]
+    lines += ["", proxy_status(refusal), f"id: {refusal.id}"]
     # without < and > nothing in it can end the comment
     return escape("\n".join(lines), quote=False)
 
 
 def _problem(refusal: Refusal) -> bytes:
-    """RFC 9457 3.1, with members of our own: error, details, host, id, remedy and findings."""
+    """RFC 9457 3.1, with members of our own: error, details, host, id, remedy, contact and findings."""
     document = {
         "type": f"urn:sallyport:error:{refusal.error}",
         "title": refusal.title,
@@ -145,6 +167,7 @@ def _problem(refusal: Refusal) -> bytes:
         "error": refusal.error,
         "details": refusal.details,
         "remedy": refusal.remedy,
+        "contact": _contact or None,
         "host": refusal.host,
         "id": refusal.id,
         "findings": [
@@ -154,6 +177,7 @@ def _problem(refusal: Refusal) -> bytes:
                 "clause": finding.clause,
                 "certificate": finding.certificate,
                 "remedy": finding.remedy,
+                "allowed": finding.defect in refusal.allowed,
             }
             for finding in refusal.findings
         ],

@@ -25,6 +25,7 @@ from certs.formats import BundleError, read_certificates
 from certs.intermediates import Intermediates
 from certs.verdict import Verdict
 from proxy.fetching import Fetcher, FetchFailed
+from proxy.metrics import Metrics
 
 LEVELS = 3
 """Issuers above each other that are fetched for one chain."""
@@ -55,6 +56,8 @@ class Found:
     seconds: float
     """For how long that is known; 0: it is not kept."""
     size: int = 0
+    kind: str = "no_issuer"
+    """Why there is nothing of use, for the metrics."""
 
 
 def read_issuers(body: bytes) -> Found:
@@ -79,6 +82,8 @@ class _Search:
     """The URLs of what the chain was made longer with."""
     failures: list[str] = field(default_factory=list)
     busy: bool = False
+    outcome: str = "no_anchor"
+    """Why no anchor was reached, for the metrics: the last thing that failed, or that nothing is left to ask for."""
 
     @property
     def remark(self) -> str:
@@ -96,12 +101,14 @@ class Completer:
         thread: Executor,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
         """To be made inside of a running loop. ``monotonic`` is by what is forgotten what was at a URL."""
         self.seen = Intermediates()
         self._fetcher = fetcher
         self._thread = thread
         self._clock = clock
+        self._metrics = metrics or Metrics()
         self._loop = asyncio.get_running_loop()
         self._found: TLRUCache[str, Found] = TLRUCache(
             KEPT_BYTES,
@@ -125,6 +132,7 @@ class Completer:
             if not await self._longer(search):
                 break
         verdict = search.attempt.verdict(f"from {', '.join(search.used)}", search.remark)
+        self._metrics.completed("completed" if search.attempt.whole else search.outcome)
         if not search.attempt.whole:
             return verdict, 0.0 if search.busy else FAILED_SECONDS
         self.seen.learn(verdict)
@@ -138,9 +146,11 @@ class Completer:
             found = await self._at(url, search, len(urls) - place)
             if found.certificates and await self._made_longer(search, found.certificates):
                 search.used.append(url)
+                search.outcome = "no_anchor"
                 if found.seconds < KEPT_SECONDS:
                     self._found[url] = replace(found, seconds=KEPT_SECONDS)
                 return True
+            search.outcome = found.kind
             search.failures.append(f"{url[:_SHOWN]} ({found.problem or 'what is there is not the issuer'})")
         return False
 
@@ -168,7 +178,8 @@ class Completer:
         except FetchFailed as failed:
             search.busy |= failed.busy
             passing = failed.busy or (failed.timed_out and given < FAIR_SECONDS)
-            found = Found((), str(failed), 0.0 if passing else FAILED_SECONDS)
+            kind = "busy" if failed.busy else "timed_out" if failed.timed_out else "unreachable"
+            found = Found((), str(failed), 0.0 if passing else FAILED_SECONDS, kind=kind)
         else:
             found = await self._loop.run_in_executor(self._thread, read_issuers, body)
         self._found[url] = found

@@ -34,6 +34,8 @@ FAILED_SECONDS = 60.0
 OFTEN = timedelta(hours=12)
 MEMORY = 64 << 20
 """Bytes of lists that a worker has in memory, or three of the largest."""
+OVERDUE_SECONDS = 3600.0
+"""For how long it is told of a list that it could not be fetched again, where nobody has tried since."""
 _OVERHEAD = 2048
 _MOST_FAILURES = 4096
 _LOOK_SECONDS = 0.1
@@ -105,6 +107,7 @@ class CrlCache:
             max(MEMORY, 3 * largest), getsizeof=lambda kept: len(kept.crl.encoded) + _OVERHEAD
         )
         self._failed: TTLCache[Key, str] = TTLCache(_MOST_FAILURES, FAILED_SECONDS, timer=means.monotonic)
+        self._overdue: TTLCache[Key, None] = TTLCache(_MOST_FAILURES, OVERDUE_SECONDS, timer=means.monotonic)
         self._useless: TTLCache[Key, State] = TTLCache(_MOST_FAILURES, FAILED_SECONDS, timer=means.monotonic)
         """Files that were read and do not count."""
         self._unread = 0
@@ -112,6 +115,12 @@ class CrlCache:
         self._obtaining: Joined[Key, Crl] = Joined()
         self._fetching: Joined[Key, Crl] = Joined()
         self._renewing: dict[Key, asyncio.Task[None]] = {}
+
+    @property
+    def state(self) -> dict[str, int]:
+        """For the metrics: lists in memory, their bytes, and how many of them could not be fetched again when due."""
+        self._overdue.expire()
+        return {"kept": len(self._kept), "bytes": int(self._kept.currsize), "overdue": len(self._overdue)}
 
     def at_hand(self, url: str, issuer: Facts) -> Crl | None:
         """The list, where it is in memory and counts. One that is to be fetched again is, meanwhile."""
@@ -163,12 +172,16 @@ class CrlCache:
     async def _fetched(self, key: Key, issuer: Facts) -> Crl:
         """The list anew."""
         try:
-            return await self._looked_for(key, issuer)
+            crl = await self._looked_for(key, issuer)
         except Passing:
             raise
         except Unusable as error:
             self._failed[key] = str(error)
+            if key in self._kept:
+                self._overdue[key] = None
             raise
+        self._overdue.pop(key, None)
+        return crl
 
     async def _looked_for(self, key: Key, issuer: Facts) -> Crl:
         """The list from its URL, or from the disk as soon as another worker has fetched it."""

@@ -8,13 +8,14 @@ tells its future what came of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Buffer
+from collections.abc import Buffer, Callable
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 import h11
 
 from certs.names import Host, InvalidHost, parse_authority
+from proxy.fetch_room import LARGE
 from proxy.tcp import Reader, reset
 
 LONGEST_URL = 2048
@@ -125,25 +126,19 @@ class Answer:
     moved: str | None = None
 
 
-class Room:
-    """How many bytes of bodies may still come, in all exchanges that share it."""
-
-    def __init__(self, most: int) -> None:
-        self.left = most
-
-
 class Exchange(Reader):
     """The connection to one server, for one request. ``answer`` is done when all is known, and never raises."""
 
-    def __init__(self, target: Target, request: Request, most: int, room: Room | None = None) -> None:
-        """``most``: bytes of the body, which take of ``room`` until :meth:`drop`. Made inside a running loop."""
+    def __init__(
+        self, target: Target, request: Request, most: int, large: Callable[[Exchange], None] | None = None
+    ) -> None:
+        """``most``: bytes of the body at most. ``large`` is called once the body is so. To be made inside of a loop."""
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
         self._target = target
         self._posted = request.body is not None
         self._sent = request.encoded(self._http, target)
         self._most = most
-        self._room = room or Room(most)
-        self._held = 0
+        self._large = large
         self._received = 0
         self._body = bytearray()
         self._lines = 0
@@ -182,10 +177,18 @@ class Exchange(Reader):
     def connection_lost(self, exc: Exception | None) -> None:
         self._settle(FetchFailed("the connection was cut before the answer was whole"))
 
+    def wait(self) -> None:
+        """Read no further: what comes stays with the kernel, and then with the server."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read on."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def drop(self) -> None:
         """Let the connection go, at once."""
-        self._room.left += self._held
-        self._held = 0
         self.answer.cancel()
         if self._transport is not None:
             reset(self._transport)
@@ -193,6 +196,7 @@ class Exchange(Reader):
     def _settle(self, outcome: Answer | FetchFailed) -> None:
         if not self.answer.done():
             self.answer.set_result(outcome)
+            self._body = bytearray()
         if self._transport is not None:
             self._transport.abort()
 
@@ -232,11 +236,13 @@ class Exchange(Reader):
                 self._body += data
                 if len(self._body) > self._most:
                     raise self._too_large()
-                self._hold(len(data))
                 self._lines -= data.count(b"\n")
                 self._chunk += len(data)
                 if whole:
                     self._chunk_ended()
+                if self._large is not None and len(self._body) > LARGE:
+                    self._large(self)
+                    self._large = None
             case h11.EndOfMessage():
                 self._settle(Answer(bytes(self._body)))
             case h11.InformationalResponse():
@@ -246,12 +252,6 @@ class Exchange(Reader):
             case _:
                 return False
         return True
-
-    def _hold(self, size: int) -> None:
-        if size > self._room.left:
-            raise FetchFailed("other answers under way take all the room that there is", busy=True)
-        self._room.left -= size
-        self._held += size
 
     def _chunk_ended(self) -> None:
         self._chunks += 1

@@ -13,24 +13,37 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Literal
+
+from cachetools import LRUCache
 
 from config.settings import Network
 from proxy.admission import Egress, ResolveError, Resolver, globally_reachable, within
-from proxy.fetch_exchange import Answer, Exchange, FetchFailed, Request, Room, Target, parse_url
+from proxy.fetch_exchange import Answer, Exchange, FetchFailed, Request, Target, parse_url
+from proxy.fetch_room import Room
+from proxy.metrics import Metrics
 from proxy.upstream import DialError, dial
 
 __all__ = ["FetchFailed", "Fetcher"]
 
 MOST_AT_ONCE = 8
 MOST_PER_HOST = 2
-"""Fetches under way in one process, in all and from one host. There is no queue: a crowd must not make others wait."""
+"""Fetches under way in one process, in all and from one host; from hosts of one domain half of all. There is no queue:
+a crowd must not make others wait."""
 MOST_REDIRECTS = 3
-MOST_HELD = 128 << 20
-"""Bytes of bodies under way in one process: two of the largest CRLs that may be configured, six of the usual bound."""
 _CLIENT = "certificates"
-"""In whose name the resolver is asked: what hangs there takes nothing from the clients' share."""
+"""In whose name the resolver is asked: what hangs there takes nothing from the clients' share, and what hangs in one
+domain a quarter of this one."""
+REMEMBERED = 512
+"""Hosts whose last addresses are kept, for when there is no place to ask DNS (RFC 8767): whoever lets lookups hang, of
+however many domains, makes nobody deaf for the CAs that are in use. What comes from there is signed in any case."""
 _CONNECT_SECONDS = 60.0
 """Longer than anybody waits."""
+
+
+_Key = tuple[str, Request, int]
+"""What a fetch is of: URL, request, most bytes."""
 
 
 class _Fetch:
@@ -47,7 +60,8 @@ class Fetcher:
     """Fetches, those of one URL joined.
 
     ``ports`` are asked and no others. ``private`` are the networks that may be asked though they are not globally
-    reachable (RFC 6890), where the egress rules permit them too: an internal CA's server.
+    reachable (RFC 6890), where the egress rules permit them too: an internal CA's server. ``gets`` is what is fetched
+    with GET, for ``metrics``; with POST it is OCSP answers.
     """
 
     def __init__(
@@ -59,18 +73,23 @@ class Fetcher:
         private: Sequence[Network] = (),
         most_at_once: int = MOST_AT_ONCE,
         most_per_host: int = MOST_PER_HOST,
+        gets: Literal["aia", "crl"] = "aia",
+        metrics: Metrics | None = None,
     ) -> None:
         self.made = 0
         """Fetches that were begun, which those who joined one did not."""
-        self._room = Room(MOST_HELD)
         self._resolver = resolver
         self._egress = egress
         self._ports = frozenset(ports)
         self._private = tuple(private)
         self._most_at_once = most_at_once
         self._most_per_host = most_per_host
-        self._under_way: dict[tuple[str, Request, int], _Fetch] = {}
+        self._gets = gets
+        self._metrics = metrics or Metrics()
+        self._under_way: dict[_Key, _Fetch] = {}
         self._per_host: Counter[str] = Counter()
+        self._room = Room()
+        self._addresses_before: LRUCache[str, tuple[str, ...]] = LRUCache(REMEMBERED)
 
     async def get(self, url: str, *, most: int, until: float) -> bytes:
         """The body at a URL: ``most`` bytes, by the loop's time ``until``. Raises FetchFailed, and nothing else."""
@@ -95,10 +114,11 @@ class Fetcher:
         fetch = self._under_way.get(key)
         if fetch is None:
             if len(self._under_way) >= self._most_at_once:
+                self._metrics.fetched(self._kind(request), "busy", None)
                 raise FetchFailed(f"{len(self._under_way)} other fetches are under way, the most at once", busy=True)
             fetch = self._under_way[key] = _Fetch()
             fetch.task = loop.create_task(self._fetch(url, request, most, fetch))
-            fetch.task.add_done_callback(lambda task: self._ended(key, fetch, task))
+            fetch.task.add_done_callback(partial(self._ended, key, fetch, loop.time()))
             self.made += 1
         assert fetch.task is not None  # noqa: S101 - set where it was made
         fetch.waiting += 1
@@ -113,12 +133,20 @@ class Fetcher:
                 self._forget(key, fetch)
                 fetch.task.cancel()
 
-    def _ended(self, key: tuple[str, Request, int], fetch: _Fetch, task: asyncio.Task[bytes]) -> None:
-        self._forget(key, fetch)
-        if not task.cancelled():
-            task.exception()  # looked at, so that asyncio does not complain where nobody waits any more
+    def _kind(self, request: Request) -> str:
+        return self._gets if request.body is None else "ocsp"
 
-    def _forget(self, key: tuple[str, Request, int], fetch: _Fetch) -> None:
+    def _ended(self, key: _Key, fetch: _Fetch, began: float, task: asyncio.Task[bytes]) -> None:
+        self._forget(key, fetch)
+        # Looked at also so that asyncio does not complain where nobody waits any more.
+        failed = None if task.cancelled() else task.exception()
+        if task.cancelled() or (isinstance(failed, FetchFailed) and failed.timed_out):
+            result = "timed_out"  # who waited has given up
+        else:
+            result = "ok" if failed is None else "busy" if isinstance(failed, FetchFailed) and failed.busy else "failed"
+        self._metrics.fetched(self._kind(key[1]), result, task.get_loop().time() - began)
+
+    def _forget(self, key: _Key, fetch: _Fetch) -> None:
         if self._under_way.get(key) is fetch:
             del self._under_way[key]
 
@@ -143,7 +171,9 @@ class Fetcher:
         with self._place_at(target.host.text):
             fetch.lacks = "an answer from DNS"
             addresses = await self._addresses(target)
-            exchange = Exchange(target, request, most, self._room)
+            exchange = Exchange(
+                target, request, most, lambda reading: self._room.enter(reading, _domain(target.host.text))
+            )
             try:
                 fetch.lacks = "a connection"
                 await dial(addresses, target.port, lambda: exchange, _CONNECT_SECONDS)
@@ -152,6 +182,7 @@ class Fetcher:
             except DialError as error:
                 raise FetchFailed(str(error), timed_out=error.error == "connection_timeout") from None
             finally:
+                self._room.leave(exchange)
                 exchange.drop()
         if isinstance(outcome, FetchFailed):
             raise outcome
@@ -159,10 +190,16 @@ class Fetcher:
 
     async def _addresses(self, target: Target) -> tuple[str, ...]:
         """Those of the host that may be asked: at least one."""
+        name = target.host.text
         try:
-            addresses = await self._resolver.resolve(target.host, _CLIENT)
+            addresses = await self._resolver.resolve(target.host, _CLIENT, _domain(name))
         except ResolveError as error:
-            raise FetchFailed(f"no address: {error}", timed_out=error.timed_out, busy=error.busy) from None
+            before = self._addresses_before.get(name)
+            if before is None or not error.busy:
+                raise FetchFailed(f"no address: {error}", timed_out=error.timed_out, busy=error.busy) from None
+            addresses = before
+        else:
+            self._addresses_before[name] = addresses
         permitted = tuple(address for address in addresses if self._permits(address))
         if not permitted:
             where = ", ".join(addresses[:3]) or "no address"
@@ -175,12 +212,20 @@ class Fetcher:
 
     @contextmanager
     def _place_at(self, host: str) -> Iterator[None]:
-        if self._per_host[host] >= self._most_per_host:
-            raise FetchFailed(f"{self._per_host[host]} other fetches from it are under way", busy=True)
-        self._per_host[host] += 1
+        bounds = {host: self._most_per_host, f"*.{_domain(host)}": max(1, self._most_at_once // 2)}
+        for where, most in bounds.items():
+            if self._per_host[where] >= most:
+                raise FetchFailed(f"{self._per_host[where]} other fetches from it are under way", busy=True)
+        self._per_host.update(bounds.keys())
         try:
             yield
         finally:
-            self._per_host[host] -= 1
-            if not self._per_host[host]:
-                del self._per_host[host]
+            for where in bounds:
+                self._per_host[where] -= 1
+                if not self._per_host[where]:
+                    del self._per_host[where]
+
+
+def _domain(host: str) -> str:
+    """The last two labels of a name: what is below them is one owner's, most often. An address is its own."""
+    return host if ":" in host or host.replace(".", "").isdigit() else ".".join(host.split(".")[-2:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
+from typing import Literal
 
 from config.settings import Settings
 from proxy.admission import Egress, Resolver
@@ -12,6 +13,7 @@ from proxy.completing import Completer
 from proxy.crl_cache import Means
 from proxy.fetching import Fetcher
 from proxy.log import Log
+from proxy.metrics import Metrics
 from proxy.revocation import Revocation
 from proxy.upstream import Judge
 from store.crls import FOLDER, CrlFiles
@@ -23,20 +25,23 @@ ASKED_PER_HOST = 16
 
 def judge_for(
     settings: Settings, resolver: Resolver, egress: Egress, thread: Executor, clock: Callable[[], datetime],
-    monotonic: Callable[[], float], log: Log,
+    monotonic: Callable[[], float], log: Log, metrics: Metrics | None = None,
 ) -> Judge:  # fmt: skip
     """To be closed in the end, and made inside of a running loop. ``thread`` is where costly chains are judged."""
+    metrics = metrics or Metrics()
     verification = settings.verification
     fetch = verification.fetch
 
-    def fetcher(**bounds: int) -> Fetcher:
-        return Fetcher(resolver, egress, ports=fetch.ports, private=fetch.private, **bounds)
+    def fetcher(gets: Literal["aia", "crl"], **bounds: int) -> Fetcher:
+        return Fetcher(resolver, egress, ports=fetch.ports, private=fetch.private, gets=gets, metrics=metrics, **bounds)
 
-    completer = Completer(fetcher(), thread, clock) if verification.complete_chains else None
+    completer = None
+    if verification.complete_chains:
+        completer = Completer(fetcher("aia"), thread, clock, metrics=metrics)
     revocation = None
     if verification.revocation != "off" or verification.crl_directory is not None:
-        asking = fetcher(most_at_once=ASKED_AT_ONCE, most_per_host=ASKED_PER_HOST)
+        asking = fetcher("crl", most_at_once=ASKED_AT_ONCE, most_per_host=ASKED_PER_HOST)
         reading = ThreadPoolExecutor(1, thread_name_prefix="crls")
         means = Means(asking, reading, clock, monotonic, log)
-        revocation = Revocation(verification, means, CrlFiles(settings.state_dir / FOLDER))
+        revocation = Revocation(verification, means, CrlFiles(settings.state_dir / FOLDER), metrics)
     return Judge(clock, thread, completer, revocation)

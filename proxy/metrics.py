@@ -32,6 +32,11 @@ WORKER_COUNTERS = (
             ("direction",)),
     Measure("leaf_cache_hits", "Leaves that a worker had at hand."),
     Measure("leaves_asked", "Leaves that a worker had to ask the issuer for."),
+    Measure("chains_completed", "Chains whose missing issuers were looked for, by what came of it.", ("outcome",)),
+    Measure("fetches", "What certificates point to, fetched: issuers (aia), CRLs (crl), OCSP answers (ocsp).",
+            ("kind", "result")),
+    Measure("revocation_answers", "What was heard of certificates in verdicts, by the first who told it.",
+            ("source", "result")),
     Measure("inspector_failures", "Inspectors that failed; kind is error, timeout or blocks.", ("inspector", "kind")),
     Measure("log_lines_dropped", "Log lines that whoever reads the log was too slow for."),
     Measure("faults", "Faults of Sallyport's own; each has a line in the log."),
@@ -40,6 +45,7 @@ WORKER_COUNTERS = (
 WORKER_HISTOGRAMS = (
     Measure("handshake_seconds", "TLS handshakes that were finished, from their first byte; leg is client or server.",
             ("leg",), SECONDS),
+    Measure("fetch_seconds", "Fetches that were begun, to their end, whatever that was.", ("kind",), SECONDS),
     Measure("purge_seconds", "From a change in the store to a worker's having dropped what was derived from before.",
             (), SECONDS),
 )  # fmt: skip
@@ -86,6 +92,20 @@ class Metrics:
     def abuse(self, kind: str) -> None:
         """A peer misused the protocol and was cut off. ``kind`` is a name of our own, such as ``h2_resets``."""
         self.counts["abuse", kind] += 1
+
+    def completed(self, outcome: str) -> None:
+        """A chain's missing issuers were looked for. ``outcome`` is ``completed``, or a name of our own for why not."""
+        self.counts["chains_completed", outcome] += 1
+
+    def fetched(self, kind: str, result: str, seconds: float | None) -> None:
+        """A fetch has ended: ``ok``, ``failed``, ``timed_out``; or was not begun (``busy``, ``seconds`` None)."""
+        self.counts["fetches", kind, result] += 1
+        if seconds is not None and len(self.times) < MOST_PENDING:
+            self.times.append((("fetch_seconds", kind), seconds))
+
+    def revocation(self, source: str, result: str) -> None:
+        """What a verdict knows of a certificate: ``good``, ``revoked``, or ``unknown`` with the ``source`` ``none``."""
+        self.counts["revocation_answers", source, result] += 1
 
     def inspector_failed(self, inspector: str, kind: str) -> None:
         """An inspector failed: ``error``, ``timeout``, or ``blocks`` (it holds up the worker, and goes on)."""

@@ -29,9 +29,14 @@ WORKERS = Measure("workers", "Workers that answer and are not draining.")
 READY = Measure("ready", "1 where /readyz answers 200, else 0.")
 LOOP_LAG = Measure("loop_lag_seconds", "Longest delay of a worker's event loop in 15 s.", ("process",))
 WORKER_MEMORY = Measure("worker_memory_bytes", "Resident memory of a worker.", ("process",))
+CRLS = Measure("crls", "CRLs that certificates name, in memory; of the worker that has most.")
+CRL_BYTES = Measure("crl_cache_bytes", "Memory that CRLs take, of all workers.")
+CRLS_OVERDUE = Measure(
+    "crls_overdue", "CRLs in use that could not be fetched again when due; the old ones serve until they end."
+)
 GAUGES = (
     CONNECTIONS_OPEN, GENERATION, SIGNING_CA_EXPIRY, TRUSTED_CA_EXPIRY, STORE_AGE, WORKERS, READY, LOOP_LAG,
-    WORKER_MEMORY,
+    WORKER_MEMORY, CRLS, CRL_BYTES, CRLS_OVERDUE,
 )  # fmt: skip
 
 
@@ -77,6 +82,10 @@ def gauges(health: Sequence[dict[str, Any]], ready: bool, now: float) -> list[Me
     }
     if at_work:
         values[STORE_AGE] = max(worker["store"]["age"] for worker in at_work)
+    if crls := [worker["crls"] for worker in at_work if worker["crls"] is not None]:
+        values[CRLS] = max(each["kept"] for each in crls)
+        values[CRL_BYTES] = sum(each["bytes"] for each in crls)
+        values[CRLS_OVERDUE] = max(each["overdue"] for each in crls)
     for measure, value in values.items():
         family = _family(measure)
         family.add_metric([], value)

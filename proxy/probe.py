@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cryptography import x509
@@ -17,8 +17,9 @@ from certs.decision import ErrorSettings, Reason
 from certs.exceptions import HostException
 from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host
+from certs.origin import Origins, origins
 from certs.trust import TrustStore, parse_common_store
-from certs.verdict import COVERED_BY_UNTRUSTED, Action, Verdict
+from certs.verdict import COVERED_BY_UNTRUSTED, Action, Anchored, Verdict
 from certs.verify import Handshake, handshake_of
 from config.common_store import read_common_store
 from config.settings import Settings
@@ -27,10 +28,11 @@ from proxy.bypass_lists import BypassLists, matching
 from proxy.judging import judge_for
 from proxy.log import Log, never_logged
 from proxy.server_rules import server_rules
-from proxy.snapshot import Snapshots
+from proxy.showing import Showing
+from proxy.snapshot import Snapshot, Snapshots
 from proxy.tls_leg import LegError
-from proxy.upstream import DialError, ServerLeg, against_showing, dial, verdict_on
-from store import tenants, trusted_cas
+from proxy.upstream import DialError, ServerLeg, dial, verdict_on
+from store import host_exceptions, tenants, trusted_cas
 from store.engine import DATABASE_FILE, Store
 from store.records import TrustedCa
 
@@ -58,6 +60,14 @@ class ProbeReport:
     """Which setting says what is done about each defect."""
     passed_over: tuple[tuple[HostException, str], ...] = ()
     """Exceptions for the host and one of the defects that do not count now, and why not."""
+    authors: Mapping[int, str] = field(default_factory=dict)
+    """Who made the exceptions that are named, by their numbers."""
+    group: str | None = None
+    """The key exchange."""
+    anchor: str = ""
+    """What the chain ends in: ``common store (certifi)``, ``trusted CA NAME``; empty: in nothing that is trusted."""
+    origins: Origins | None = None
+    """Where the certificates of the chain are from; None: there are none."""
 
 
 class _Waiter:
@@ -66,8 +76,7 @@ class _Waiter:
     def __init__(self, done: asyncio.Future[None]) -> None:
         self.errors: list[tuple[int, int]] = []
         self.asked = False
-        self.unshown: Verdict | None = None
-        self.shows: Callable[[SSL.Connection], Verdict | None] | None = None
+        self.showing: Showing | None = None
         self.stapled = b""
         self.done = done
         self.reasons: tuple[str, ...] = ()
@@ -77,11 +86,10 @@ class _Waiter:
             self.reasons = reasons
             self.done.set_result(None)
 
-    def may_be_shown(self, connection: SSL.Connection) -> bool:
+    def may_be_shown(self, connection: SSL.Connection) -> bool | None:
         """As the data plane would show it."""
-        assert self.shows is not None  # noqa: S101 - set before the handshake
-        self.unshown = self.shows(connection)
-        return self.unshown is None
+        assert self.showing is not None  # noqa: S101 - set before the handshake
+        return self.showing(connection)
 
     def server_connected(self) -> None: ...
     def server_data(self, data: bytes) -> None: ...
@@ -137,13 +145,14 @@ async def _reported(
         rules = server_rules(settings.tls, tenant, settings.verification.revocation != "off")
         snapshots = Snapshots(store, common, [tenant], log, clock, rules={tenant: rules})
         snapshots.load()
-        own = _own(store, tenant)
+        own, authors = _own(store, tenant)
     snapshot = snapshots.current.get(tenant)
     if snapshot is None:
         raise LookupError(f"there is no tenant {tenant}")
     lists = BypassLists([entry for entry in settings.bypass.files if entry.is_for(tenant)], log)
     lists.load()
-    blocked = replace(blocked, bypass=matching(snapshot.bypass, lists, tenant, (host,), clock))
+    bypass = matching(snapshot.bypass, lists, tenant, (host,), clock)
+    blocked = replace(blocked, bypass=bypass, authors=authors)
     loop = asyncio.get_running_loop()
     waiter = _Waiter(loop.create_future())
     leg = ServerLeg(waiter)
@@ -152,7 +161,7 @@ async def _reported(
     except DialError as error:
         return _failed(blocked, str(error))
     try:
-        waiter.shows = lambda tls: against_showing(tls, waiter, host, snapshot, judge)
+        waiter.showing = Showing(leg, waiter, host, snapshot, judge)
         leg.begin(snapshot.trust.at(host), host, [b"h2", b"http/1.1"])
         async with asyncio.timeout(limits.tls_timeout):
             await waiter.done
@@ -163,8 +172,10 @@ async def _reported(
     assert leg.leg is not None  # noqa: S101 - begun above
     tls = leg.leg.tls
     if not leg.leg.established:
-        verdict = waiter.unshown or Verdict.of([defect_of_failure(waiter.reasons, waiter.asked)])
-        found = replace(_failed(blocked, ", ".join(waiter.reasons), address), verdict=verdict)
+        verdict = waiter.showing.against or Verdict.of([defect_of_failure(waiter.reasons, waiter.asked)])
+        found = replace(_failed(blocked, ", ".join(waiter.reasons), address), verdict=verdict, asked=waiter.asked)
+        if verdict.chain:
+            found = _traced(found, handshake_of(tls, waiter), snapshot, settings.trust.common_store)
         return _decided(found, snapshot.errors, clock())
     handshake = handshake_of(tls, waiter)
     made = judge.at_once(handshake, host, snapshot)
@@ -179,11 +190,24 @@ async def _reported(
         action=Action.BLOCK,
         tls_version=tls.get_protocol_version_name(),
         cipher=tls.get_cipher_name(),
+        group=tls.get_group_name(),
         alpn=tls.get_alpn_proto_negotiated().decode("ascii", "replace") or None,
         asked=waiter.asked,
         elsewhere=_elsewhere(own, handshake, host, clock()) if unanchored else (),
     )
+    report = _traced(report, handshake, snapshot, settings.trust.common_store)
     return _decided(report, snapshot.errors, clock())
+
+
+def _traced(report: ProbeReport, handshake: Handshake, snapshot: Snapshot, common_store: str) -> ProbeReport:
+    """The report with where the chain's certificates are from."""
+    verdict, anchor = report.verdict, ""
+    if verdict.anchored is Anchored.COMMON:
+        anchor = f"{Anchored.COMMON} ({common_store})"
+    elif verdict.anchored is Anchored.OWN:
+        anchor = f"{Anchored.OWN} {snapshot.trusted_ca_of(verdict.chain[-1])}"
+    trust = snapshot.trust.at(report.host).store
+    return replace(report, anchor=anchor, origins=origins(verdict, handshake.presented, trust))
 
 
 def _decided(report: ProbeReport, errors: ErrorSettings, moment: datetime) -> ProbeReport:
@@ -198,10 +222,14 @@ def _decided(report: ProbeReport, errors: ErrorSettings, moment: datetime) -> Pr
     return replace(report, action=decision.action, reasons=decision.reasons, passed_over=tuple(passed_over.values()))
 
 
-def _own(store: Store, tenant: str) -> list[TrustedCa]:
+def _own(store: Store, tenant: str) -> tuple[list[TrustedCa], dict[int, str]]:
+    """The tenant's own CAs, and who made its exceptions."""
     with store.reading() as connection:
         found = tenants.by_name(connection, tenant)
-        return trusted_cas.listing(connection, found.id) if found is not None else []
+        if found is None:
+            return [], {}
+        authors = {made.id: made.created_by for made in host_exceptions.listing(connection, found.id)}
+        return trusted_cas.listing(connection, found.id), authors
 
 
 def _elsewhere(own: list[TrustedCa], handshake: Handshake, host: Host, moment: datetime) -> tuple[tuple[str, str], ...]:

@@ -7,9 +7,10 @@ and 502 where this proxy itself cannot go on. Every function takes the id that t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from certs.verdict import Defect, Finding
+from certs.decision import Decision
+from certs.verdict import COVERED_BY_UNTRUSTED, ORDER, STRICTNESS, Defect, Finding
 
 ASK = "ask the people who run this proxy in your organisation, and give them the id below."
 NEEDED = f"If you need it, {ASK}"
@@ -35,8 +36,18 @@ class Refusal:
     host: str
     id: str
     findings: tuple[Finding, ...] = ()
+    """What is wrong with the server, those first for which it is blocked."""
     retry_after: int | None = None
     """Seconds after which it is worth another try, where that can be said."""
+    allowed: frozenset[Defect] = frozenset()
+    """Defects that a setting lets pass: the server is blocked for others."""
+    by: tuple[str, ...] = ()
+    """For the log: which setting decided, for each of :attr:`defects`."""
+
+    @property
+    def defects(self) -> list[Defect]:
+        """Each defect of the findings once, in the order of the verdict."""
+        return sorted({finding.defect for finding in self.findings}, key=ORDER.__getitem__)
 
 
 class RefusedError(Exception):
@@ -47,11 +58,21 @@ class RefusedError(Exception):
         self.refusal = refusal
 
 
-def certificate(findings: Sequence[Finding], host: str, id: str) -> Refusal:
-    """The server's certificate has defects that are blocked. ``findings``: in the verdict's order, at least one."""
+def certificate(findings: Sequence[Finding], host: str, id: str, decision: Decision | None = None) -> Refusal:
+    """The server's certificate has defects that are blocked. ``findings``: in the verdict's order, at least one.
+
+    ``decision``: what is done about each; those count first for which the strictest is done. None: all are blocked.
+    """
+    reasons = () if decision is None else decision.reasons
+    strictest = min((STRICTNESS[reason.action] for reason in reasons), default=0)
+    allowed = frozenset(reason.defect for reason in reasons if STRICTNESS[reason.action] > strictest)
+    by = () if decision is None else tuple(decision.by)
+    findings = sorted(findings, key=lambda finding: finding.defect in allowed)
     if findings[0].defect is Defect.PROTOCOL:
-        return protocol(findings, host, id)
+        return replace(protocol(findings, host, id), allowed=allowed, by=by)
     defects = "defects" if len(findings) > 1 else "a defect"
+    untrusted = any(finding.defect in COVERED_BY_UNTRUSTED - allowed for finding in findings)
+    trust = " They can trust its CA, if it is one of theirs." if untrusted else ""
     return Refusal(
         502,
         "tls_certificate_error",
@@ -60,10 +81,12 @@ def certificate(findings: Sequence[Finding], host: str, id: str) -> Refusal:
         f"The certificate that the server showed has {defects}, so nobody can be sure that it is {host}, nor that no "
         "one listens in. The connection was stopped before anything of your request was sent to it.",
         "If you run this server, mend its certificate as said above. Otherwise do not try to get around this: "
-        f"if you need the site, {ASK} They can trust its CA, if it is one of theirs.",
+        f"if you need the site, {ASK}{trust}",
         host,
         id,
         tuple(findings),
+        allowed=allowed,
+        by=by,
     )
 
 

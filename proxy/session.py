@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
+from certs.decision import Decision
+from certs.names import Host
 from certs.trust import ServerTls
 from certs.verdict import Action, Verdict
 from proxy.block import Refusal, answer_bytes
@@ -22,10 +25,30 @@ from proxy.refusals import HEAD_LIMITS, outdated
 from proxy.seats import Seat
 from proxy.snapshot import Snapshot
 from proxy.tcp import Reader, reset
-from proxy.upstream import CLOSE_SECONDS
+from proxy.upstream import CLOSE_SECONDS, ServerLeg
+from proxy.verdict_trace import LONGEST_TEXT, told
 
 if TYPE_CHECKING:
     from proxy.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """By what a server was judged, for the log."""
+
+    host: Host
+    port: int
+    decision: Decision | None = None
+    """None: no setting had a say."""
+    server: ServerLeg | None = None
+    source: str = ""
+    """``judged`` now, or ``kept`` from before."""
+    asks: bool = False
+    """The server asks for a client certificate."""
+    snapshot: Snapshot | None = None
+    """The working set, where it is not the connection's own."""
+    began: float | None = None
+    """The loop's time; None: with the connection's state."""
 
 
 class State(Enum):
@@ -330,16 +353,25 @@ class Session(Reader):
         self.down += size
         self.worker.metrics.down += size
 
-    def judged(self, verdict: Verdict, action: Action) -> None:
-        """A server of this connection was judged, and this is what is done about it."""
+    def judged(self, verdict: Verdict, action: Action, by: Judged) -> None:
+        """A server of this connection was judged, and this is what is done about it: it is counted, and logged.
+
+        Where it has defects there is a line whatever is done; where it has none, for those who follow the connection.
+        """
         first = verdict.findings[0].defect.value if verdict.findings else "none"
         self.worker.metrics.verdict(self.worker.entries[self.listener].tenant, first, action.value)
-
-    def passes(self, verdict: Verdict, action: Action, host: str, port: int) -> None:
-        """A server is let through; log it where it has defects."""
-        if not verdict.ok:
-            defects = [defect.value for defect in verdict.defects]
-            self.log(INFO, "let through", host=host, port=port, defects=defects, action=action.value)
+        if verdict.ok and not self.followed:
+            return
+        level = DEBUG if verdict.ok else INFO
+        more = None
+        if level >= self.worker.log.level:
+            more = told(verdict, by.host, by.snapshot or self.tenant, by.server)
+        self.stage(
+            "verdict", by.began, level=level, more=more, host=by.host.text, port=by.port,
+            defects=[defect.value for defect in verdict.defects], action=action.value,
+            by=by.decision.by if by.decision is not None else None, source=by.source,
+            completed=verdict.completed[:LONGEST_TEXT], asks=by.asks or None,
+        )  # fmt: skip
 
     def was_asked(self, tls: ServerTls, host: str, port: int) -> str:
         """A server asked for a client certificate; log it. What it got: ``none`` or ``shown``."""
@@ -421,15 +453,24 @@ class Session(Reader):
         """Somebody wants to know of each stage: the log at level debug, or a trace."""
         return self.trace is not None or self.worker.log.level <= DEBUG
 
-    def stage(self, name: str, began: float | None = None, **fields: Any) -> None:
-        """A part of the connection's way is behind it; the next begins. To be called where it is ``followed``.
+    def stage(
+        self,
+        name: str,
+        began: float | None = None,
+        *,
+        level: int = DEBUG,
+        more: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        """A part of the connection's way is behind it; the next begins. To be called where somebody wants to know.
 
         ``began`` is the loop's time; without it, the stage has begun with the state, or with the end of the last one.
+        ``more`` is for the log and in no trace.
         """
         began, self.entered = self.entered if began is None else began, self.loop.time()
         if self.trace is not None:
             self.trace.stage(name, began, self.entered, fields)
-        self.log(DEBUG, name, ms=round((self.entered - began) * 1e3, 2), **fields)
+        self.log(level, name, ms=round((self.entered - began) * 1e3, 2), **fields, **(more or {}))
 
     def has_taken(self, lane: str) -> None:
         """The connection is a lane's from here on."""
@@ -456,7 +497,7 @@ class Session(Reader):
         self.log(
             WARNING, "refused", host=refusal.host, port=self.facts.get("port"), address=self.facts.get("address"),
             status=refusal.status, error=refusal.error, details=refusal.details,
-            defects=[finding.defect.value for finding in refusal.findings] or None,
+            defects=[defect.value for defect in refusal.defects] or None, by=list(refusal.by) or None,
             reason=refusal.findings[0].explanation if refusal.findings else refusal.explanation,
         )  # fmt: skip
 

@@ -16,16 +16,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.bypass import BypassRules
 from certs.decision import ErrorSettings
-from certs.exceptions import HostException, HostExceptions
 from certs.expiry import NEVER, Validity
-from certs.host_patterns import parse_pattern
 from certs.scope import OwnCa, Rules, TrustByHost
-from certs.verdict import Action
 from proxy.log import ERROR, INFO, WARNING, Log
-from store import bypass_rules, changes, error_settings, host_exceptions, signing_cas, tenants, trusted_cas
+from store import bypass_rules, changes, signing_cas, tenants, trusted_cas, working_set
 from store.engine import Connection, Store, StoreError
 from store.records import ChangeKind
 
@@ -66,6 +64,12 @@ class Snapshot:
     def signing_ca_end(self) -> float:
         """When the active signing CA ends, in seconds since 1970."""
         return self.signing_ca_validity.ends.timestamp()
+
+    def trusted_ca_of(self, certificate: x509.Certificate) -> str:
+        """The name of the tenant's own CA that has this certificate in its chain; empty: none has."""
+        encoded = certificate.public_bytes(Encoding.DER)
+        named = zip(self.trusted_validity, self.trusted, strict=False)
+        return next((name for (name, _), ca in named if encoded in ca.chain), "")
 
     def ca(self, untrusted: bool) -> int | None:
         """The CA that leaves are to be of: the active one, or the one that clients are warned by."""
@@ -202,9 +206,8 @@ class Snapshots:
         authority = signing_cas.active(connection, tenant.id) if tenant is not None else None
         if tenant is None or authority is None:
             return None
-        rows = {row: Action(action) for row, action in error_settings.rows(connection, tenant.id).items()}
         own_cas = [ca for ca in trusted_cas.listing(connection, tenant.id) if ca.active]
-        trusted = tuple(OwnCa(ca.chain, ca.hosts) for ca in own_cas)
+        trusted = working_set.own_cas(own_cas)
         before = self.current.get(name)
         same = before if before is not None and before.trusted == trusted else None
         trust = same.trust if same is not None else TrustByHost(self.common, trusted, self.rules.get(name))
@@ -215,7 +218,7 @@ class Snapshots:
             tenant=name,
             generation=tenant.generation,
             trust=trust,
-            errors=ErrorSettings(rows, _exceptions(connection, tenant.id)),
+            errors=working_set.errors(connection, tenant.id),
             own_keys=own_keys,
             signing_ca=authority.id,
             signing_ca_is_rsa=issuing.public_key_algorithm_oid.dotted_string == "1.2.840.113549.1.1.1",
@@ -249,16 +252,3 @@ class Snapshots:
 def _validity(chain: Sequence[bytes]) -> Validity:
     """When all of these certificates (DER) are valid. Raises ValueError where one cannot be parsed."""
     return Validity.of(x509.load_der_x509_certificate(der) for der in chain)
-
-
-def _exceptions(connection: Connection, tenant_id: int) -> HostExceptions:
-    """A tenant's exceptions; each decision looks which have expired. Raises ValueError for what is none."""
-    return HostExceptions(
-        tuple(
-            HostException(
-                stored.id, parse_pattern(stored.pattern), stored.defect, Action(stored.action), stored.fingerprint,
-                stored.expires_at, stored.reason,
-            )
-            for stored in host_exceptions.listing(connection, tenant_id)
-        )
-    )  # fmt: skip

@@ -103,6 +103,7 @@ class Status:
             },
             "sessions": len(worker.sessions),
             "memory": resident(),
+            "crls": worker.judge.revocation.crls if worker.judge.revocation is not None else None,
             "loop_lag": round(worker.lag.longest, 4),
             "counts": [[*key, count] for key, count in worker.counted().items()],
         }

@@ -75,7 +75,10 @@ class TlsLeg:
         """Our FIN is sent, or waits behind the last bytes: nothing can be written any more."""
 
     def handshake(self, data: bytes) -> bool:
-        """Take handshake bytes; True once the handshake is through. Raises LegError, its alert already on the way."""
+        """Take handshake bytes; True once the handshake is through. Raises LegError, its alert already on the way.
+
+        False too where it waits for whether our client certificate may be shown: then it goes on by another call.
+        """
         tls = self.tls
         if data:
             tls.bio_write(data)
@@ -87,7 +90,7 @@ class TlsLeg:
                 # What is left are session tickets, which nobody waits for: they go with the first answer.
                 self.held = _TICKETS
                 return True
-        except SSL.WantReadError:
+        except (SSL.WantReadError, SSL.WantX509LookupError):
             pass
         except SSL.Error as error:
             self.flush(_HANDSHAKE_FLIGHT)

@@ -18,7 +18,7 @@ from certs.decision import Decision
 from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Defect, Verdict
-from certs.verify import handshake_of
+from certs.verify import Handshake, handshake_of
 from issuer.client import IssuerUnavailable
 from issuer.protocol import Code
 from proxy import refusals
@@ -29,11 +29,14 @@ from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.fast import FastLane
 from proxy.lanes.splice import TLS_HANDSHAKE, Bypass, SpliceLane
 from proxy.leaves import DAY, Shown
-from proxy.log import WARNING
+from proxy.ledger import client_key
+from proxy.log import DEBUG, INFO, WARNING
 from proxy.pinning import Client, refuses_certificate
-from proxy.session import Session, State, Unhurried
+from proxy.session import Judged, Session, State, Unhurried
+from proxy.showing import Showing
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, against_showing, dial
+from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, dial
+from proxy.verdict_trace import LONGEST_NAME
 
 ALERT_ACCESS_DENIED = 49
 ALERT_INTERNAL_ERROR = 80
@@ -51,7 +54,7 @@ class Tunnel(Unhurried):
 
     __slots__ = (
         "asked", "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "port",
-        "raw", "reader", "refusal", "server", "session", "stapled", "target", "unshown", "warned_of", "why",
+        "raw", "reader", "refusal", "server", "session", "showing", "shown", "stapled", "target", "warned_of", "why",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int) -> None:
@@ -70,6 +73,8 @@ class Tunnel(Unhurried):
         self.asked = False
         self.stapled = b""
         """The OCSP answer that it has sent along."""
+        self.shown: Handshake | None = None
+        """What it has shown, once that is known."""
         self.hello: ClientHello | None = None
         self.server = ServerLeg(self)
         self.ends: list[bool] = []
@@ -81,8 +86,8 @@ class Tunnel(Unhurried):
         self.why = "client handshake: it was not finished"
         self.warned_of = ""
         """The server's certificate (SHA-256) where the client is to be warned: its leaf is of the untrusted CA."""
-        self.unshown: Verdict | None = None
-        """Why a server that asked for our client certificate was not shown it."""
+        self.showing: Showing | None = None
+        """Of a server that asked for our client certificate: whether it is shown it."""
         self.not_after: float | None = None
         """The end that a leaf may have at the latest, where the server has good dates."""
 
@@ -220,10 +225,13 @@ class Tunnel(Unhurried):
             server.begin(session.tenant.trust.at(self.host), self.host, hello.alpn)
         return None
 
-    def may_be_shown(self, connection: SSL.Connection) -> bool:
+    def may_be_shown(self, connection: SSL.Connection) -> bool | None:
         """Our client certificate is for a server that is what it says: whoever only claims to be it learns nothing."""
-        self.unshown = against_showing(connection, self, self.host, self.session.tenant, self.session.worker.judge)
-        return self.unshown is None
+        if self.showing is None:
+            session = self.session
+            client, judge = client_key(session.peer), session.worker.judge
+            self.showing = Showing(self.server, self, self.host, session.tenant, judge, client)
+        return self.showing(connection)
 
     def server_established(self) -> None:
         """The handshake is through: judge it."""
@@ -240,7 +248,7 @@ class Tunnel(Unhurried):
         if self.asked:
             tls = snapshot.trust.at(host).tls
             session.facts["client_certificate"] = session.was_asked(tls, host.text, self.port)
-        handshake = handshake_of(server.leg.tls, self)
+        self.shown = handshake = handshake_of(server.leg.tls, self)
         made = judge.made
         if (verdict := judge.at_once(handshake, host, snapshot)) is not None:
             return self._judged(verdict, "kept" if judge.made == made else "judged")
@@ -249,7 +257,7 @@ class Tunnel(Unhurried):
         session.deadline = max(session.deadline, session.loop.time() + judge.seconds)
 
         async def elsewhere() -> None:
-            self._judged(await judge.elsewhere(handshake, host, snapshot), "judged")
+            self._judged(await judge.elsewhere(handshake, host, snapshot, client_key(session.peer)), "judged")
 
         return session.run(elsewhere())
 
@@ -261,10 +269,8 @@ class Tunnel(Unhurried):
             verdict = verdict.also(wants_certificate())
         decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
         action = decision.action
-        if session.followed:
-            session.stage("verdict", defects=[defect.value for defect in verdict.defects], action=action.value,
-                          by=decision.by, source=source, completed=verdict.completed or None)  # fmt: skip
-        session.judged(verdict, action)
+        self._remember(verdict, action, self.shown)
+        session.judged(verdict, action, self._by(decision, source))
         if not verdict.ok:
             session.facts |= _told(verdict, action, decision)
         if action is Action.BYPASS:
@@ -272,10 +278,9 @@ class Tunnel(Unhurried):
         # Of a certificate that cannot be read nobody can be warned: it could be any other the next time.
         warned = action is Action.WARN and verdict.leaf is not None
         if not (action is Action.ALLOW or warned) or not verdict.chain:
-            return self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
+            return self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id, decision))
         if self._asks_and_passes():
             return self._bypass(Bypass(reason=ASKS))
-        session.passes(verdict, action, self.host.text, self.port)
         not_after: float | None = verdict.chain[0].not_valid_after_utc.timestamp()
         if BAD_DATES.intersection(verdict.defects):
             # A day, and no longer than the server's own where that is still to come.
@@ -289,8 +294,9 @@ class Tunnel(Unhurried):
 
     def server_refused(self, error: LegError) -> None:
         """TLS with the server failed: in its handshake, or just behind it (one who wants a client certificate, say)."""
-        if self.unshown is not None and self.session.state is State.SERVER:
-            return self._blocked(self.unshown)
+        showing = self.showing
+        if showing is not None and showing.against is not None and self.session.state is State.SERVER:
+            return self._blocked(showing.against, showing.handshake)
         if self.session.state in (State.SERVER, State.LEAF, State.CLIENT):
             self._failed(error.reasons)
         else:
@@ -302,7 +308,8 @@ class Tunnel(Unhurried):
         if session.state is State.SERVER:
             decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
             if decision.action is Action.BYPASS or self._asks_and_passes():
-                session.judged(verdict, Action.BYPASS)
+                session.judged(verdict, Action.BYPASS, self._by(decision))
+                self._remember(verdict, Action.BYPASS, None)
                 session.facts |= _told(verdict, Action.BYPASS, decision)
                 return self._bypass(Bypass(reason=ASKS if self._asks_and_passes() else ", ".join(decision.by)))
         return self._blocked(verdict)
@@ -311,12 +318,23 @@ class Tunnel(Unhurried):
         """The server asks for a client certificate, there is none, and the client is to reach it by itself."""
         return self.asked and self.session.tenant.trust.at(self.host).tls.bypasses_who_asks
 
-    def _blocked(self, verdict: Verdict) -> None:
+    def _blocked(self, verdict: Verdict, shown: Handshake | None = None) -> None:
         session = self.session
+        self._remember(verdict, Action.BLOCK, shown)
         decision = session.tenant.errors.decide(verdict, self.host, session.worker.clock())
-        session.judged(verdict, Action.BLOCK)
+        session.judged(verdict, Action.BLOCK, self._by(decision))
         session.facts |= _told(verdict, Action.BLOCK, decision)
-        self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id))
+        self._unsuitable(refusals.certificate(verdict.findings, self.host.text, session.id, decision))
+
+    def _by(self, decision: Decision, source: str = "") -> Judged:
+        return Judged(self.host, self.port, decision, self.server, source, self.asked)
+
+    def _remember(self, verdict: Verdict, action: Action, shown: Handshake | None) -> None:
+        """For a day it is known what was made of the server, where that is wanted."""
+        session = self.session
+        if (recent := session.worker.recent) is not None:
+            snapshot = session.tenant
+            recent.judged(snapshot.tenant, session.peer, self.host, self.port, shown, verdict, action, snapshot.trust)
 
     def server_data(self, data: bytes) -> None:
         """What the server says now is kept for the lane, up to a limit."""
@@ -404,9 +422,15 @@ class Tunnel(Unhurried):
             # Another CA became the active one: issuer and worker hear of it within a quarter of a second of each other.
             session.snapshot = current
             return self._ask_again()
-        if session.followed:
-            serial = f"{shown.certificate.get_serial_number():x}"
-            session.stage("leaf", host=self.host.text, source=source, serial=serial)
+        # Where the server has defects, both chains are told of.
+        faulty = bool(session.facts.get("defects"))
+        if session.followed or faulty:
+            session.stage(
+                "leaf", level=INFO if faulty else DEBUG, host=self.host.text, source=source,
+                serial=f"{shown.certificate.get_serial_number():x}", sha256=shown.sessions.hex(),
+                issuer=shown.certificate.to_cryptography().issuer.rfc4514_string()[:LONGEST_NAME],
+                signing_ca=None if self.warned_of else current.signing_ca_name, untrusted=bool(self.warned_of) or None,
+            )  # fmt: skip
         tls = shown.connection()
         first = bytes(self.buffer)
         self.buffer.clear()

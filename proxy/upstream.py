@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohappyeyeballs
 from cachetools import LRUCache
@@ -23,13 +23,15 @@ from certs.completion import Attempt, Known
 from certs.names import Host
 from certs.revocation import Wanted
 from certs.scope import Trust
-from certs.trust import Collector, TrustStore
-from certs.verdict import Action, Defect, Finding, Verdict
-from certs.verify import Handshake, handshake_of, judge, valid_until
+from certs.signatures import Signatures
+from certs.trust import TrustStore
+from certs.verdict import Action, Defect, Verdict
+from certs.verify import Handshake, judge, valid_until
 from issuer.joined import Joined
 from proxy.snapshot import Snapshot
 from proxy.tcp import Reader, reset
 from proxy.tls_leg import LegError, TlsLeg
+from proxy.turns import Turns
 
 if TYPE_CHECKING:
     from proxy.completing import Completer
@@ -46,10 +48,22 @@ KEPT_VERDICTS = 4096
 MANY_CERTIFICATES = 5
 MANY_BYTES = 16 * 1024
 """A longer or larger chain is judged in a thread: it may be expensive on purpose."""
+FEW_SIGNATURES = 8
+"""So many are verified on the event loop for one server, of which the slowest kinds take a millisecond each. One that
+takes more is judged in a thread, however short its chain is."""
+BEGUN_BYTES = 1 << 20
+BEGUN_SECONDS = 5.0
+"""For how long it counts what was judged before others were asked, and of how many bytes of certificates it is kept."""
+_OVERHEAD = 1024
+"""Bytes that keeping a chain costs beside its own."""
 SEEN = "from other servers' chains"
 """How a chain was completed for which nothing was fetched."""
 JUDGE_SECONDS = 5.0
 """What a verdict that is made elsewhere may take, beside the time of the handshake: more than a completion does."""
+
+
+SURELY_BLOCKED = timedelta(minutes=1)
+"""For so long what is not asked about has to stay blocked: longer than a verdict takes, and than it is kept unasked."""
 
 
 class DialError(Exception):
@@ -143,7 +157,7 @@ NOBODY = _Nobody()
 class ServerLeg(Reader):
     """The connection to the server."""
 
-    __slots__ = ("begun", "leg", "lost", "owner", "transport")
+    __slots__ = ("_waits", "begun", "leg", "lost", "owner", "transport")
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
@@ -151,6 +165,7 @@ class ServerLeg(Reader):
         self.leg: TlsLeg | None = None
         self.begun = False
         self.lost = False
+        self._waits: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's own promise for TCP
@@ -187,8 +202,30 @@ class ServerLeg(Reader):
             self.owner.server_refused(error)
             return
         self.owner.server_established()
-        if data:
-            self._plain(b"")  # what came behind the server's Finished
+        self._plain(b"")  # what came behind the server's Finished
+
+    @property
+    def waiting(self) -> bool:
+        """The handshake waits for what :meth:`wait_for` was given."""
+        return self._waits is not None
+
+    def wait_for(self, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with the handshake when that is done. Until then nothing is read; it ends with the connection."""
+        self.read(False)
+        self._waits = asyncio.get_running_loop().create_task(work)
+        self._waits.add_done_callback(self._go_on)
+
+    def _go_on(self, task: asyncio.Task[None]) -> None:
+        self._waits = None
+        if task.cancelled() or self.lost:
+            return
+        try:
+            task.result()
+            self.read(True)
+            self._handshake(b"")
+        except BaseException:  # as asyncio ends a connection whose protocol raises; the loop tells of it
+            self.close(orderly=False)
+            raise
 
     def _plain(self, data: bytes) -> None:
         leg = self.leg
@@ -259,6 +296,8 @@ class ServerLeg(Reader):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        if self._waits is not None:
+            self._waits.cancel()
         self.owner.server_lost(exc)
 
     def pause_writing(self) -> None:
@@ -297,37 +336,27 @@ def attempt_on(
     own_keys: frozenset[bytes],
     moment: datetime,
     known: Known | None,
+    signatures: Signatures | None = None,
 ) -> Attempt:
     """Judge, and again with the issuers that are missing and ``known``. May run in a thread, as :func:`verdict_on`."""
-    attempt = Attempt.of(handshake, host, trust, own_keys, moment)
-    return attempt if known is None else attempt.completed(known, moment)
-
-
-def against_showing(
-    connection: SSL.Connection, seen: Collector, host: Host, snapshot: Snapshot, judge: Judge
-) -> Verdict | None:
-    """Why the server of a handshake that is not through yet is not to be shown our client certificate; None: it may be.
-
-    What passes may see it: a server without a defect, or one whose defects are allowed. Nobody is waited for: where
-    others have to be asked (who revokes, who has a missing issuer), what is known without them counts here; before
-    anything of a request is sent they will have been asked.
-    """
-    handshake = handshake_of(connection, seen)
-    if costly(handshake):
-        what = "the server asks for a client certificate, and its chain is too large to be judged before it is shown"
-        return Verdict.of([Finding(Defect.MALFORMED, what, "RFC 8446 4.4.2")])
-    moment = judge.clock()
-    verdict = judge.at_once(handshake, host, snapshot)
-    if verdict is None:
-        verdict, _ = verdict_on(handshake, host, snapshot.trust.at(host).store, snapshot.own_keys, moment)
-    allowed = snapshot.errors.decide(verdict, host, moment).action is Action.ALLOW
-    return None if allowed and verdict.chain else verdict
+    attempt = Attempt.of(handshake, host, trust, own_keys, moment, signatures)
+    return attempt if known is None else attempt.completed(known, moment, signatures)
 
 
 def _wanted(snapshot: Snapshot, host: Host, moment: datetime) -> Wanted:
-    errors, unknown = snapshot.errors, Defect.REVOCATION_UNKNOWN
-    said = unknown.value in errors.rows or errors.exceptions.find(host, unknown, None, moment) is not None
-    return Wanted(lambda verdict: errors.decide(verdict, host, moment).action, said)
+    errors, unsure = snapshot.errors, Defect.REVOCATION_UNKNOWN
+
+    def blocked(verdict: Verdict) -> bool:
+        if errors.decide(verdict, host, moment).action is not Action.BLOCK:
+            return False
+        # An exception that says block and is about to end: then the server passes by this very verdict.
+        end = errors.exceptions.next_end(host, moment)
+        return end is None or end - moment > SURELY_BLOCKED
+
+    def unknown(verdict: Verdict) -> bool:
+        return errors.says_of(unsure, host, verdict.leaf, moment)
+
+    return Wanted(blocked, unknown)
 
 
 class Judge:
@@ -337,6 +366,9 @@ class Judge:
     date in the chain changes it (an hour at most). A chain that lacks an issuer is completed where there is a
     ``completer``; one that could not be is kept for as short as that says. Whether what it is made of was revoked is
     found out where there is a ``revocation``.
+
+    What is cheap is judged on the event loop, once, and goes on from there to who is asked. What may be expensive on
+    purpose is judged in one thread, where a client whose servers send much of it keeps nobody else's waiting.
     """
 
     def __init__(
@@ -348,12 +380,17 @@ class Judge:
     ) -> None:
         self.clock = clock
         self.thread = thread
-        """For chains that may be expensive on purpose. One at a time, and nothing else waits for it."""
+        """For chains that may be expensive on purpose. One at a time, clients by turns; nothing else waits for it."""
         self.completer = completer
         self.revocation = revocation
         self.made = 0
         """Verdicts that were made, and not found among those that are kept."""
         self._kept: LRUCache[tuple[object, ...], tuple[Verdict, datetime]] = LRUCache(KEPT_VERDICTS)
+        self._begun: LRUCache[tuple[object, ...], tuple[Attempt, datetime]] = LRUCache(
+            BEGUN_BYTES, getsizeof=lambda begun: size(begun[0].handshake) + _OVERHEAD
+        )
+        """What was judged a moment ago by what there was, and when."""
+        self._turns: Turns[Hashable] = Turns()
         self._asking: Joined[tuple[object, ...], Verdict] = Joined()
 
     @property
@@ -366,32 +403,63 @@ class Judge:
         key = self.key(handshake, host, snapshot)
         if (verdict := self.known(key)) is not None:
             return verdict
-        if costly(handshake):
-            return None
-        moment = self.clock()
-        attempt = self._attempt(handshake, host, snapshot, moment)()
-        verdict = self._settled(key, attempt, snapshot, moment)
-        self.made += verdict is not None
-        return verdict
+        if (begun := self._begun_lately(key)) is None:
+            if costly(handshake):
+                return None
+            moment, signatures = self.clock(), Signatures(FEW_SIGNATURES)
+            attempt = self._attempt(handshake, host, snapshot, moment, signatures)()
+            if signatures.exhausted:
+                return None
+            begun = self._keep_begun(key, attempt, moment)
+        return self._settled(key, *begun, snapshot)
 
-    async def elsewhere(self, handshake: Handshake, host: Host, snapshot: Snapshot) -> Verdict:
-        """The verdict on what may take long, or for which others have to be asked."""
-        key, moment = self.key(handshake, host, snapshot), self.clock()
-        self.made += 1
-        work = self._attempt(handshake, host, snapshot, moment)
-        attempt = await asyncio.get_running_loop().run_in_executor(self.thread, work)
-        if (verdict := self._settled(key, attempt, snapshot, moment)) is not None:
-            return verdict
+    async def elsewhere(self, handshake: Handshake, host: Host, snapshot: Snapshot, client: Hashable = None) -> Verdict:
+        """The verdict on what may take long, or for which others have to be asked.
+
+        ``client`` is for whom: of those that wait for the thread each has its turn, however many it waits for.
+        """
+        key = self.key(handshake, host, snapshot)
+        if (begun := self._begun_lately(key)) is None:
+            async with self._turns.turn(client):
+                # Whoever had the turn before may have judged just this.
+                if (verdict := self.known(key)) is not None:
+                    return verdict
+                if (begun := self._begun_lately(key)) is None:
+                    moment = self.clock()
+                    work = self._attempt(handshake, host, snapshot, moment)
+                    attempt = await asyncio.get_running_loop().run_in_executor(self.thread, work)
+                    begun = self._keep_begun(key, attempt, moment)
+            if (verdict := self._settled(key, *begun, snapshot)) is not None:
+                return verdict
         # Whoever gives up leaves it to those who come next: they find it done.
-        return await self._asking.run(key, partial(self._asked, key, attempt, snapshot, moment))
+        return await self._asking.run(key, partial(self._asked, key, *begun, snapshot))
 
-    def _attempt(self, handshake: Handshake, host: Host, snapshot: Snapshot, moment: datetime) -> Callable[[], Attempt]:
+    def _begun_lately(self, key: tuple[object, ...]) -> tuple[Attempt, datetime] | None:
+        if (begun := self._begun.get(key)) is None:
+            return None
+        attempt, moment = begun
+        until = min(moment + timedelta(seconds=BEGUN_SECONDS), _until(attempt.verdict(), moment))
+        return begun if self.clock() < until else None
+
+    def _keep_begun(self, key: tuple[object, ...], attempt: Attempt, moment: datetime) -> tuple[Attempt, datetime]:
+        self.made += 1
+        begun = self._begun[key] = attempt, moment
+        return begun
+
+    def _attempt(
+        self,
+        handshake: Handshake,
+        host: Host,
+        snapshot: Snapshot,
+        moment: datetime,
+        signatures: Signatures | None = None,
+    ) -> Callable[[], Attempt]:
         known = None if self.completer is None else self.completer.seen.issuers_of
         trust = snapshot.trust.at(host).store
-        return partial(attempt_on, handshake, host, trust, snapshot.own_keys, moment, known)
+        return partial(attempt_on, handshake, host, trust, snapshot.own_keys, moment, known, signatures)
 
     def _settled(
-        self, key: tuple[object, ...], attempt: Attempt, snapshot: Snapshot, moment: datetime
+        self, key: tuple[object, ...], attempt: Attempt, moment: datetime, snapshot: Snapshot
     ) -> Verdict | None:
         """The verdict, where nobody has to be asked for it."""
         if self.completer is not None and self.completer.can_ask(attempt):
@@ -408,7 +476,7 @@ class Judge:
                 return None
         return self._kept_for(key, attempt, verdict, checked, _until(verdict, moment))
 
-    async def _asked(self, key: tuple[object, ...], attempt: Attempt, snapshot: Snapshot, moment: datetime) -> Verdict:
+    async def _asked(self, key: tuple[object, ...], attempt: Attempt, moment: datetime, snapshot: Snapshot) -> Verdict:
         """The verdict by what others say: who has the missing issuer, and who knows what was revoked."""
         verdict, seconds, checked = attempt.verdict(SEEN), None, None
         if self.completer is not None and self.completer.can_ask(attempt):
@@ -455,8 +523,9 @@ class Judge:
 
     def forget(self, tenant: str) -> None:
         """Drop what was kept for a tenant."""
-        for key in [key for key in self._kept if key[0] == tenant]:
-            del self._kept[key]
+        for kept in (self._kept, self._begun):
+            for key in [key for key in kept if key[0] == tenant]:
+                del kept[key]
 
     def close(self) -> None:
         """Give up what is being asked of others."""

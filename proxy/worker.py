@@ -34,6 +34,7 @@ from config.settings import Listener, Settings
 from issuer.client import IssuerClient
 from issuer.hardening import harden_child
 from proxy.admission import Egress, Resolver
+from proxy.block_page import set_contact
 from proxy.bypass_lists import BypassLists
 from proxy.control import DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
 from proxy.disclosure import Disclosure, disclosure_for
@@ -49,6 +50,8 @@ from proxy.metrics_sink import open_sink
 from proxy.overload import Overload, available, share_of
 from proxy.pinning import Pinning, Recorder
 from proxy.purge import Purges
+from proxy.recent import RecentServers
+from proxy.recent import Recorder as RecentRecorder
 from proxy.rounds import Rounds
 from proxy.seats import Seats, columns, own_descriptors, worker_count
 from proxy.seldom import Seldom
@@ -102,7 +105,16 @@ class Worker:
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.bypass_lists = BypassLists(settings.bypass.files, log)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
-        self.judge = judge_for(settings, self.resolver, self.egress, self.judging, self.clock, self.loop.time, log)
+        self.judge = judge_for(
+            settings,
+            self.resolver,
+            self.egress,
+            self.judging,
+            self.clock,
+            self.loop.time,
+            log,
+            self.metrics,
+        )
         self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)
         self.leaves = Leaves(
             self.issuer, settings.limits.cached_hosts, self.wall, self.metrics, VERSIONS[settings.tls.client_minimum]
@@ -119,6 +131,10 @@ class Worker:
         self.snapshots.replaced = self._replaced
         self.purges = Purges(self)
         self.pinning = Pinning(self.wall)
+        self.recent: RecentServers | None = None
+        """Where it gathers which servers are judged; None where that is not to be remembered."""
+        if settings.verification.remember_servers:
+            self.recent = RecentServers(self.wall, log, worker_count(settings.workers))
         self.issuer_watch = IssuerWatch(self.issuer, lambda: self.snapshots.current, self.loop.time)
         self.leaves.heard = self.issuer_watch.heard
         self.inspectors = _inspectors(settings, log, self.metrics)
@@ -167,6 +183,7 @@ class Worker:
         lists.add_done_callback(self._follower_ended)
         commands = self.loop.create_task(self._commands(control))
         recording = self.loop.create_task(Recorder(self.pinning, self.store, self.log, self.settings.bypass).follow())
+        remembering = self.loop.create_task(RecentRecorder(self.recent, self.store, self.log, self.clock).follow())
         watching = self.loop.create_task(self.issuer_watch.follow())
         watching.add_done_callback(self._watch_ended)
         revocation = self.judge.revocation
@@ -194,6 +211,7 @@ class Worker:
             await self.tracer.stop()
         following.cancel()
         recording.cancel()
+        remembering.cancel()
         lists.cancel()
         watching.cancel()
         commands.cancel()
@@ -395,6 +413,7 @@ def main() -> int:
     with contextlib.suppress(ValueError, OSError):
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    set_contact(settings.block_page.contact)
     log = open_log(settings.log, f"worker {arguments.number}", time.time)
     with socket.socket(fileno=arguments.control) as control:
         try:

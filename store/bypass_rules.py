@@ -45,6 +45,12 @@ def by_pattern(c: Connection, tenant_id: int, pattern: str) -> BypassRule | None
     return None if row is None else BypassRule(*row)
 
 
+def by_author(c: Connection, tenant_id: int, by: str) -> list[BypassRule]:
+    """The tenant's rules that are from somebody, expired or not."""
+    statement = sa.select(*COLUMNS).where(bypass_rules.c.tenant_id == tenant_id, bypass_rules.c.created_by == by)
+    return [BypassRule(*row) for row in c.execute(statement)]
+
+
 def count(c: Connection, tenant_id: int) -> int:
     """How many rules the tenant has, expired ones too."""
     statement = sa.select(sa.func.count()).select_from(bypass_rules).where(bypass_rules.c.tenant_id == tenant_id)

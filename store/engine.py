@@ -106,6 +106,16 @@ class Store:
                 yield connection
 
     @contextmanager
+    def undone(self) -> Iterator[Connection]:
+        """A transaction for what is only tried: whatever is written in it is seen in it alone, and rolled back.
+
+        Others who write wait for its end. Raises StoreError, Conflict.
+        """
+        with self._connected(self._writer) as connection, connection.begin() as transaction:
+            yield connection
+            transaction.rollback()
+
+    @contextmanager
     def transaction_now(self) -> Iterator[Connection]:
         """A transaction for who must not wait: like :meth:`transaction`, but for :class:`Busy` instead of waiting.
 

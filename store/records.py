@@ -142,6 +142,26 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class RecentServer:
+    """A server that was judged, as it was when it was last looked at.
+
+    ``presented``: what it sent, its own certificate first; None: not kept. ``added`` completed its chain. ``shown``: it
+    showed a certificate of its own that can be read. ``anchor_sha256``: in which its chain ended; None: in none.
+    ``defects`` and ``action`` are what was found and done.
+    """
+
+    host: str
+    port: int
+    last_at: datetime
+    shown: bool
+    anchor_sha256: bytes | None
+    defects: tuple[str, ...]
+    action: str
+    presented: tuple[bytes, ...] | None = field(default=None, repr=False)
+    added: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class LeafKey:
     """The sealed key pair of a tenant's leaves under one signing CA."""
 

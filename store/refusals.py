@@ -50,13 +50,11 @@ def add(c: Connection, tenant_id: int, found: Sequence[Refusal]) -> None:
     c.execute(merged, rows)
     mine = refusals.c.tenant_id == tenant_id
     c.execute(sa.delete(refusals).where(mine, refusals.c.last_at < max(one.last_at for one in found) - AGE))
-    # One client must not drive out what others were found with.
-    for client in {one.client for one in found}:
-        its = sa.and_(mine, refusals.c.client == client)
-        latest = sa.select(refusals.c.last_at).where(its).order_by(refusals.c.last_at.desc())
-        c.execute(
-            sa.delete(refusals).where(its, refusals.c.last_at <= latest.offset(MOST_EACH).limit(1).scalar_subquery())
-        )
+    # One client must not drive out what others were found with. In one pass, however many clients there are.
+    newer = sa.func.row_number().over(partition_by=refusals.c.client, order_by=refusals.c.last_at.desc())
+    ranked = sa.select(refusals.c.host, refusals.c.client, newer.label("place")).where(mine).subquery()
+    over = sa.select(ranked.c.host, ranked.c.client).where(ranked.c.place > MOST_EACH)
+    c.execute(sa.delete(refusals).where(mine, sa.tuple_(refusals.c.host, refusals.c.client).in_(over)))
     kept = sa.select(refusals.c.last_at).where(mine).order_by(refusals.c.last_at.desc()).offset(MOST).limit(1)
     c.execute(sa.delete(refusals).where(mine, refusals.c.last_at <= kept.scalar_subquery()))
 
@@ -68,6 +66,18 @@ def listing(c: Connection, tenant_id: int, since: datetime) -> list[Refusal]:
     )  # fmt: skip
     statement = sa.select(*columns).where(refusals.c.tenant_id == tenant_id, refusals.c.last_at >= since)
     return [Refusal(*row) for row in c.execute(statement.order_by(refusals.c.host, refusals.c.client))]
+
+
+def by_alert(c: Connection, tenant_id: int, since: datetime, least: int) -> dict[str, int]:
+    """Hosts that at least so many clients of a tenant have refused since by an alert, and how many did."""
+    clients = sa.func.count().label("clients")
+    statement = (
+        sa.select(refusals.c.host, clients)
+        .where(refusals.c.tenant_id == tenant_id, refusals.c.last_at >= since, refusals.c.how == "alert")
+        .group_by(refusals.c.host)
+        .having(clients >= least)
+    )
+    return {row.host: row.clients for row in c.execute(statement)}
 
 
 def forget(c: Connection, tenant_id: int, host: str) -> int:

@@ -301,6 +301,34 @@ refusals = sa.Table(
     sa.Index(None, "tenant_id", "last_at"),
 )
 
+recent_servers = sa.Table(
+    "recent_servers",
+    metadata,
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("host", sa.Text, primary_key=True),
+    sa.Column("port", sa.Integer, primary_key=True),
+    _at("last_at"),
+    # No foreign key: a chain may go before its servers do, where all together are too large.
+    sa.Column("chain_sha256", sa.LargeBinary, nullable=True),
+    sa.Column("shown", sa.Boolean, nullable=False),
+    sa.Column("anchor_sha256", sa.LargeBinary, nullable=True),
+    sa.Column("defects", Texts, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Index(None, "tenant_id", "last_at"),
+    sa.Index(None, "tenant_id", "chain_sha256"),
+)
+
+recent_chains = sa.Table(
+    "recent_chains",
+    metadata,
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("sha256", sa.LargeBinary, primary_key=True),
+    # Before what is large: what stands behind that is only reached through it.
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("presented", Certificates, nullable=False),
+    sa.Column("added", Certificates, nullable=False),
+)
+
 changes = sa.Table(
     "changes",
     metadata,

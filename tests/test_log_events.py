@@ -15,7 +15,7 @@ PACKAGES = ("cli", "control", "proxy", "issuer")
 BY_SESSION = {"log", "stage"}
 """Methods of a session: their lines have its id, its tenant and its client."""
 OF_LOG = {"event", "_line"}
-ELSEWHERE = {"request", "lane", "connection", "refused"}
+ELSEWHERE = {"request", "lane", "connection", "refused", "verdict"}
 """Events whose fields are not all written out where they are logged."""
 
 
@@ -44,7 +44,7 @@ def logged() -> Iterator[tuple[str, str, str, set[str]]]:
                     for given in node.args[place + 1 :]:
                         if isinstance(given, ast.Dict):
                             fields |= {str(key.value) for key in given.keys if isinstance(key, ast.Constant)}
-                    yield f"{path.relative_to(HERE)}:{node.lineno}", by, name, fields - {"began"}
+                    yield f"{path.relative_to(HERE)}:{node.lineno}", by, name, fields - {"began", "level", "more"}
 
 
 def names_in(name: ast.expr) -> list[str]:
@@ -96,6 +96,19 @@ def test_every_field_of_a_row_is_logged_somewhere() -> None:
     for event, (_, told) in documented().items():
         if event not in ELSEWHERE:
             assert told <= written[event], f"{event}: {sorted(told - written[event])}"
+
+
+def test_what_a_verdicts_line_has_beside_is_in_its_row() -> None:
+    """It is put together in a module of its own: the names are the literals of its dictionaries' keys."""
+    source = ast.parse((HERE / "proxy" / "verdict_trace.py").read_text())
+    made: set[str] = set()
+    for function in (node for node in source.body if isinstance(node, ast.FunctionDef)):
+        if function.name in ("told", "_chain", "_tls"):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Dict):
+                    made |= {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
+    written = {field for _, _, event, fields in logged() if event == "verdict" for field in fields}
+    assert (made - {"from"}) | written | {"ms"} == documented()["verdict"][1]
 
 
 def test_what_a_session_logs_is_in_the_table_of_connections() -> None:

@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.abuse.aim import Report
+from bench.abuse import pointers
+from bench.abuse.aim import HOSTILE, PUBLISHERS, Report
 from bench.abuse.attacker import ATTACKS, Attack
 from bench.abuse.canary import FLOOR, Canaries, Sung
 from bench.client import ClientFailed, Route, build
@@ -20,6 +21,8 @@ from bench.flatness import Sampler
 from bench.load import KNOWN
 from bench.machine import describe, descriptor_limit, memory_kib, most_descriptors
 from bench.origin import Origin
+from tests.harness.pki import Authority
+from tests.harness.processes import free_port
 
 QUIET_SECONDS = 6.0
 CANARY_MS = 50.0
@@ -59,13 +62,17 @@ class Abuse:
         """One attack."""
         attack = ATTACKS[name]
         self._runs += 1
+        published = free_port(pointers.AT)
         daemon = LoadedDaemon(
             self.folder / f"daemon-{self._runs}",
             self.origin,
             workers=self.workers,
             limits={},
             descriptors=attack.descriptors,
+            hosts=dict.fromkeys(PUBLISHERS, pointers.AT),
+            extra=_asking(published) if attack.points else None,
         )
+        ca = self._hostile_ca(daemon) if attack.points else None
         with daemon:
             route = Route(self.program, self.origin.address, daemon.root, daemon.proxy)
             floor = Route(self.program, self.origin.address, self.origin.root_file, None)
@@ -80,7 +87,7 @@ class Abuse:
             canaries.sing()
             time.sleep(0.5)
             try:
-                report = self._attack(name, attack, lane, daemon, route)
+                report = self._attack(name, attack, lane, daemon, route, ca, published)
             finally:
                 during = canaries.finish()
                 sampler.stop()
@@ -89,7 +96,23 @@ class Abuse:
             self._judge(outcome, attack, route)
         return outcome
 
-    def _attack(self, name: str, attack: Attack, lane: str, daemon: LoadedDaemon, route: Route) -> Report:
+    @staticmethod
+    def _hostile_ca(daemon: LoadedDaemon) -> Path:
+        """A CA that the tenant trusts; below it whatever nobody tells of is blocked. Its certificate and key."""
+        ca = Authority.root("Hostile")
+        file, both = daemon.folder / "hostile.pem", daemon.folder / "hostile-both.pem"
+        file.write_bytes(ca.pem())
+        both.write_bytes(ca.pem() + ca.key_pem())
+        daemon.told("trusted-ca", "add", "hostile", str(file))
+        daemon.told(
+            "errors", "except", f"*.{HOSTILE}", "--defect", "revocation_unknown", "--action", "block",
+            "--reason", "nobody there is believed",
+        )  # fmt: skip
+        return both
+
+    def _attack(
+        self, name: str, attack: Attack, lane: str, daemon: LoadedDaemon, route: Route, ca: Path | None, published: int
+    ) -> Report:
         host = f"h0.{LANES[lane]}"
         if attack.run is None:
             return self._idle(attack, lane, route)
@@ -101,6 +124,8 @@ class Abuse:
             "host": host,
             "seconds": attack.seconds - 2,
             "descriptors": most_descriptors(),
+            "ca": str(ca or ""),
+            "published": published,
         }
         done = subprocess.run(
             # In the field its processor is not ours: where cores are shared, the canary goes first.
@@ -149,6 +174,8 @@ class Abuse:
             problems.append(
                 f"memory peaked at {outcome.peak_kib // 1024} MiB, {outcome.allowed_kib // 1024} are allowed"
             )
+        if outcome.report.through:
+            problems.append(f"{outcome.report.through} requests reached what has to be blocked")
         if outcome.report.left:
             problems.append(f"{outcome.report.left} of {outcome.report.slow} slow clients were not gone in their time")
         if not self._recovers(route):
@@ -162,6 +189,12 @@ class Abuse:
                 return True
             time.sleep(0.5)
         return False
+
+
+def _asking(published: int) -> dict[str, object]:
+    """The settings by which the attacker's hosts are asked about revocation, and for issuers."""
+    fetch = {"ports": [80, published], "private": [f"{pointers.AT}/32"]}
+    return {"verification": {"revocation": "soft", "fetch": fetch}}
 
 
 def _first(troubles: tuple[object, ...]) -> str:

@@ -32,6 +32,10 @@ class Aim:
     host: str
     seconds: float
     descriptors: int
+    ca: Path | None = None
+    """The chain and key (one PEM file) of a CA that the tenant trusts, and that the attacker has."""
+    published: int = 0
+    """The port at 127.0.0.2 where the hosts of :data:`PUBLISHERS` may be asked what certificates point to."""
 
     def tcp(self, *, receive: int | None = None) -> socket.socket:
         """A connection to the proxy; ``receive``: bytes of the receive buffer."""
@@ -99,14 +103,24 @@ class Aim:
         return f"GET {path} HTTP/1.1\r\nHost: {self.authority}\r\n{more}\r\n".encode()
 
 
+PUBLISHERS = tuple(f"pki.site{number}.test" for number in range(12))
+HOSTILE = "hostile.example"
+"""Below it are the hosts that attack, where what nobody tells of revocation is blocked."""
+
+
 @dataclass
 class Report:
-    """What an attack came to. ``left``: of ``slow`` clients, how many were not gone in their time."""
+    """What an attack came to.
+
+    ``left``: of ``slow`` clients, how many were not gone in their time. ``through``: how often a request reached what
+    has to be blocked.
+    """
 
     did: str
     slow: int = 0
     left: int = 0
     opened: int = 0
+    through: int = 0
     notes: list[str] = field(default_factory=list)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.abuse import crowd, headers, hello, http2, renegotiation, servers, slow
+from bench.abuse import crowd, headers, hello, http2, pointers, renegotiation, servers, slow
 from bench.abuse.aim import Aim, Report
 from bench.machine import descriptor_limit
 
@@ -27,6 +27,8 @@ class Attack:
     kib: int = 128 * 1024
     descriptors: int | None = None
     """The daemon's own, where they are what is attacked."""
+    points: bool = False
+    """It is about what certificates point to: the daemon asks about revocation, and trusts a CA of the attacker's."""
 
 
 ATTACKS: dict[str, Attack] = {
@@ -57,8 +59,17 @@ ATTACKS: dict[str, Attack] = {
     "names": Attack(servers.shown_by("size/three_thousand_names"), ONE, 20),
     "names-and-constraints": Attack(servers.shown_by("size/two_thousand_names_and_two_thousand_constraints"), ONE, 20),
     "addresses-and-constraints": Attack(servers.shown_by("size/a_thousand_addresses_and_a_thousand_networks"), ONE, 20),
+    "endless-crl": Attack(pointers.endless_crl, ONE, 25, kib=320 * 1024, points=True),
+    "aia-inside": Attack(pointers.redirecting_issuer, ONE, 20, points=True),
+    "aia-drip": Attack(pointers.dripping_issuer, ONE, 25, points=True),
+    "ocsp-drip": Attack(pointers.dripping_responder, ONE, 25, points=True),
+    "ocsp-wrong-key": Attack(pointers.responder_with(pointers.of_another_key), ONE, 20, points=True),
+    "ocsp-expired": Attack(pointers.responder_with(pointers.out_of_date), ONE, 20, points=True),
+    "ocsp-wrong-serial": Attack(pointers.responder_with(pointers.of_another_serial), ONE, 20, points=True),
 }
 """``plain-chain`` is no attack: what those below it, servers that show much, are to be compared with.
+``endless-crl`` may cost, in each of two workers, two bodies of 20 MiB with what reading them takes, and 64 that wait
+with one MiB at most.
 ``idle-10k`` is done by ``client.c``, which opens connections faster than Python does."""
 
 
@@ -77,6 +88,8 @@ def main() -> int:
                 host=aim["host"],
                 seconds=aim["seconds"],
                 descriptors=aim["descriptors"],
+                ca=Path(aim["ca"]) if aim["ca"] else None,
+                published=aim["published"],
             )
         )
     print(json.dumps(asdict(report)))

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bench.abuse.aim import GONE, Aim, Report, clock
+from bench.abuse.aim import GONE, HOSTILE, Aim, Report, clock
 from tests.scenarios import SCENARIOS
 from tests.scenarios.serving import Serving
 
@@ -33,12 +33,18 @@ def shown_by(id: str) -> Callable[[Aim], Report]:
             tempfile.TemporaryDirectory(prefix="sallyport-hostile-") as scratch,
             Serving(Path(scratch), [scenario]) as serving,
         ):
-            return _ask(replace(aim, target=("127.0.0.1", serving.port(scenario))))
+            return told(ask_again_and_again(replace(aim, target=("127.0.0.1", serving.port(scenario)))))
 
     return ask
 
 
-def _ask(aim: Aim) -> Report:
+def told(answers: Counter[str]) -> Report:
+    """The answers, the most frequent first."""
+    return Report("; ".join(f"{count} times {answer}" for answer, count in answers.most_common()))
+
+
+def ask_again_and_again(aim: Aim, clients: int = THREADS) -> Counter[str]:
+    """Ask, each time under another name; the first line of what came, or the details of a page, by how often."""
     context = aim.context()
     began = time.monotonic()
     more = clock(aim.seconds)
@@ -49,7 +55,7 @@ def _ask(aim: Aim) -> Report:
     def one() -> str:
         number = next(numbers)
         time.sleep(max(0, began + number / RATE - time.monotonic()))
-        host = f"h{number}.hostile.example"
+        host = f"h{number}.{HOSTILE}"
         try:
             with replace(aim, host=host).tls(context) as tls:
                 tls.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
@@ -69,9 +75,9 @@ def _ask(aim: Aim) -> Report:
             with lock:
                 answers[answer] += 1
 
-    threads = [threading.Thread(target=client) for _ in range(THREADS)]
+    threads = [threading.Thread(target=client) for _ in range(clients)]
     for each in threads:
         each.start()
     for each in threads:
         each.join()
-    return Report("; ".join(f"{count} times {answer}" for answer, count in answers.most_common()))
+    return answers

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from certs.failures import defect_of_failure
+from certs.names import parse_host
 from certs.verdict import Action, Verdict
 from proxy import refusals
 from proxy.block_page import answer_bytes
@@ -36,7 +37,7 @@ from proxy.lanes.tap import (
 )
 from proxy.lanes.tap_bytes import BytesTap
 from proxy.log import WARNING
-from proxy.session import Session, State
+from proxy.session import Judged, Session, State
 from proxy.tls_leg import LegError, TlsLeg
 from proxy.upstream import NOBODY, READ_LIMIT, ServerLeg
 
@@ -232,7 +233,7 @@ class FastLane:
         if asked is None:
             return session.abort(f"server TLS: {error}")
         verdict = Verdict.of([defect_of_failure(error.reasons, "client_certificate" in session.facts)])
-        session.judged(verdict, Action.BLOCK)
+        session.judged(verdict, Action.BLOCK, Judged(parse_host(self.host), session.facts.get("port", 0)))
         session.facts |= {"defects": [defect.value for defect in verdict.defects], "action": Action.BLOCK.value}
         session.facts.pop("by", None)  # no setting: what was asked for can no longer be had
         refusal = refusals.certificate(verdict.findings, self.host, session.id)

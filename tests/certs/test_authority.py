@@ -187,6 +187,27 @@ def test_weak_and_strange_keys_are_told(key: pki.PrivateKey, problem: str | None
 
 
 @pytest.mark.parametrize(
+    ("bits", "exponent", "problem"),
+    [
+        (8192, 65537, None),
+        (8193, 65537, "RSA of 8193 bits; at most 8192 are verified with"),
+        (16384, 65537, "RSA of 16384 bits; at most 8192 are verified with"),
+        (2048, 2**32 - 1, None),
+        (2048, 2**32 + 1, "RSA with an exponent of 33 bits; at most 32 are verified with"),
+    ],
+)
+def test_an_rsa_key_that_takes_long_to_verify_with_is_weak(bits: int, exponent: int, problem: str | None) -> None:
+    assert key_problem(rsa.RSAPublicNumbers(exponent, 2 ** (bits - 1) + 1).public_key()) == problem
+
+
+def test_no_signature_is_verified_with_a_key_that_takes_long() -> None:
+    key = pki.kept_key("rsa2048")
+    root = pki.Authority.root(key=key, spki=pki.excessive_spki(key))
+    root.certificate.verify_directly_issued_by(root.certificate)  # it would be good
+    assert not is_self_signed(root.certificate)
+
+
+@pytest.mark.parametrize(
     ("hash_name", "problem"),
     [
         ("md5", "signed with MD5; SHA-256 or better is needed"),

@@ -220,6 +220,20 @@ def test_a_row_of_its_own_wins_over_the_master_row_both_ways(defect: Defect) -> 
 # several defects
 
 
+def test_a_row_of_its_own_says_something_of_a_defect_and_so_does_an_exception_that_counts() -> None:
+    unknown, host = Defect.REVOCATION_UNKNOWN, parse_pattern("a.b.example")
+    row = ErrorSettings({unknown.value: ALLOW})
+    assert row.says_of(unknown, HOST, None, NOW)
+    assert not row.says_of(Defect.EXPIRED, HOST, None, NOW)
+    assert not ErrorSettings({UNTRUSTED: ALLOW}).says_of(Defect.SELF_SIGNED, HOST, None, NOW)
+    for exception, says in (
+        (HostException(1, host, unknown.value, ALLOW), True),
+        (HostException(1, host, unknown.value, ALLOW, fingerprint=own_certificate()), False),
+        (HostException(1, host, unknown.value, ALLOW, expires_at=EARLIER), False),
+    ):
+        assert ErrorSettings({}, HostExceptions((exception,))).says_of(unknown, HOST, None, NOW) is says
+
+
 @pytest.mark.parametrize(
     ("actions", "expected"),
     [

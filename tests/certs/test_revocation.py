@@ -41,17 +41,22 @@ def test_a_server_certificate_that_is_the_anchor_is_not_asked_about() -> None:
     assert subjects([ISSUING.leaf().certificate]) == ()
 
 
-def test_one_that_says_that_nothing_will_be_known_is_left_out_unless_it_is_a_ca() -> None:
-    assert [s.place for s in asked(ISSUING.leaf(extra=[NO_REV_AVAIL]))] == [1]
+def silence_is_good(leaf: Issued) -> list[bool]:
+    return [subject.silence_is_good for subject in asked(leaf)]
+
+
+def test_of_one_that_says_that_nothing_will_be_known_silence_is_good_unless_it_is_a_ca() -> None:
+    assert silence_is_good(ISSUING.leaf(extra=[NO_REV_AVAIL])) == [True, False]
     ca = ROOT.intermediate("Silent", extra=[NO_REV_AVAIL])
-    assert [s.place for s in asked(ca.leaf())] == [0, 1]
+    assert silence_is_good(ca.leaf()) == [False, False]
 
 
-def test_a_short_lived_server_certificate_is_left_out_where_it_names_nothing() -> None:
+def test_of_a_short_lived_server_certificate_silence_is_good_where_it_names_nothing() -> None:
     start, week = NOW - DAY, NOW + 6 * DAY
-    assert [s.place for s in asked(ISSUING.leaf(not_before=start, not_after=week))] == [1]
-    assert [s.place for s in asked(ISSUING.leaf(not_before=start, not_after=week, extra=names(crl=CRL)))] == [0, 1]
-    assert [s.place for s in asked(ISSUING.leaf(not_before=start, not_after=week + DAY))] == [0, 1]
+    assert silence_is_good(ISSUING.leaf(not_before=start, not_after=week)) == [True, False]
+    for extra in (names(crl=CRL), names(ocsp=OCSP)):
+        assert silence_is_good(ISSUING.leaf(not_before=start, not_after=week, extra=extra)) == [False, False]
+    assert silence_is_good(ISSUING.leaf(not_before=start, not_after=week + DAY)) == [False, False]
 
 
 def test_a_point_for_some_reasons_of_another_issuer_or_with_a_relative_name_is_not_used() -> None:

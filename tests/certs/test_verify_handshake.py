@@ -9,7 +9,7 @@ from certs.trust import TrustStore, server_leg_context
 from certs.verdict import Defect
 from certs.verify import defect_of_failure
 from tests.harness.memory_tls import Seen, server_context, shake_hands
-from tests.harness.pki import NOW, Issued, Raw, kept_key, new_key
+from tests.harness.pki import NOW, Authority, Issued, Raw, excessive_spki, kept_key, new_key
 from tests.scenarios import Server, issuing, root
 from tests.scenarios.judging import after_handshake
 
@@ -83,6 +83,22 @@ def test_a_server_key_that_no_handshake_may_use_is_a_protocol_defect() -> None:
     assert failure(issuing().leaf(key="ec192")) is Defect.PROTOCOL
 
 
+def test_openssl_is_kept_from_verifying_with_keys_that_take_long_where_nobody_vouches_for_them() -> None:
+    key = kept_key("rsa2048")
+    top = Authority.root("Nobody", key=key, spki=excessive_spki(key))
+    context = server_leg_context(TrustStore([], [[root().certificate]]))
+    # A root, one whose issuer is missing, and one that names an anchor which has not signed it.
+    missing = Authority.root("Elsewhere").intermediate("Slow", key=key, spki=excessive_spki(key))
+    forged = Authority.root(subject=root().subject).intermediate("Forged", key=key, spki=excessive_spki(key), aki=False)
+    for slow in (top, missing, forged):
+        below = slow.intermediate("Below")
+        with pytest.raises(SSL.Error) as failed:
+            shake_hands(context, server_context(below.leaf(), [below.raw, slow.raw]), "good.example")
+        found = defect_of_failure(reason for _, _, reason in failed.value.args[0])
+        assert found.defect is Defect.WEAK_KEY
+        assert "an RSA key over 8192 bits, or with an exponent over 32 bits" in found.explanation
+
+
 def test_a_server_that_speaks_no_tls_is_a_protocol_defect() -> None:
     context = server_leg_context(TrustStore([], []))
     client = SSL.Connection(context, None)
@@ -112,6 +128,8 @@ def test_a_signature_in_the_handshake_by_another_key_is_a_protocol_defect() -> N
     ("reasons", "defect"),
     [
         (["dh key too small"], Defect.WEAK_KEY),
+        (["modulus too large"], Defect.WEAK_KEY),
+        (["bad e value"], Defect.WEAK_KEY),
         (["header too long", "nested asn1 error", "ASN1 lib"], Defect.MALFORMED),
         (["unable to get certs public key", "certificate verify failed"], Defect.MALFORMED),
         (["excessive message size"], Defect.MALFORMED),

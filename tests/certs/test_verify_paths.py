@@ -18,7 +18,7 @@ from certs.signatures import MOST_SIGNATURES, Signatures
 from certs.trust import TrustStore
 from certs.verdict import Defect, Verdict
 from certs.verify import MOST_PATHS, Handshake, judge
-from tests.harness.pki import HOUR, NOW, Authority, Raw, kept_key, new_key, self_signed
+from tests.harness.pki import HOUR, NOW, Authority, Raw, excessive_spki, kept_key, new_key, self_signed
 from tests.scenarios import Server, issuing, root
 from tests.scenarios.judging import after_handshake
 
@@ -365,6 +365,22 @@ def test_a_key_of_another_kind_verifies_nothing() -> None:
     rsa, ec = Authority.root(key=kept_key("rsa2048")), Authority.root()
     assert not signatures.verified(facts_of(rsa.leaf().certificate), facts_of(ec.certificate))
     assert not signatures.verified(facts_of(ec.leaf().certificate), facts_of(rsa.certificate))
+
+
+def test_no_signature_is_verified_with_a_key_that_takes_long_and_the_verdict_says_so() -> None:
+    key = kept_key("rsa2048")
+    slow = root().intermediate("Slow", key=key, spki=excessive_spki(key))
+    leaf = slow.leaf()
+    leaf.certificate.verify_directly_issued_by(slow.certificate)  # it would be good
+    assert not signatures.verified(facts_of(leaf.certificate), facts_of(slow.certificate))
+    found = judged(Server(leaf, chain=[slow]))
+    assert found.defects == (Defect.BAD_SIGNATURE, Defect.WEAK_KEY)
+    bits = f"RSA with an exponent of {slow.certificate.public_key().public_numbers().e.bit_length()} bits"
+    assert [f.explanation for f in found.findings] == [
+        f"the server's certificate carries a signature that is not verified, because of its issuer's key: {bits}; "
+        "at most 32 are verified with",
+        f'the issuing certificate "Slow" has a weak key: {bits}; at most 32 are verified with',
+    ]
 
 
 def test_rsa_pss_signatures_verify() -> None:

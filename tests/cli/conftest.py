@@ -29,9 +29,10 @@ def run(config: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """``run("trusted-ca", "list")``: the result has exit_code, stdout and stderr. A traceback fails the test."""
     monkeypatch.delenv("SALLYPORT_CONFIG", raising=False)
 
-    def run(*args: str, stdin: bytes | str | None = None) -> click.testing.Result:
+    def run(*args: str, stdin: bytes | str | None = None, color: bool = False) -> click.testing.Result:
         runner = click.testing.CliRunner()
-        return runner.invoke(sallyport, ["--config", str(config), *args], input=stdin, catch_exceptions=False)
+        command = ["--config", str(config), *args]
+        return runner.invoke(sallyport, command, input=stdin, catch_exceptions=False, color=color)
 
     return run
 

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
+import click
 import pytest
 
 from certs.bypass import Matched
+from certs.checklist import ALL
 from certs.decision import Reason, Source
 from certs.exceptions import HostException, key_fingerprint
 from certs.host_patterns import parse_pattern
 from certs.names import Host
+from certs.origin import Origin, Origins
 from certs.verdict import Action, Defect, Finding, Verdict
 from proxy.probe import ProbeReport
 from tests.cli.conftest import Run
@@ -38,6 +42,23 @@ class Report:
     elsewhere: tuple[tuple[str, str], ...] = ()
     reasons: tuple[Reason, ...] = ()
     passed_over: tuple[tuple[HostException, str], ...] = ()
+    authors: Mapping[int, str] = field(default_factory=dict)
+    group: str | None = "x25519"
+    anchor: str = ""
+    origins: Origins | None = None
+
+
+def as_lines(text: str) -> list[str]:
+    """The lines without their indents, and with one blank between the parts of each."""
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def section(text: str, title: str) -> list[str]:
+    """The lines below a heading, up to the next empty one."""
+    lines = text.splitlines()
+    (begins,) = [place for place, line in enumerate(lines) if line.partition(":")[0] == title]
+    below = lines[begins + 1 :]
+    return below[: below.index("")] if "" in below else below
 
 
 @pytest.fixture
@@ -78,15 +99,75 @@ def test_a_target_that_is_none_is_two(run: Run, asked: dict[str, Any], target: s
 
 
 def test_a_good_server_is_explained_and_passes(run: Run, asked: dict[str, Any]) -> None:
-    issuing = Authority.root("Root").intermediate("Issuing")
-    asked["found"] = {"verdict": Verdict((), issuing.leaf("good.example").chain())}
+    root = Authority.root("Root")
+    chain = root.intermediate("Issuing").leaf("good.example").chain(with_root=True)
+    other = Authority.root("Beside").certificate
+    origins = Origins((Origin.SENT, Origin.COMPLETED, Origin.COMMON), (other,))
+    verdict = replace(Verdict((), tuple(chain)), completed="from http://aia.example/ca.cer")
+    asked["found"] = {"verdict": verdict, "anchor": "common store (certifi)", "origins": origins}
     done = run("probe", "good.example")
     assert done.exit_code == 0
-    assert "CN=good.example" in done.stdout
-    assert "Certificate 1 above it" in done.stdout
-    assert "CN=Issuing" in done.stdout
-    assert "TLSv1.3, TLS_AES_256_GCM_SHA384" in done.stdout
-    assert done.stdout.endswith("Nothing is wrong with the server's certificate.\nTenant default lets it pass.\n")
+    assert "TLSv1.3, TLS_AES_256_GCM_SHA384, x25519" in done.stdout
+    tree = section(done.stdout, "Chain")
+    places = [next(at for at, line in enumerate(tree) if name in line) for name in
+              ("common store (certifi)", "└─ CN=Root", "└─ CN=Issuing", "└─ CN=good.example")]  # fmt: skip
+    assert places == sorted(places)
+    assert "EC secp256r1, not sent, ends in " in tree[places[1] + 1]
+    assert "not sent but found, ends in " in tree[places[2] + 1]
+    assert "EC secp256r1, sent, ends in " in tree[places[3] + 1]
+    assert tree[-2:] == [
+        "  sent, and not needed: CN=Beside",
+        "  The server did not send its whole chain; it was completed from http://aia.example/ca.cer.",
+    ]
+    assert done.stdout.endswith("Nothing is wrong with the server's certificate.\n\nTenant default lets it pass.\n")
+    told = json.loads(run("probe", "good.example", "--json").stdout)
+    assert [one["from"] for one in told["certificates"]] == ["sent by the server", "completed", "common store"]
+    assert [one["subject"] for one in told["beside_the_chain"]] == ["CN=Beside"]
+    assert told["anchor"] == "common store (certifi)"
+
+
+def test_every_check_is_told_with_what_came_of_it(run: Run, asked: dict[str, Any]) -> None:
+    chain = Authority.root("Root").leaf("a.example").chain(with_root=True)
+    found = Finding(Defect.EXPIRED, "old", "RFC 5280 4.1.2.5", 0, "", "nothing_has_expired")
+    verdict = Verdict.of([found], chain, unmade={"nothing_is_revoked": "nobody is asked"})
+    asked["found"] = {"verdict": verdict, "action": Action.BLOCK}
+    shown = run("probe", "a.example").stdout
+    assert f"Checks: {len(ALL) - 2} passed, 1 failed, 1 not made\n" in shown
+    lines = as_lines("\n".join(section(shown, "Checks")))
+    assert "expired failed no certificate has expired, the anchor's included ✗ 1 RFC 5280 6.1.3 (a)(2)" in lines
+    assert "revoked not made no certificate was revoked (a) RFC 5280 6.3; RFC 6960" in lines
+    assert lines[-1] == "not made (a): nobody is asked"
+    assert "✗ 1 expired" in as_lines(shown)
+    told = json.loads(run("probe", "a.example", "--json").stdout)
+    assert [one["check"] for one in told["checks"]] == [check.name for check in ALL]
+    by_name = {one["check"]: one for one in told["checks"]}
+    assert by_name["nothing_has_expired"]["findings"] == [0]
+    assert by_name["nothing_has_expired"]["state"] == "failed"
+    assert (by_name["nothing_is_revoked"]["state"], by_name["nothing_is_revoked"]["why"]) == (
+        "not made", "nobody is asked",
+    )  # fmt: skip
+    assert by_name["host_is_named"]["state"] == "passed"
+    assert told["findings"][0]["check"] == "nothing_has_expired"
+
+
+def test_colours_are_for_terminals_and_only_where_they_are_wanted(
+    run: Run, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked["found"] = {"verdict": Verdict.of([Finding(Defect.EXPIRED, "old", "")]), "action": Action.BLOCK}
+    plain = run("probe", "a.example").stdout
+    assert "\x1b" not in plain
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
+    coloured = run("probe", "a.example", color=True).stdout
+    assert "\x1b[31m" in coloured
+    # On a terminal lines are broken at its edge, but nothing is said by its colour alone.
+    words = " ".join(click.unstyle(coloured).split())
+    for text in (f"{len(ALL)} passed", "malformed passed the server sent", "1 expired old", "blocks it"):
+        assert text in words
+    assert "\x1b" not in run("probe", "a.example", "--json", color=True).stdout
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in run("probe", "a.example", color=True).stdout
 
 
 def test_each_finding_is_explained_and_a_blocked_server_is_one(run: Run, asked: dict[str, Any]) -> None:
@@ -98,9 +179,16 @@ def test_each_finding_is_explained_and_a_blocked_server_is_one(run: Run, asked: 
     asked["found"] = {"verdict": Verdict.of(findings, chain), "action": Action.BLOCK}
     done = run("probe", "b.example")
     assert done.exit_code == 1
-    assert "untrusted_root (certificate 2 of the chain): its root is unknown" in done.stdout
-    assert "  by      RFC 9525 6.3" in done.stdout
-    assert "  remedy  add the CA" in done.stdout
+    assert section(done.stdout, "What is wrong") == [
+        "  1 untrusted_root",
+        "    its root is unknown (RFC 5280 6.1)",
+        "    remedy: add the CA",
+        "  2 hostname_mismatch",
+        "    no such name (RFC 9525 6.3)",
+        "    remedy: ask for another name",
+    ]
+    tree = as_lines("\n".join(section(done.stdout, "Chain")))
+    assert tree.index("│ ✗ 1 untrusted_root") < tree.index("└─ CN=a.example") < tree.index("✗ 2 hostname_mismatch")
     assert done.stdout.endswith("Tenant default blocks it.\n")
     told = json.loads(run("probe", "b.example", "--json").stdout)
     assert [one["defect"] for one in told["findings"]] == ["untrusted_root", "hostname_mismatch"]
@@ -113,7 +201,7 @@ def test_a_defect_that_is_allowed_passes(run: Run, asked: dict[str, Any]) -> Non
     asked["found"] = {"verdict": Verdict.of([Finding(Defect.EXPIRED, "old", "")]), "action": Action.ALLOW}
     done = run("probe", "old.example")
     assert done.exit_code == 0
-    assert "expired: old" in done.stdout
+    assert section(done.stdout, "What is wrong") == ["  1 expired", "    old"]
     assert done.stdout.endswith("Tenant default lets it pass.\n")
 
 
@@ -134,27 +222,28 @@ def test_what_decided_about_each_defect_is_told(run: Run, asked: dict[str, Any])
             Reason(Defect.PROTOCOL, Action.BLOCK, Source.NOTHING_SHOWN),
         ),
         "passed_over": ((other, "it is pinned to another certificate or key"),),
+        "authors": {7: "ann", 9: "bob"},
     }
     done = run("probe", "b.example")
-    assert done.stdout.splitlines()[-7:] == [
-        "weak_key: allow, by the row weak_key",
-        "self_signed: allow, by the row untrusted",
-        "expired: allow, by exception 7 (renewed in \\x1b May), until 2027-01-31 23:59 UTC",
-        "hostname_mismatch: block, by default",
-        "protocol: block, by default: there is no certificate that could be let pass",
-        "Exception 9 (untrusted of *.example): it is pinned to another certificate or key.",
-        "Tenant default blocks it.",
+    assert section(done.stdout, "What is done, and why") == [
+        "  weak_key           allow   by the row weak_key",
+        "  self_signed        allow   by the row untrusted",
+        "  expired            allow   by exception 7 (renewed in \\x1b May), made by ann, until 2027-01-31 23:59 UTC",
+        "  hostname_mismatch  block   by default",
+        "  protocol           block   by default: there is no certificate that could be let pass",
+        "  Exception 9 (untrusted of *.example) does not count: it is pinned to another certificate or key.",
     ]
     pin = key_fingerprint(chain[0])
     assert pin is not None
-    assert f"key sha256:  {pin.hex()}" in done.stdout
-    assert done.stdout.count("key sha256:") == 1
+    assert f"key sha256 {pin.hex()}" in done.stdout
+    assert done.stdout.count("key sha256") == 1
     told = json.loads(run("probe", "b.example", "--json").stdout)
     assert told["key_sha256"] == pin.hex()
     assert [one["by"] for one in told["reasons"]] == [
         "row weak_key", "row untrusted", "exception 7", "default", "nothing shown",
     ]  # fmt: skip
     assert told["reasons"][2]["exception"]["expires_at"] == "2027-01-31T23:59:59Z"
+    assert told["reasons"][2]["exception"]["created_by"] == "ann"
     assert told["reasons"][3]["exception"] is None
     assert (told["passed_over"][0]["id"], told["passed_over"][0]["why"]) == (
         9, "it is pinned to another certificate or key",
@@ -171,7 +260,7 @@ def test_a_host_that_is_not_decrypted_passes_whatever_it_shows(
     assert done.exit_code == 0
     where = "its own rules" if file is None else f"the list file {file}"
     assert f"Tenant default does not decrypt it, by the bypass rule .bank.example of {where}." in done.stdout
-    assert "expired: old" in done.stdout
+    assert "1 expired" in done.stdout
     assert done.stdout.endswith("Without that rule tenant default blocks it.\n")
     told = json.loads(run("probe", "bank.example", "--json").stdout)
     assert (told["action"], told["passes"]) == ("bypass", True)

@@ -333,6 +333,19 @@ egress: {allow: [10.0.0.1/8]}
                 1,
                 "expected a whole number of seconds from 3600 (an hour) to 604800 (7 days), got 700000",
             ),
+            (
+                "block_page: {contact: 4711}",
+                "block_page.contact",
+                1,
+                "expected one line of plain text of up to 200 characters or null, got 4711 "
+                "(a number to YAML; in quotes it is text)",
+            ),
+            (
+                'block_page: {contact: "call \u202e4711"}',
+                "block_page.contact",
+                1,
+                "expected one line of plain text, as in IT help desk, ext. 4711",
+            ),
             ("log: {level: loud}", "log.level", 1, "expected one of debug, info, warning, error, got 'loud'"),
             ("log: {requests: 'yes'}", "log.requests", 1, "expected true or false, got 'yes'"),
             ("log: {file: 3}", "log.file", 1, "expected text or null, got 3 (a number to YAML; in quotes it is text)"),

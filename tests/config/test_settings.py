@@ -145,3 +145,11 @@ def test_a_key_in_a_collectors_url_is_refused_and_not_repeated() -> None:
         with pytest.raises(ValidationError) as caught:
             Settings.model_validate({"tracing": {"endpoint": url}})
         assert "s3cret" not in str(caught.value.errors()[0]["ctx"]["error"])
+
+
+def test_whom_to_ask_is_a_short_line() -> None:
+    page = Settings.model_validate({"block_page": {"contact": " IT help desk, ext. 4711 "}}).block_page
+    assert page.contact == "IT help desk, ext. 4711"
+    for wrong in ("", " ", "x" * 201, "a\nb", "a\u202eb", "\x1b[31m"):
+        with pytest.raises(ValidationError):
+            Settings.model_validate({"block_page": {"contact": wrong}})

@@ -1,20 +1,31 @@
-"""Each defect, made with real certificates on a real server: blocked with its own details, and no request arrives."""
+"""Each defect, made with real certificates on a real server: blocked with its own details, and no request arrives.
+
+And each with each action that there is, as docs/verdicts.md says it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
+import ssl
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID
 
+from certs.verdict import Action, Defect
+from config.loader import load
+from control import error_settings, host_exceptions
+from control.errors import Refused
+from control.host_exceptions import Wanted
+from control.installation import DEFAULT_TENANT, Installation
 from issuer.client import IssuerClient
 from tests.e2e.conftest import ISSUING, PRIVATE_ISSUING, PUBLIC
 from tests.harness.curl import command, curl
@@ -23,13 +34,17 @@ from tests.harness.origins import OpensslServer
 from tests.harness.pki import DAY, NOW, Issued, Raw, self_signed
 from tests.harness.processes import wait_for
 from tests.harness.programs import need
+from tests.harness.raw_http import open_tunnel
+from tests.harness.revocation import crl
 
 WEAK = ("-cipher", "DEFAULT@SECLEVEL=0")
 COVERED = ("self_signed", "incomplete_chain", "untrusted_root")
+CONTACT = "IT help desk, ext. 4711"
 CASES: Mapping[str, str] = {
     "duplicate-extension": "malformed",
     "unknown-critical": "malformed",
     "bad-signature": "bad_signature",
+    "revoked": "revoked",
     "weak-key": "weak_key",
     "weak-signature": "weak_signature",
     "too-deep": "constraint_violation",
@@ -44,6 +59,8 @@ CASES: Mapping[str, str] = {
     "wrong-host": "hostname_mismatch",
     "no-forward-secrecy": "protocol",
 }
+UNREAD = ("malformed", "untrusted", "hostname_mismatch")
+"""What is wrong with a server whose certificate, or what it says, cannot be read: whom it is from and for, too."""
 
 
 def _servers(folder: Path) -> dict[str, OpensslServer]:
@@ -82,8 +99,22 @@ def _servers(folder: Path) -> dict[str, OpensslServer]:
         "no-forward-secrecy": serve(
             ISSUING.leaf(host("no-forward-secrecy"), key="rsa2048"), "-tls1_2", "-cipher", "AES128-GCM-SHA256"
         ),
+        "revoked": serve(ISSUING.leaf(host("revoked"))),
+        "unlisted": serve(PUBLIC.intermediate("Unlisted").leaf(host("unlisted"))),
+        "unread": serve(ISSUING.leaf(host("unread"), version=4)),
         "good": serve(ISSUING.leaf(host("good")), "-www"),
     }
+
+
+def _lists(folder: Path, servers: Mapping[str, OpensslServer]) -> Path:
+    """The operator's CRLs: of everybody whom a server here leads to, but of one."""
+    folder.mkdir()
+    issuers = {one.raw: one for server in servers.values() for one in server.identity.line(with_root=True)[1:]}
+    for place, issuer in enumerate(issuers.values()):
+        if issuer.subject != servers["unlisted"].identity.parent.subject:  # type: ignore[union-attr]
+            revoked = [servers["revoked"].identity] if issuer is ISSUING else []
+            (folder / f"{place}.crl").write_bytes(crl(issuer, revoked))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +131,35 @@ def servers(scratch: Path) -> Iterator[dict[str, OpensslServer]]:
 @pytest.fixture(scope="module")
 def judging(scratch: Path, servers: dict[str, OpensslServer]) -> Iterator[Daemon]:
     hosts = {f"{case}.example": "127.0.0.1" for case in servers} | {"ours.example": "127.0.0.1"}
-    with Daemon(scratch / "judging", hosts=hosts, common=PUBLIC) as running:
+    verification = {"revocation": "soft", "crl_directory": str(_lists(scratch / "lists", servers))}
+    extra = {"verification": verification, "block_page": {"contact": CONTACT}}
+    listeners = (("explicit", "default"), ("second", "other"))
+    with Daemon(scratch / "judging", hosts=hosts, common=PUBLIC, listeners=listeners, extra=extra) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def ours(scratch: Path, judging: Daemon) -> Iterator[OpensslServer]:
+    """A server with a leaf of the proxy's own, and its key: what somebody has who got hold of both.
+
+    It is of another tenant: what our clients are shown for the host is another leaf then, and can be told from it.
+    """
+
+    async def stolen() -> Issued:
+        client = IssuerClient(judging.state_dir / "run" / "issuer.sock", 5)
+        try:
+            leaf = await client.leaf("other", "ours.example", "ecdsa", (NOW + 30 * DAY).timestamp())
+            key = await client.leaf_key("other", leaf.leaf_key)
+        finally:
+            await client.close()
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        parent: Issued | None = None
+        for der in reversed(leaf.chain):
+            parent = Issued(der, key, x509.load_der_x509_certificate(der).subject, parent)
+        return Issued(leaf.certificate, key, x509.load_der_x509_certificate(leaf.certificate).subject, parent)
+
+    with OpensslServer(scratch, asyncio.run(stolen()), answer=False, with_root=True) as server:
+        yield server
 
 
 def certificate_error(details: str) -> str:
@@ -135,7 +193,32 @@ def test_a_program_gets_a_problem_document(judging: Daemon, servers: dict[str, O
     problem = json.loads(result.body)
     assert problem["status"] == 502
     assert problem["details"] == "expired"
+    assert problem["contact"] == CONTACT
     assert judging.wait_log("refused", id=problem["id"])
+
+
+def test_of_several_defects_the_first_that_is_not_allowed_is_named_and_the_log_says_by_what(
+    judging: Daemon, servers: dict[str, OpensslServer]
+) -> None:
+    url = servers["expired"].url("good.example")
+    assert curl(judging, url).proxy_status == certificate_error("expired")
+    judging.told("errors", "set", "expired", "allow")
+    try:
+        judging.within(3, lambda: curl(judging, url).proxy_status == certificate_error("hostname_mismatch"))
+        problem = json.loads(curl(judging, url, "-H", "Accept: application/json").body)
+        assert [(one["defect"], one["allowed"]) for one in problem["findings"]] == [
+            ("hostname_mismatch", False), ("expired", True),
+        ]  # fmt: skip
+        (refused,) = judging.wait_log("refused", id=problem["id"])
+        (verdict,) = judging.wait_log("verdict", id=problem["id"])
+        assert refused["details"] == "hostname_mismatch"
+        assert refused["defects"] == verdict["defects"] == ["expired", "hostname_mismatch"]
+        assert refused["by"] == verdict["by"] == ["row expired", "default"]
+        assert [one["defect"] for one in verdict["findings"]] == ["expired", "hostname_mismatch"]
+        assert judging.wait_log("leaf", id=problem["id"])[0]["level"] == "info"
+    finally:
+        judging.told("errors", "unset", "expired")
+    judging.within(3, lambda: curl(judging, url).proxy_status == certificate_error("expired"))
 
 
 def test_a_client_that_speaks_no_http_gets_an_alert(judging: Daemon, servers: dict[str, OpensslServer]) -> None:
@@ -196,38 +279,13 @@ def test_the_master_setting_lets_three_defects_pass_and_blocks_them_again(
 
 
 def test_a_server_that_our_own_ca_vouches_for_is_blocked_even_where_our_root_is_trusted(
-    judging: Daemon, tmp_path: Path
+    judging: Daemon, ours: OpensslServer
 ) -> None:
     """Whoever gets hold of a leaf and its key must not be able to show it to this proxy."""
 
-    async def stolen() -> tuple[bytes, tuple[bytes, ...], bytes]:
-        client = IssuerClient(judging.state_dir / "run" / "issuer.sock", 5)
-        try:
-            leaf = await client.leaf("default", "ours.example", "ecdsa", (NOW + 30 * DAY).timestamp())
-            key = await client.leaf_key("default", leaf.leaf_key)
-        finally:
-            await client.close()
-        return leaf.certificate, leaf.chain, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-    certificate, chain, key = asyncio.run(stolen())
-    files = {name: tmp_path / name for name in ("leaf.pem", "leaf.key", "chain.pem")}
-    files["leaf.pem"].write_bytes(x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM))
-    files["chain.pem"].write_bytes(
-        b"".join(x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in chain)
-    )
-    files["leaf.key"].touch(0o600)
-    files["leaf.key"].write_bytes(key)
-    from tests.harness.processes import free_port
-
-    port = free_port()
-    server = subprocess.Popen(
-        ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(files["leaf.pem"]),
-         "-key", str(files["leaf.key"]), "-cert_chain", str(files["chain.pem"]), "-www"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    url = ours.url("ours.example")
     try:
-        judging.told("trusted-ca", "add", "ourselves", str(judging.root))
-        url = f"https://ours.example:{port}/"
+        judging.told("trusted-ca", "add", "ourselves", str(judging.root_of("other")))
         for _ in range(2):
             result = wait_for(
                 "an answer", lambda: r if (r := curl(judging, url)).proxy_status.count("tls_cert") else None
@@ -239,11 +297,143 @@ def test_a_server_that_our_own_ca_vouches_for_is_blocked_even_where_our_root_is_
         except_ = ("errors", "except", "--defect", "own_ca", "--action", "allow", "--reason", "a test")
         assert judging.cli(*except_, "*.example").returncode == 1
         judging.told(*except_, "ours.example")
-        judging.within(3, lambda: curl(judging, url).status == 200)
+        judging.within(3, lambda: curl(judging, url, "--max-time", "1").status != 502)
+        wait_for("the request to arrive", lambda: "GET / " in ours.log())
     finally:
-        server.kill()
-        server.wait()
         judging.told("errors", "unset", "untrusted")
         judging.told("trusted-ca", "delete", "ourselves")
         for made in json.loads(judging.told("errors", "exceptions", "--json")):
             judging.told("errors", "unexcept", str(made["id"]))
+
+
+# --- each action on each defect ---
+
+TURNS = tuple(Action)
+WITH_WORDS = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\nConnection: close\r\n\r\nthe site"
+
+
+@contextmanager
+def changing(daemon: Daemon) -> Iterator[Installation]:
+    """The use cases that the commands are made of, at once; afterwards the daemon has followed."""
+    with Installation.open(load(daemon.config, {}, daemon.folder).settings, NOW) as inst:
+        yield inst
+        with inst.reading(DEFAULT_TENANT) as (_, tenant):
+            generation = tenant.generation
+    daemon.wait_log("working set replaced", timeout=20, generation=generation)
+
+
+def excepted(inst: Installation, host: str, defect: str, action: Action) -> None:
+    host_exceptions.add(inst, DEFAULT_TENANT, Wanted(host, defect, action.value, "a test"), NOW)
+
+
+@contextmanager
+def rows(daemon: Daemon, chosen: Mapping[Defect, Action], of_unread: Action) -> Iterator[set[tuple[Defect, Action]]]:
+    """A row for each defect; those that are refused. An exception lifts ``own_ca``, others all that is unread."""
+    refused = set()
+    with changing(daemon) as inst:
+        for defect, action in chosen.items():
+            try:
+                error_settings.set_action(inst, DEFAULT_TENANT, defect, action, NOW)
+            except Refused:
+                refused.add((defect, action))
+        excepted(inst, "ours.example", "own_ca", chosen[Defect.OWN_CA])
+        excepted(inst, "ours.example", "untrusted", Action.ALLOW)
+        for host, defect in product(("unread.example", "duplicate-extension.example"), UNREAD):
+            excepted(inst, host, defect, of_unread)
+    try:
+        yield refused
+    finally:
+        with changing(daemon) as inst:
+            for defect in Defect:
+                error_settings.unset(inst, DEFAULT_TENANT, defect, NOW)
+            for one in host_exceptions.listing(inst, DEFAULT_TENANT, NOW):
+                host_exceptions.remove(inst, DEFAULT_TENANT, str(one.exception.id), NOW)
+
+
+def what_a_client_gets(daemon: Daemon, server: OpensslServer, host: str, path: str) -> tuple[Action, str]:
+    """The action that a client sees done, and the details of a page. One client trusts our root alone, one anybody."""
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    anybody.set_ciphers("ALL:@SECLEVEL=0")
+
+    def asked(context: ssl.SSLContext) -> tuple[bytes, bytes]:
+        """The certificate that is shown, and the answer."""
+        with context.wrap_socket(open_tunnel(daemon.proxy, host, server.port), server_hostname=host) as tls:
+            tls.sendall(request)
+            # The site answers once the request is there; a page comes by itself.
+            tls.settimeout(0.05)
+            answer, spoken = b"", False
+            for _ in range(400):
+                if answer == WITH_WORDS:
+                    break  # s_server does not end what it is not told to
+                try:
+                    piece = tls.recv(65536)
+                except TimeoutError:
+                    if not spoken and path in server.log():
+                        spoken = True
+                        server.say(WITH_WORDS)
+                    continue
+                except ssl.SSLEOFError:
+                    break
+                if not piece:
+                    break
+                answer += piece
+            return tls.getpeercert(binary_form=True) or b"", answer
+
+    refused = False
+    try:
+        shown, answer = asked(ssl.create_default_context(cafile=str(daemon.root)))
+    except ssl.SSLError:
+        refused = True
+        assert path not in server.log()
+        shown, answer = asked(anybody)
+        assert answer == WITH_WORDS
+    if refused:
+        if shown == server.identity.raw:
+            return Action.BYPASS, ""
+        assert "UNTRUSTED" in x509.load_der_x509_certificate(shown).issuer.rfc4514_string()
+        return Action.WARN, ""
+    if answer == WITH_WORDS:
+        return Action.ALLOW, ""
+    head, _, page = answer.decode().partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 502 "), head
+    assert "<html" in page
+    assert path not in server.log()
+    kind = r'Proxy-Status: sallyport; error=tls_(?:certificate|protocol)_error; details="([a-z_]+)"'
+    details = re.search(kind, head, re.IGNORECASE)
+    assert details is not None, head
+    return Action.BLOCK, details[1]
+
+
+@pytest.mark.parametrize("turn", range(len(TURNS)))
+def test_each_action_on_each_defect_is_what_a_client_sees(
+    judging: Daemon, servers: dict[str, OpensslServer], ours: OpensslServer, turn: int
+) -> None:
+    """In each turn every defect has another action than its neighbours, so that no row can stand in for another."""
+    chosen = {defect: TURNS[(place + turn) % len(TURNS)] for place, defect in enumerate(Defect)}
+    cases = {case: (servers[case], Defect(defect)) for case, defect in CASES.items()}
+    cases |= {"ours": (ours, Defect.OWN_CA), "unlisted": (servers["unlisted"], Defect.REVOCATION_UNKNOWN)}
+    assert {defect for _, defect in cases.values()} == set(Defect)
+    cases["unread"] = servers["unread"], Defect.MALFORMED
+    expected = {case: chosen[defect] for case, (_, defect) in cases.items()}
+    if expected["no-forward-secrecy"] is not Action.BYPASS:
+        expected["no-forward-secrecy"] = Action.BLOCK  # there is nothing to go on with, whoever may
+    expected["duplicate-extension"] = TURNS[turn]
+    # Nor is there where the certificate itself cannot be read.
+    expected["unread"] = TURNS[turn] if TURNS[turn] is Action.BYPASS else Action.BLOCK
+    with rows(judging, chosen, of_unread=TURNS[turn]) as refused:
+        seen = {
+            case: what_a_client_gets(judging, server, f"{case}.example", f"/turn-{turn}-{case}")
+            for case, (server, _) in cases.items()
+        }
+    assert {case: action for case, (action, _) in seen.items()} == expected
+    assert {case: details for case, (_, details) in seen.items() if details} == {
+        case: cases[case][1].value for case, action in expected.items() if action is Action.BLOCK
+    }
+    assert refused == {
+        (defect, action)
+        for defect, action in chosen.items()
+        if (defect is Defect.OWN_CA and action is not Action.BLOCK)
+        or (defect is Defect.PROTOCOL and action in {Action.ALLOW, Action.WARN})
+    }

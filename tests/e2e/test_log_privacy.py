@@ -108,6 +108,8 @@ def test_of_some_hosts_nothing_is_said_whatever_happens(discreet: Daemon, origin
     )  # fmt: skip
     assert curl(discreet, seen.url(), "--http1.1", "-H", "Host: good.example").status == 421
     assert curl(discreet, seen.url("/go/https%3A%2F%2Fgood.example"), "--http1.1").status == 404
+    # And one whose server shows the certificate of such a host.
+    assert curl(discreet, f"https://old.example:{origin['private.example'].port}/").status == 502
     # All of them were logged before this one.
     assert curl(discreet, seen.url("/last"), "--http1.1").status == 404
     (last,) = discreet.wait_log("request", path="/last")

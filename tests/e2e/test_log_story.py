@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,15 @@ def test_the_fast_lanes_story_from_accept_to_close(talkative: Daemon, origin: Ng
         assert (admission["egress"], admission["addresses"]) == ("permitted", ["127.0.0.1"])
         assert only(lines, "server handshake")["tls"] == "TLSv1.3"
         assert only(lines, "verdict")["source"] == verdict
-        assert (only(lines, "verdict")["defects"], only(lines, "verdict")["action"]) == ([], "allow")
+        told = only(lines, "verdict")
+        assert (told["defects"], told["action"], told["level"]) == ([], "allow", "debug")
+        assert (told["host"], told["port"], told["anchor"]) == ("good.example", site.port, "common store")
+        assert [(one["subject"], one["from"]) for one in told["chain"]] == [
+            ("CN=good.example", "sent by the server"), ("CN=Public Issuing", "sent by the server"),
+            ("CN=Public Root", "common store"),
+        ]  # fmt: skip
+        assert told["tls"] == "TLSv1.3"
+        assert only(lines, "leaf")["level"] == "debug"
         assert only(lines, "leaf")["source"] == source
         lane = only(lines, "lane")
         assert (lane["lane"], lane["alpn"], lane["client_tls"]) == ("fast", "http/1.1", "TLSv1.3")
@@ -117,7 +126,19 @@ def test_a_blocked_connections_story_ends_with_our_own_answer(talkative: Daemon,
         "connection",
     ]  # fmt: skip
     assert (only(lines, "verdict")["action"], only(lines, "verdict")["by"]) == ("block", ["default"])
-    assert only(lines, "verdict")["defects"] == only(lines, "refused")["defects"]
+    told, leaf = only(lines, "verdict"), only(lines, "leaf")
+    assert (told["level"], leaf["level"]) == ("info", "info")
+    assert told["defects"] == only(lines, "refused")["defects"]
+    assert only(lines, "refused")["by"] == ["default"]
+    assert [(one["defect"], one["certificate"]) for one in told["findings"]] == [("incomplete_chain", 1)]
+    first = told["chain"][0]
+    assert (first["subject"], first["issuer"]) == ("CN=private.example", "CN=Private Issuing")
+    site = origin["private.example"].identity
+    assert site is not None
+    assert first["sha256"] == sha256(site.raw).hexdigest()
+    assert "anchor" not in told
+    assert (leaf["signing_ca"], "untrusted" in leaf) == ("built-in", False)
+    assert leaf["sha256"] != first["sha256"]
     assert only(lines, "lane")["lane"] == "answer"
     assert lines[0]["id"] in result.text
     assert names(lines, issuer=True) == ["leaf_issued"]

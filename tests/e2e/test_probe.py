@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import termios
 from pathlib import Path
 from typing import Any
 
-from tests.harness.daemon import Daemon
+import click
+
+from tests.harness.daemon import COMMAND, REPOSITORY, Daemon, environment
 from tests.harness.origins import Nginx, Site
 from tests.harness.pki import Authority
 from tests.harness.processes import free_port
+
+
+def in_a_terminal(daemon: Daemon, *args: str, columns: int, no_colour: str) -> tuple[int, str]:
+    """Run the command with a terminal as its standard output; its status, and what it wrote there."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (50, columns))
+    with open(ours, "rb", buffering=0) as reading:
+        try:
+            process = subprocess.Popen(
+                [*COMMAND, "--config", str(daemon.config), *args],
+                cwd=REPOSITORY, env={**environment(), "TERM": "xterm", "COLUMNS": "", "NO_COLOR": no_colour},
+                stdin=subprocess.DEVNULL, stdout=theirs,
+            )  # fmt: skip
+        finally:
+            os.close(theirs)
+        written = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+            while piece := reading.read(65536):
+                written += piece
+        return process.wait(60), written.decode().replace("\r\n", "\n")
 
 
 def test_it_tells_what_the_daemon_would_do(tmp_path: Path) -> None:
@@ -29,6 +56,11 @@ def test_it_tells_what_the_daemon_would_do(tmp_path: Path) -> None:
         status, told = probed("good.example", origin["good.example"].port)
         assert (status, told["passes"], told["findings"]) == (0, True, [])
         assert (told["tls_version"], told["alpn"], told["address"]) == ("TLSv1.3", "h2", "127.0.0.1")
+        assert told["anchor"].startswith("common store (")
+        assert [one["from"] for one in told["certificates"]] == [*["sent by the server"] * 2, "common store"]
+        assert {one["check"] for one in told["checks"] if one["state"] != "passed"} == {
+            "nothing_is_revoked", "revocation_is_known",
+        }  # fmt: skip
 
         port = origin["private.example"].port
         status, told = probed("private.example", port)
@@ -37,8 +69,22 @@ def test_it_tells_what_the_daemon_would_do(tmp_path: Path) -> None:
         assert finding["defect"] == "untrusted_root"
         assert finding["remedy"]
 
+        assert [one["check"] for one in told["checks"] if one["state"] == "failed"] == [finding["check"]]
+        assert (told["anchor"], told["certificates"][finding["certificate"]]["from"]) == (None, "sent by the server")
+
+        # In a terminal: in colour, the whole in its width, and the same words.
+        for no_colour in ("", "1"):
+            status, shown = in_a_terminal(daemon, "probe", f"private.example:{port}", columns=100, no_colour=no_colour)
+            assert status == 1
+            assert ("\x1b[31m" in shown) == (not no_colour)
+            lines = click.unstyle(shown).splitlines()
+            assert max(map(len, lines)) <= 100
+            assert next(line for line in lines if "✗" in line).strip() == "│  ✗ 1 untrusted_root"
+            assert lines[-1] == "Tenant default blocks it."
+
         daemon.told("trusted-ca", "add", "private", "-", stdin=private.pem().decode())
-        assert probed("private.example", port)[0] == 0
+        status, told = probed("private.example", port)
+        assert (status, told["anchor"]) == (0, "trusted CA private")
         daemon.told("trusted-ca", "limit", "private", "*.corp.example")
         status, told = probed("private.example", port)
         assert (status, told["elsewhere"]) == (

@@ -14,9 +14,10 @@ from tests.e2e.conftest import PUBLIC
 from tests.harness.curl import Result, curl
 from tests.harness.daemon import Daemon
 from tests.harness.inspectors import Scripts
+from tests.harness.monitor import scrape, value
 from tests.harness.origins import Nginx, Site
 from tests.harness.pki import DAY, NOW, Authority, Issued
-from tests.harness.processes import free_port
+from tests.harness.processes import free_port, wait_for
 from tests.harness.programs import need
 from tests.harness.publisher import OcspResponder, Publisher
 from tests.harness.revocation import MUST_STAPLE, crl, names, ocsp_answer
@@ -119,7 +120,7 @@ def servers(scratch: Path, ca: Ca) -> Iterator[Nginx]:
 def daemon(folder: Path, ca: Ca, servers: Nginx, more: Mapping[str, Any], **extra: Any) -> Daemon:
     hosts = dict.fromkeys([*servers.sites, "pki.example"], "127.0.0.1")
     verification = {"revocation_timeout": 3, **ca.settings, **more}
-    return Daemon(folder, hosts=hosts, common=PUBLIC, extra={"verification": verification, **extra})
+    return Daemon(folder, hosts=hosts, common=PUBLIC, metrics=True, extra={"verification": verification, **extra})
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ def test_what_is_good_passes(request: pytest.FixtureRequest, servers: Nginx, mod
 def test_what_nobody_tells_passes_where_soft_and_is_blocked_where_hard(
     soft: Daemon, hard: Daemon, servers: Nginx, case: str
 ) -> None:
-    before = soft.log("refused", host=host(case))  # another test may have set that it is
+    before = soft.log("refused", host=host(case))  # another test may have set it to be blocked, for a while
     assert asked(soft, servers, case).status == 200
     result = asked(hard, servers, case)
     assert blocked(result, "revocation_unknown"), result.text
@@ -209,6 +210,27 @@ def test_an_action_decides_about_what_nobody_tells(soft: Daemon, hard: Daemon, s
         hard.told("errors", "unset", "revocation_unknown")
         soft.told("errors", "unset", "revocation_unknown")
     soft.within(5, lambda: asked(soft, servers, "nobody-there").status == 200)
+
+
+def test_who_told_what_is_in_the_metrics(hard: Daemon, servers: Nginx) -> None:
+    for case in ("leaf-by-crl", "good-by-ocsp", "leaf-stapled", "huge-crl"):
+        asked(hard, servers, case)
+
+    def told(**labels: str) -> float:
+        return value(scrape(hard), "revocation_answers_total", **labels)
+
+    def fetched(kind: str, result: str) -> float:
+        return value(scrape(hard), "fetches_total", kind=kind, result=result)
+
+    wait_for("all to be counted", lambda: min(
+        told(source="crl", result="revoked"), told(source="ocsp", result="good"),
+        told(source="stapled", result="revoked"), told(source="none", result="unknown"),
+        fetched("crl", "ok"), fetched("crl", "failed"), fetched("ocsp", "ok"), value(scrape(hard), "crls"),
+    ))  # fmt: skip
+    samples = scrape(hard)
+    assert value(samples, "crl_cache_bytes") > 0
+    assert value(samples, "crls_overdue") == 0
+    assert value(samples, "fetch_seconds_count", kind="ocsp") >= fetched("ocsp", "ok")
 
 
 def test_probe_tells_the_same(soft: Daemon, servers: Nginx) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from proxy.upstream import MANY_CERTIFICATES
 from tests.e2e.conftest import ISSUING, PUBLIC
 from tests.harness.curl import curl
 from tests.harness.daemon import Daemon
 from tests.harness.inspectors import Scripts
 from tests.harness.origins import OpensslServer
-from tests.harness.pki import Authority, self_signed
+from tests.harness.pki import Authority, Issued, issuer_at, self_signed
 from tests.harness.programs import need
+from tests.harness.publisher import Publisher
 
 CLIENTS = Authority.root("Clients")
 OLD = ("-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0")
@@ -26,7 +28,31 @@ SEEN = """
 
 
 @pytest.fixture(scope="module")
-def servers(scratch: Path) -> Iterator[dict[str, OpensslServer]]:
+def publisher() -> Iterator[Publisher]:
+    with Publisher() as running:
+        yield running
+
+
+def incomplete(publisher: Publisher, name: str) -> Issued:
+    """A server certificate whose issuer is not sent, and is where it says."""
+    issuing = PUBLIC.intermediate(f"Not Sent for {name}")
+    path = f"/{name}.cer"
+    if "nowhere" not in name:
+        publisher.answers[path] = issuing.raw
+    alone = issuing.leaf(name, extra=[issuer_at(publisher.url(path))])
+    return Issued(alone.raw, alone.key, alone.subject)
+
+
+def long(name: str) -> Issued:
+    """A server certificate with as many certificates above it as make a chain costly to judge."""
+    issuing = PUBLIC
+    for number in range(MANY_CERTIFICATES - 1):
+        issuing = issuing.intermediate(f"Long {number}")
+    return issuing.leaf(name)
+
+
+@pytest.fixture(scope="module")
+def servers(scratch: Path, publisher: Publisher) -> Iterator[dict[str, OpensslServer]]:
     need("openssl")
     need("curl")
     (scratch / "clients.pem").write_bytes(CLIENTS.pem())
@@ -45,15 +71,21 @@ def servers(scratch: Path) -> Iterator[dict[str, OpensslServer]]:
         "own.example": ("-Verify", "2", *asks),
         "own-12.example": ("-Verify", "2", "-tls1_2", *asks),
     }
+    chains = {name: ISSUING.leaf(name) for name in made}
+    waited = {"must-incomplete.example": (), "must-incomplete-12.example": ("-tls1_2",), "must-nowhere.example": ()}
+    chains |= {name: incomplete(publisher, name) for name in waited}
+    chains["must-long.example"] = long("must-long.example")
+    made |= {name: ("-Verify", "2", *more, *asks, "-state") for name, more in waited.items()}
+    made["must-long.example"] = ("-Verify", "2", *asks)
     with ExitStack() as stack:
         yield {
-            name: stack.enter_context(OpensslServer(scratch, ISSUING.leaf(name), options, answer=False))
+            name: stack.enter_context(OpensslServer(scratch, chains[name], options, answer=False))
             for name, options in made.items()
         }
 
 
 @pytest.fixture(scope="module")
-def daemon(scratch: Path, servers: dict[str, OpensslServer]) -> Iterator[Daemon]:
+def daemon(scratch: Path, servers: dict[str, OpensslServer], publisher: Publisher) -> Iterator[Daemon]:
     scripts = Scripts(scratch / "server-tls")
     scripts.add("seen", SEEN, hosts=["seen.example", "must-seen.example"])
     folder = scratch / "server-tls-daemon"
@@ -62,8 +94,9 @@ def daemon(scratch: Path, servers: dict[str, OpensslServer]) -> Iterator[Daemon]
     (folder / "client.pem").write_bytes(leaf.chain_pem())
     (folder / "client.key").touch(0o600)
     (folder / "client.key").write_bytes(leaf.key_pem())
-    must = ["must.example", "must-12.example", "must-seen.example"]
+    must = [name for name in servers if name.startswith("must")]
     extra = {
+        "verification": {"fetch": {"ports": [publisher.port], "private": ["127.0.0.0/8"]}},
         "inspection": {"addons": scripts.addons},
         "tls": {
             "servers": [
@@ -74,7 +107,9 @@ def daemon(scratch: Path, servers: dict[str, OpensslServer]) -> Iterator[Daemon]
             ]
         },
     }
-    with Daemon(folder, hosts=dict.fromkeys(servers, "127.0.0.1"), common=PUBLIC, extra=extra) as running:
+    with Daemon(
+        folder, hosts=dict.fromkeys([*servers, "pki.example"], "127.0.0.1"), common=PUBLIC, extra=extra
+    ) as running:
         yield running
 
 
@@ -94,6 +129,26 @@ def test_a_server_that_must_have_a_certificate_is_shown_the_configured_one(
     result = curl(daemon, servers[name].url(name))
     assert (result.status, result.headers.get("x-seen")) == (200, "yes" if "seen" in name else None)
     assert "CN=gateway" in result.text.replace(" ", "")
+
+
+@pytest.mark.parametrize("name", ["must-incomplete.example", "must-incomplete-12.example", "must-long.example"])
+def test_the_handshake_waits_where_it_takes_long_to_find_out_whether_the_server_may_be_shown_it(
+    daemon: Daemon, servers: dict[str, OpensslServer], name: str
+) -> None:
+    for _ in range(2):
+        result = curl(daemon, servers[name].url(name))
+        assert result.status == 200, result.text
+        assert "CN=gateway" in result.text.replace(" ", "")
+
+
+def test_a_server_whose_issuer_cannot_be_had_is_shown_nothing(
+    daemon: Daemon, servers: dict[str, OpensslServer], publisher: Publisher
+) -> None:
+    server = servers["must-nowhere.example"]
+    result = curl(daemon, server.url("must-nowhere.example"))
+    assert (result.status, "incomplete_chain" in (result.proxy_status or "")) == (502, True)
+    assert publisher.asked.count("GET /must-nowhere.example.cer") == 1
+    assert "gateway" not in server.log()
 
 
 @pytest.mark.parametrize("name", ["without.example", "without-12.example", "seen.example"])

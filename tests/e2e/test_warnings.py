@@ -184,5 +184,7 @@ def test_another_active_ca_changes_nothing_about_it(warning: Daemon, server: Ngi
 
 def test_what_passes_with_a_defect_is_logged_with_the_action(warning: Daemon, server: Nginx) -> None:
     curl(warning, server["self.example"].url(), "--insecure")
-    line = warning.wait_log("let through", host="self.example")[-1]
-    assert (line["defects"], line["action"]) == (["self_signed"], "warn")
+    line = warning.wait_log("verdict", host="self.example")[-1]
+    assert (line["defects"], line["action"], line["level"]) == (["self_signed"], "warn", "info")
+    (shown,) = warning.wait_log("leaf", id=line["id"])
+    assert (shown["untrusted"], "UNTRUSTED" in shown["issuer"], "signing_ca" in shown) == (True, True, False)

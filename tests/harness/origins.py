@@ -297,6 +297,16 @@ class OpensslServer:
         """All it printed so far: what it is, each connection, and without ``answer`` what came through it."""
         return b"".join(self._output).decode("utf-8", "replace")
 
+    def say(self, data: bytes) -> None:
+        """Send it to whoever is connected; it must not begin with one of the letters that s_server takes for commands.
+
+        Without ``answer`` only: with it, what is said goes nowhere.
+        """
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(data)
+        self._process.stdin.flush()
+
     def stop(self) -> None:
         """End it at once."""
         if self._process is None:

@@ -164,6 +164,16 @@ def kept_key(kind: str, number: int = 0) -> PrivateKey:
     return new_key(kind)
 
 
+def excessive_spki(key: PrivateKey) -> bytes:
+    """An RSA key's SubjectPublicKeyInfo with another exponent that verifies the same signatures, and takes long to."""
+    assert isinstance(key, rsa.RSAPrivateKey)
+    private = key.private_numbers()
+    public = private.public_numbers
+    # The exponent counts modulo the order of the group.
+    longer = rsa.RSAPublicNumbers(public.e + (private.p - 1) * (private.q - 1), public.n).public_key()
+    return longer.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
 def common_name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 

@@ -129,6 +129,7 @@ GOOD = {"id": 1, "op": "leaf", "tenant": "t", "host": "h.example", "key": "ecdsa
         {"op": None},
         {"tenant": None},
         {"tenant": "t" * 513},
+        {"tenant": "\ud800"},
         {"host": ["h"]},
         {"key": "dsa"},
         {"key": None},

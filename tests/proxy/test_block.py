@@ -18,9 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certs.verdict import Defect, Finding
-from proxy import block, refusals
+from certs.decision import Decision, Reason, Source
+from certs.verdict import STRICTNESS, Action, Defect, Finding
+from proxy import block, block_page, refusals
 from proxy.block import Http1Answer, Http2Answer, Refusal, answer_bytes, headers, proxy_status, render
+from proxy.plain_words import WORDS
 
 NASTY = "\"><script>alert(1)</script>--><img src=x onerror=alert(1)>${title}'"
 FINDINGS = (
@@ -61,7 +63,7 @@ def test_the_page_says_what_why_where_and_whom_to_ask() -> None:
     page = Page(body)
     assert content_type == "text/html; charset=utf-8"
     for text in ("bad.example", "untrusted_root", "expired", "valid until 2020-01-01", "RFC 5280 4.1.2.5",
-                 "Trust its CA.", "the server's own certificate", "ask the people who run this proxy",
+                 "Trust its CA.", "They can trust its CA", "ask the people who run this proxy",
                  "0123456789abcdef", "before anything of your request was sent"):  # fmt: skip
         assert text in page.text, text
     assert "bad.example" in page.comments[0]
@@ -77,7 +79,8 @@ def test_nothing_of_a_stranger_becomes_markup() -> None:
     assert sorted(page.tags) == sorted(plain.tags)
     assert len(page.comments) == 1
     assert not [name for name, _ in page.attributes if name.startswith("on")]
-    assert page.text.count(NASTY) == 8  # title twice, host, explanation, finding, remedy, details, id
+    # Title twice, host, explanation, what a finding means, its own explanation, remedy, details, id.
+    assert page.text.count(NASTY) == 9
 
 
 def test_the_page_loads_nothing_and_its_policy_allows_its_own_style_only() -> None:
@@ -108,8 +111,76 @@ def test_the_problem_document_is_rfc_9457_with_the_findings() -> None:
     assert [finding["defect"] for finding in document["findings"]] == ["untrusted_root", "expired"]
     assert document["findings"][1] == {
         "defect": "expired", "explanation": "valid until 2020-01-01", "clause": "RFC 5280 4.1.2.5", "certificate": 0,
-        "remedy": "",
+        "remedy": "", "allowed": False,
     }  # fmt: skip
+    assert document["contact"] is None
+
+
+def decided(**actions: Action) -> Decision:
+    reasons = tuple(Reason(Defect(name), action, Source.ROW) for name, action in actions.items())
+    return Decision(min((each.action for each in reasons), key=STRICTNESS.__getitem__), reasons)
+
+
+def test_details_and_the_pages_first_reason_are_the_first_defect_that_blocks() -> None:
+    findings = (
+        Finding(Defect.UNTRUSTED_ROOT, "nobody knows it", "RFC 5280 6.1", 1),
+        Finding(Defect.EXPIRED, "it is old", "RFC 5280 4.1.2.5", 0),
+        Finding(Defect.HOSTNAME_MISMATCH, "no such name", "RFC 9525 6", 0),
+    )
+    decision = decided(untrusted_root=Action.ALLOW, expired=Action.BLOCK, hostname_mismatch=Action.BLOCK)
+    refusal = block.certificate(findings, "bad.example", "0123456789abcdef", decision)
+    assert proxy_status(refusal) == 'sallyport; error=tls_certificate_error; details="expired"'
+    assert refusal.findings[0].explanation == "it is old"
+    assert refusal.by == ("row untrusted_root", "row expired", "row hostname_mismatch")
+    assert refusal.defects == [Defect.UNTRUSTED_ROOT, Defect.EXPIRED, Defect.HOSTNAME_MISMATCH]
+    text = Page(render(refusal, None)[1]).text
+    places = [
+        text.index(part) for part in ("What is wrong", "it is old", "no such name", "allowed here", "nobody knows")
+    ]
+    assert places == sorted(places)
+    document = json.loads(render(refusal, "application/json")[1])
+    assert [(one["defect"], one["allowed"]) for one in document["findings"]] == [
+        ("expired", False), ("hostname_mismatch", False), ("untrusted_root", True),
+    ]  # fmt: skip
+    # Where nothing is set to block, the strictest is why: nobody can be warned of a further server, say.
+    warned = decided(untrusted_root=Action.ALLOW, expired=Action.WARN, hostname_mismatch=Action.BYPASS)
+    assert block.certificate(findings, "bad.example", "id", warned).details == "expired"
+    assert block.certificate(findings, "bad.example", "id").details == "untrusted_root"
+
+
+def test_a_server_that_wants_a_client_certificate_is_blocked_for_that_where_its_own_defects_are_allowed() -> None:
+    findings = (Finding(Defect.EXPIRED, "it is old", "", 0), Finding(Defect.PROTOCOL, "it asks for one", ""))
+    decision = decided(expired=Action.ALLOW, protocol=Action.BLOCK)
+    refusal = block.certificate(findings, "bad.example", "id", decision)
+    assert proxy_status(refusal) == 'sallyport; error=tls_protocol_error; details="protocol"'
+    assert [finding.defect for finding in refusal.findings] == [Defect.PROTOCOL, Defect.EXPIRED]
+    assert refusal.by == ("row expired", "row protocol")
+
+
+@pytest.mark.parametrize("defect", Defect)
+def test_each_defect_is_said_in_plain_words_with_the_hosts_name_and_what_it_means(defect: Defect) -> None:
+    refusal = block.certificate([Finding(defect, "so", "RFC 1 2")] * 2, "bad.example", "0123456789abcdef")
+    page = Page(render(refusal, None)[1])
+    what, means = (words.format(host="bad.example") for words in WORDS[defect])
+    assert page.text.count(what) == page.text.count(means) == 1
+    assert page.text.count(f"{defect.value}: so (RFC 1 2).") == 2
+    assert not re.search(r"RFC|X\.509|keyUsage|issuer|anchor|root", what + means)
+    assert len(what) < 80
+    assert len(means) < 160
+
+
+def test_whom_to_ask_is_on_the_page_and_in_the_document_where_it_is_configured() -> None:
+    block_page.set_contact('Help desk <help@corp.example>, "ext." 4711')
+    try:
+        page = Page(render(REFUSAL, None)[1])
+        assert 'Whom to ask: Help desk <help@corp.example>, "ext." 4711' in page.text
+        assert "Whom to ask: Help desk" in page.comments[0]
+        assert "help@corp.example" not in page.tags
+        assert json.loads(render(block.loop("a", "id"), "application/json")[1])["contact"].startswith("Help desk <")
+        assert "Help desk" in Page(render(block.loop("a", "id"), None)[1]).text
+    finally:
+        block_page.set_contact(None)
+    assert "Whom to ask" not in Page(render(REFUSAL, None)[1]).text
 
 
 def test_an_id_that_is_a_uuid_is_a_uuid_urn() -> None:

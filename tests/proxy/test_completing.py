@@ -23,6 +23,7 @@ from proxy import completing
 from proxy.admission import Egress, Resolver
 from proxy.completing import FAILED_SECONDS, KEPT_SECONDS, Completer
 from proxy.fetching import Fetcher
+from proxy.metrics import Metrics
 from proxy.snapshot import Snapshot
 from proxy.upstream import SEEN, Judge
 from tests.harness.file_server import FileServer
@@ -44,8 +45,11 @@ class Rig:
         self.files = files
         self.passed = 0.0
         self.resolver = Resolver({"ca.example": "127.0.0.1"}, 5)
-        self.fetcher = Fetcher(self.resolver, Egress(LOOPBACK, ()), ports=(80, files.port, 1), private=LOOPBACK)
-        self.completer = Completer(self.fetcher, thread, self.clock, lambda: self.passed)
+        self.metrics = Metrics()
+        self.fetcher = Fetcher(
+            self.resolver, Egress(LOOPBACK, ()), ports=(80, files.port, 1), private=LOOPBACK, metrics=self.metrics
+        )
+        self.completer = Completer(self.fetcher, thread, self.clock, lambda: self.passed, self.metrics)
         self.judge = Judge(self.clock, thread, self.completer)
         trust = TrustByHost([root().certificate], ())
         self.snapshot = Snapshot("default", 1, trust, ErrorSettings({}), own_keys, 1, False, ())
@@ -355,6 +359,24 @@ def test_a_root_that_was_fetched_is_trusted_by_nobody() -> None:
             assert verdict.defects == (Defect.INCOMPLETE_CHAIN,)
             assert one.files.asked == ["/above.cer", "/root.cer"]
             assert len(verdict.chain) == 1
+
+    runs(scenario)
+
+
+def test_what_came_of_it_is_counted() -> None:
+    async def scenario() -> None:
+        async with rig() as one:
+            assert (await one.verdict(leaf("Counted", one.issuer("Counted")))).ok
+            stranger = Authority.root("Stranger")
+            await one.verdict(leaf("Nobody's", "http://ca.example:1/ca.cer"))
+            await one.verdict(leaf("Garbage", one.issuer("Garbage", body=b"<html>")))
+            one.files.files["/stranger.cer"] = stranger.raw
+            await one.verdict(stranger.leaf(HOST, extra=[issuer_at(one.files.url("/stranger.cer"))]))
+            assert {key[1:]: count for key, count in one.metrics.counts.items()} == {
+                ("completed",): 1, ("unreachable",): 1, ("no_issuer",): 1, ("no_anchor",): 1,
+                ("aia", "ok"): 3, ("aia", "failed"): 1,
+            }  # fmt: skip
+            assert [key for key, _ in one.metrics.times] == [("fetch_seconds", "aia")] * 4
 
     runs(scenario)
 

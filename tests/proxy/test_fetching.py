@@ -342,6 +342,162 @@ def test_dns_is_in_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
         release.set()
 
 
+class Dns:
+    """A resolver in which all names hang but those that ``answers`` has, until :meth:`end`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers = {"*"}
+        self.asked: list[str] = []
+        self._release = threading.Event()
+        monkeypatch.setattr("proxy.admission._lookup", self._lookup)
+
+    def _lookup(self, name: str) -> tuple[str, ...]:
+        self.asked.append(name)
+        if not self.answers & {"*", name}:
+            self._release.wait(60)
+        return ("127.0.0.2",)
+
+    def end(self) -> None:
+        self._release.set()
+
+
+def with_dns(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Dns, Stranger], Awaitable[None]]) -> None:
+    async def whole(dns: Dns) -> None:
+        async with Stranger(ok(b"abc")) as stranger:
+            await scenario(dns, stranger)
+
+    dns = Dns(monkeypatch)
+    try:
+        asyncio.run(whole(dns))
+    finally:
+        dns.end()
+
+
+async def hang(asking: Fetcher, dns: Dns, *names: str) -> None:
+    """Ask for what is at names that hang, and give up; the lookups go on."""
+    for name in names:
+        with pytest.raises(FetchFailed, match="DNS has not come in time"):
+            await got(asking, f"http://{name}/", within=0.05)
+    assert set(names) <= set(dns.asked)
+
+
+def test_a_domain_whose_dns_hangs_takes_nothing_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(dns: Dns, stranger: Stranger) -> None:
+        dns.answers = {"ca.other.example.net"}
+        asking = fetcher(stranger.port)
+        await hang(asking, dns, *(f"n{number}.hostile.example" for number in range(4)))
+        for number in range(4, 40):
+            with pytest.raises(FetchFailed, match="too many names") as caught:
+                await got(asking, f"http://n{number}.hostile.example/")
+            assert caught.value.busy
+        assert await got(asking, f"http://ca.other.example.net:{stranger.port}/") == b"abc"
+
+    with_dns(monkeypatch, scenario)
+
+
+def test_where_all_places_at_dns_are_taken_who_was_asked_before_is_asked_where_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(dns: Dns, stranger: Stranger) -> None:
+        asking = fetcher(stranger.port)
+        url = f"http://ca.inuse.example:{stranger.port}/"
+        assert await got(asking, url) == b"abc"
+        dns.answers = {"ca.new.test"}
+        await hang(asking, dns, *(f"n{number}.hostile{number // 4}.example" for number in range(16)))
+        assert await got(asking, url) == b"abc"
+        with pytest.raises(FetchFailed, match="too many names") as caught:
+            await got(asking, f"http://ca.new.test:{stranger.port}/")
+        assert caught.value.busy
+        assert dns.asked.count("ca.inuse.example") == 1
+        dns.end()
+        while True:
+            with suppress(FetchFailed):
+                assert await got(asking, f"http://ca.new.test:{stranger.port}/") == b"abc"
+                break
+            await asyncio.sleep(0.01)
+
+    with_dns(monkeypatch, scenario)
+
+
+def test_addresses_of_before_are_held_to_the_rules_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(dns: Dns, stranger: Stranger) -> None:
+        asking = fetcher(stranger.port, private=())
+        url = f"http://ca.inuse.example:{stranger.port}/"
+        with pytest.raises(FetchFailed, match="private, or denied"):
+            await got(asking, url)
+        dns.answers = set()
+        await hang(asking, dns, *(f"n{number}.hostile{number // 4}.example" for number in range(16)))
+        with pytest.raises(FetchFailed, match="private, or denied"):
+            await got(asking, url)
+
+    with_dns(monkeypatch, scenario)
+
+
+def test_beyond_half_of_all_there_is_no_place_for_one_domain() -> None:
+    async def scenario() -> None:
+        held = Held()
+        async with Stranger(held) as stranger:
+            hosts = {f"ca{number}.hostile.example": "127.0.0.2" for number in range(5)} | {"ca.other.test": "127.0.0.2"}
+            asking = fetcher(stranger.port, hosts=hosts)
+            *urls, other = (f"http://{name}:{stranger.port}/" for name in hosts)
+            first = [asyncio.ensure_future(got(asking, url)) for url in urls[:4]]
+            await asked(stranger, 4)
+            with pytest.raises(FetchFailed, match="4 other fetches from it") as caught:
+                await got(asking, urls[4])
+            assert caught.value.busy
+            held.release.set()
+            assert await got(asking, other) == b"abc"
+            await asyncio.gather(*first)
+
+    asyncio.run(scenario())
+
+
+def test_large_bodies_wait_for_each_other_and_small_ones_for_nobody() -> None:
+    """What waits is not read: its server cannot send what there is."""
+    size = 8 << 20
+    sent: dict[bytes, int] = {}
+    release = asyncio.Event()
+
+    async def large(head: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = head.split()[1]
+        if path == b"/small":
+            writer.write(ok(b"abc"))
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        sent[path] = 0
+        while sent[path] < size:
+            if len(sent) == 1 and sent[path] > size // 2:
+                await release.wait()
+            writer.write(b"0" * 65536)
+            sent[path] += 65536
+            await writer.drain()
+
+    async def scenario() -> None:
+        async with Stranger(large) as stranger:
+            asking = fetcher(stranger.port)
+            first = asyncio.ensure_future(got(asking, stranger.url("/1"), most=size))
+            while not sent.get(b"/1", 0) > size // 2:  # noqa: ASYNC110 - the server says nothing when it waits
+                await asyncio.sleep(0.01)
+            second = asyncio.ensure_future(got(asking, stranger.url("/2"), most=size))
+            while not await stands_still(sent, b"/2"):
+                pass
+            assert sent[b"/2"] < size
+            assert not second.done()
+            release.set()
+            assert len(await first) == size
+            assert len(await second) == size
+            assert await got(asking, stranger.url("/small")) == b"abc"
+
+    asyncio.run(scenario())
+
+
+async def stands_still(sent: dict[bytes, int], path: bytes) -> bool:
+    """Whether something was sent, and nothing more for a moment."""
+    before = sent.get(path, 0)
+    await asyncio.sleep(0.2)
+    return before > 0 and sent[path] == before
+
+
 def test_where_no_time_is_left_nothing_is_asked() -> None:
     async def scenario() -> None:
         async with Stranger(ok(b"abc")) as stranger:
@@ -559,7 +715,7 @@ def test_beyond_eight_in_all_there_is_a_refusal_at_once() -> None:
     async def scenario() -> None:
         held = Held()
         async with Stranger(held) as stranger:
-            hosts = {f"ca{number}.example": "127.0.0.2" for number in range(9)}
+            hosts = {f"ca.site{number}.example": "127.0.0.2" for number in range(9)}
             asking = fetcher(stranger.port, hosts=hosts)
             urls = [f"http://{name}:{stranger.port}/" for name in hosts]
             first = [asyncio.ensure_future(got(asking, url)) for url in urls[:8]]
@@ -581,39 +737,6 @@ def test_failures_give_their_places_back() -> None:
             for number in range(20):
                 with pytest.raises(FetchFailed, match="no HTTP"):
                     await got(asking, stranger.url(f"/{number}"))
-
-    asyncio.run(scenario())
-
-
-def test_what_is_under_way_takes_no_more_room_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.fetching.MOST_HELD", 1000)
-
-    async def scenario() -> None:
-        release, begun = asyncio.Event(), asyncio.Event()
-
-        async def answer(head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            whole = ok(b"x" * 700)
-            if b"/held" in head:
-                writer.write(whole[:-100])
-                await writer.drain()
-                begun.set()
-                await release.wait()
-                whole = whole[-100:]
-            writer.write(whole)
-
-        async with Stranger(answer) as stranger:
-            asking = fetcher(stranger.port)
-            held = asyncio.ensure_future(got(asking, stranger.url("/held")))
-            await begun.wait()
-            while asking._room.left > 400:  # noqa: ASYNC110 - nobody could set an event
-                await asyncio.sleep(0.01)
-            with pytest.raises(FetchFailed, match="take all the room") as caught:
-                await got(asking, stranger.url("/other"))
-            assert caught.value.busy
-            release.set()
-            assert await held == b"x" * 700
-            assert await got(asking, stranger.url("/other")) == b"x" * 700
-            assert asking._room.left == 1000
 
     asyncio.run(scenario())
 

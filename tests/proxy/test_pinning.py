@@ -1,23 +1,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from config.settings import Bypass, Settings
 from control import audit_log
 from control import bypass_rules as by_hand
+from control import pinning as proposed
 from control.installation import Installation
+from proxy import pinning as pinning_module
 from proxy.log import Log
 from proxy.pinning import (
     FOUND,
     FOUND_EACH,
+    MOST_LEARNED_HOURLY,
     REMEMBERED_SECONDS,
+    TAKERS,
+    TAKING_EACH,
+    TAKING_SECONDS,
     WAITING_EACH,
     Client,
+    How,
     Pair,
     Pinning,
     Recorder,
@@ -25,6 +33,7 @@ from proxy.pinning import (
     refuses_certificate,
 )
 from store import bypass_rules, refusals
+from store.engine import DATABASE_FILE, Store
 from tests.harness.pki import NOW
 
 
@@ -162,13 +171,32 @@ def test_which_alerts_refuse_a_certificate(reason: str, refuses: bool) -> None:
 # --- what the operator lets it do ---
 
 
-def recorded(inst: Installation, settings: Bypass, clients: int, at: datetime) -> None:
+THREE = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
+LEARNING = Bypass(learned_for=3600.0)
+
+
+def recorder(inst: Installation, settings: Bypass = LEARNING, pinning: Pinning | None = None) -> Recorder:
     log = Log(os.open(os.devnull, os.O_WRONLY), "error", "test", lambda: 0.0)
-    found = {
-        Pair(Client("default", f"192.0.2.{n}", f"192.0.2.{n}"), "app.example"): Refusals(1, "alert", at.timestamp())
-        for n in range(clients)
+    return Recorder(pinning or Pinning(lambda: 0.0), inst.store, log, settings)
+
+
+def told(address: str) -> Client:
+    return Client("default", address, address)
+
+
+def refusing(
+    addresses: Iterable[str], *hosts: str, at: datetime = NOW, how: How = "alert", count: int = 1
+) -> dict[Pair, Refusals]:
+    """What a worker found: each of these has refused each of the hosts."""
+    return {
+        Pair(told(address), host): Refusals(count, how, at.timestamp())
+        for address in addresses
+        for host in hosts or ("app.example",)
     }
-    Recorder(Pinning(lambda: 0.0), inst.store, log, settings).write(found)
+
+
+def recorded(inst: Installation, settings: Bypass, clients: int, at: datetime) -> None:
+    recorder(inst, settings).write(refusing((f"192.0.2.{n}" for n in range(clients)), at=at))
 
 
 @pytest.fixture
@@ -208,6 +236,117 @@ def test_where_the_operator_says_so_enough_refusals_make_a_rule_for_a_time_and_a
     assert rules(inst) == [made]
     recorded(inst, settings, 3, NOW + timedelta(hours=2))
     assert rules(inst) == [(*made[:2], NOW + timedelta(hours=3))]
+
+
+def learned(inst: Installation) -> list[str]:
+    return [pattern for pattern, _, _ in rules(inst)]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "counts"),
+    [
+        (("2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:2:ffff::3"), False),
+        (("2001:db8:1:2::1", "2001:db8:1:3::1", "2001:db8:1:4::1"), True),
+        (("2001:db8:1:2::1", "192.0.2.1", "192.0.2.2"), True),
+        (("fe80::1%eth0", "fe80::2%eth0", "192.0.2.2"), False),
+    ],
+)
+def test_whoever_has_an_ipv6_network_is_one_client(
+    inst: Installation, addresses: tuple[str, ...], counts: bool
+) -> None:
+    for each in addresses:
+        recorder(inst).write(refusing([each]))
+    assert learned(inst) == (["app.example"] if counts else [])
+
+
+def test_one_network_does_not_take_up_what_is_found_of_all(pinning: Pinning) -> None:
+    for last in range(20):
+        pinning.took(client("default", f"2001:db8:1:2::{last:x}"), "web.example")
+        for number in range(FOUND_EACH):
+            pinning.refused(client("default", f"2001:db8:1:2::{last:x}"), f"h{last}-{number}.example", "alert")
+    assert len(pinning.found()) == FOUND_EACH
+
+
+def test_closing_a_connection_makes_no_rule(inst: Installation) -> None:
+    recorder(inst).write(refusing(THREE, how="closed", count=50))
+    assert learned(inst) == []
+    assert [one.enough for one in proposed.proposals(inst, "default", NOW)] == [True]
+    recorder(inst).write(refusing(THREE))
+    assert learned(inst) == ["app.example"]
+
+
+@pytest.mark.parametrize("takers", [2, 3])
+def test_what_as_many_others_take_is_proposed_and_not_bypassed(inst: Installation, takers: int) -> None:
+    pinning = Pinning(NOW.timestamp)
+    for number in range(takers):
+        pinning.took(told(f"198.51.100.{number}"), "app.example")
+        pinning.took(told(f"198.51.100.{number}"), "web.example")
+    for address in THREE:
+        pinning.took(told(address), "web.example")
+        # Nobody can have it forgotten what others take.
+        for number in range(TAKING_EACH + 5):
+            pinning.took(told(address), f"h{number}.evil.example")
+        pinning.refused(told(address), "app.example", "alert")
+    recorder(inst, pinning=pinning).write(pinning.found())
+    assert learned(inst) == (["app.example"] if takers < 3 else [])
+    assert [one.host for one in proposed.proposals(inst, "default", NOW)] == ([] if takers < 3 else ["app.example"])
+
+
+def test_what_so_many_take_is_not_bypassed_however_many_refuse_it(inst: Installation) -> None:
+    found = refusing(f"192.0.2.{n}" for n in range(TAKERS + 20))
+    for one in found.values():
+        one.takers = TAKERS
+    recorder(inst).write(found)
+    assert learned(inst) == []
+
+
+def test_what_was_taken_long_ago_says_nothing(pinning: Pinning, clock: Clock) -> None:
+    pinning.took(told("198.51.100.1"), "app.example")
+    clock.now += TAKING_SECONDS
+    pinning.took(told(THREE[0]), "web.example")
+    pinning.refused(told(THREE[0]), "app.example", "alert")
+    assert [one.takers for one in pinning.found().values()] == [0]
+
+
+def test_few_rules_are_learned_in_an_hour_and_each_round_is_one_change(inst: Installation) -> None:
+    with inst.reading("default") as (_, tenant):
+        before = tenant.generation
+    hosts = [f"h{number}.example" for number in range(MOST_LEARNED_HOURLY + 3)]
+    recorder(inst).write(refusing(THREE, *hosts))
+    recorder(inst).write(refusing((*THREE, "192.0.2.4"), *hosts, at=NOW + timedelta(minutes=59)))
+    assert learned(inst) == hosts[:MOST_LEARNED_HOURLY]
+    with inst.reading("default") as (_, tenant):
+        assert tenant.generation == before + 1
+    assert len({entry.generation for entry in audit_log.newest(inst) if entry.action == "bypass_rule.add"}) == 1
+    recorder(inst).write(refusing(THREE, "another.example", at=NOW + timedelta(minutes=61)))
+    # Those of the first hour have ended, and are taken out.
+    assert learned(inst) == ["another.example"]
+
+
+def test_few_learned_rules_stand_at_a_time_beside_those_that_somebody_made(
+    inst: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pinning_module, "MOST_LEARNED", 2)
+    by_hand.add(inst, "default", ["a.example", "b.example", "c.example"], NOW, "by hand", None)
+    recorder(inst).write(refusing(THREE, "x.example", "y.example", "z.example"))
+    assert learned(inst) == ["a.example", "b.example", "c.example", "x.example", "y.example"]
+
+
+def test_nobody_is_kept_from_writing_while_it_is_found_out_what_is_refused(
+    inst: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = refusals.by_alert, 0
+
+    def by_alert(*args: Any) -> dict[str, int]:
+        nonlocal asked
+        asked += 1
+        with Store.open(tmp_path / "var" / DATABASE_FILE, create=False) as other, other.transaction():
+            return real(*args)
+
+    monkeypatch.setattr(refusals, "by_alert", by_alert)
+    recorder(inst).write(refusing(THREE, *(f"h{number}.example" for number in range(20))))
+    assert asked == 1
+    assert len(learned(inst)) == MOST_LEARNED_HOURLY
 
 
 def test_a_rule_that_somebody_made_stays_as_it_is(inst: Installation) -> None:

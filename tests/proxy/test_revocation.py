@@ -11,38 +11,43 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.x509 import ocsp
 
+from certs.checklist import outcomes
 from certs.crl import Crl
 from certs.decision import ErrorSettings
 from certs.names import parse_host
-from certs.revocation import Wanted
+from certs.revocation import NOTHING_REVOKED, REVOCATION_KNOWN, Wanted
 from certs.verdict import Action, Defect, Finding, Verdict
 from config.settings import Verification
 from proxy.admission import Egress, Resolver
-from proxy.crl_cache import FAILED_SECONDS, Means
+from proxy.crl_cache import FAILED_SECONDS, OVERDUE_SECONDS, Means
 from proxy.fetching import Fetcher
 from proxy.log import Log
+from proxy.metrics import Metrics
 from proxy.revocation import UNKNOWN_KEPT, Checked, Revocation
 from store.crls import CrlFiles
-from tests.harness.pki import DAY, HOUR, NOW, Authority, new_key
+from tests.harness.pki import DAY, HOUR, NOW, Authority, Issued, new_key
 from tests.harness.publisher import Publisher
-from tests.harness.revocation import MUST_STAPLE, crl, crl_pem, names, ocsp_answer
+from tests.harness.revocation import MUST_STAPLE, NO_REV_AVAIL, crl, crl_pem, names, ocsp_answer
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 ROOT = Authority.root("Root")
+MINUTE = timedelta(minutes=1)
+ISSUING = ROOT.intermediate("Issuing")
 
 
 def wanted(**rows: Action) -> Wanted:
     """What these rows of a tenant's error settings come to."""
     errors = ErrorSettings(rows)
     return Wanted(
-        lambda verdict: errors.decide(verdict, parse_host("good.example"), NOW).action, "revocation_unknown" in rows
+        lambda verdict: errors.decide(verdict, parse_host("good.example"), NOW).action is Action.BLOCK,
+        lambda verdict: "revocation_unknown" in rows,
     )
 
 
@@ -80,15 +85,26 @@ class Rig:
         self.seconds = 1000.0
         self.log_file = (folder / "log").open("ab")
         self.log = Log(self.log_file.fileno(), "debug", "test", lambda: 0.0)
+        self.metrics = Metrics()
         self.closing: list[Callable[[], object]] = [self.log_file.close]
 
     def worker(self) -> Revocation:
         resolver = Resolver({"pki.example": "127.0.0.1"}, 5)
-        fetcher = Fetcher(resolver, Egress((LOOPBACK,), ()), ports=(self.publisher.port,), private=(LOOPBACK,))
+        fetcher = Fetcher(
+            resolver,
+            Egress((LOOPBACK,), ()),
+            ports=(self.publisher.port,),
+            private=(LOOPBACK,),
+            gets="crl",
+            metrics=self.metrics,
+        )
         files, thread = CrlFiles(self.folder / "crls"), ThreadPoolExecutor(1)
         files.open()
         made = Revocation(
-            self.settings, Means(fetcher, thread, lambda: self.now, lambda: self.seconds, self.log), files
+            self.settings,
+            Means(fetcher, thread, lambda: self.now, lambda: self.seconds, self.log),
+            files,
+            self.metrics,
         )
         self.closing += [resolver.close, thread.shutdown, made.close]
         return made
@@ -194,6 +210,40 @@ def test_a_list_in_pem_will_do(tmp_path: Path) -> None:
         assert (await checked(rig.worker(), pki.verdict())).verdict.defects == (Defect.REVOKED,)
 
     run(tmp_path, scenario)
+
+
+SOFT = "what nobody tells passes"
+ELSE = "blocked for something else"
+TOLD_NOTHING = "nobody has told of the server's certificate"
+
+
+@pytest.mark.parametrize(
+    ("mode", "there", "finding", "revoked", "known"),
+    [
+        ("soft", "good", None, ("passed", ""), ("passed", "")),
+        ("soft", "revoked", None, ("failed", ""), ("passed", "")),
+        ("soft", "", None, ("not made", TOLD_NOTHING), ("not made", SOFT)),
+        ("hard", "", None, ("not made", TOLD_NOTHING), ("failed", "")),
+        ("hard", "", Defect.EXPIRED, ("not made", ELSE), ("not made", ELSE)),
+        ("hard", "", Defect.UNTRUSTED_ROOT, ("not made", "no trusted CA"), ("not made", "no trusted CA")),
+        ("off", "", None, ("not made", "revocation is off"), ("not made", "revocation is off")),
+    ],
+)
+def test_a_verdict_knows_what_came_of_asking(
+    tmp_path: Path, mode: str, there: str, finding: Defect | None, revoked: tuple[str, str], known: tuple[str, str]
+) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki = Pki(publisher, crls=False)
+        if there:
+            publisher.answers["/ocsp"] = ocsp_answer(pki.leaf, revoked=NOW - DAY if there == "revoked" else None)
+        before = [] if finding is None else [Finding(finding, "it is so", "")]
+        found = await checked(rig.worker(), pki.verdict(*before))
+        told = {outcome.check: outcome for outcome in outcomes(found.verdict)}
+        for check, (state, why) in ((NOTHING_REVOKED, revoked), (REVOCATION_KNOWN, known)):
+            assert told[check].state == state
+            assert why in told[check].why
+
+    run(tmp_path, scenario, revocation=mode)
 
 
 def test_a_revoked_issuer_is_found_beside_the_server(tmp_path: Path) -> None:
@@ -374,13 +424,63 @@ def test_one_that_does_not_count_is_as_none_and_said(tmp_path: Path) -> None:
     run(tmp_path, scenario, revocation="hard")
 
 
-def test_what_was_promised_and_not_sent_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+def test_what_was_promised_and_not_sent_is_said_and_passes_only_where_somebody_else_tells(
+    tmp_path: Path, mode: str
+) -> None:
     async def scenario(rig: Rig, publisher: Publisher) -> None:
-        pki = Pki(publisher)
-        pki.leaf = pki.issuing.leaf(extra=[MUST_STAPLE])
-        assert "its server is to send an OCSP answer along" in said(await checked(rig.worker(), pki.verdict()))
+        pki, worker = Pki(publisher), rig.worker()
+        pki.leaf = pki.issuing.leaf(extra=[MUST_STAPLE, *names(ocsp=publisher.url("/ocsp"))])
+        assert (await checked(worker, pki.verdict(), ocsp_answer(pki.leaf))).verdict.ok
+        silent = await checked(worker, pki.verdict())
+        assert silent.verdict.defects == (Defect.REVOCATION_UNKNOWN,)
+        assert "its server is to send an OCSP answer along" in said(silent)
+        rig.seconds += 61
+        publisher.answers["/ocsp"] = ocsp_answer(pki.leaf)
+        assert (await checked(rig.worker(), pki.verdict())).verdict.ok
+
+    run(tmp_path, scenario, revocation=mode)
+
+
+NOTHING_WILL_BE_KNOWN: Any = pytest.mark.parametrize(
+    "leaf",
+    [
+        ISSUING.leaf(not_before=NOW - DAY, not_after=NOW + 5 * DAY),
+        ISSUING.leaf(extra=[NO_REV_AVAIL, *names(crl="http://crl.example/1.crl")]),
+    ],
+    ids=["short-lived", "noRevAvail"],
+)
+
+
+@NOTHING_WILL_BE_KNOWN
+def test_of_what_nothing_will_be_known_nobody_is_asked_and_silence_is_good(tmp_path: Path, leaf: Issued) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        verdict = Verdict((), leaf.chain(with_root=True)[:2])
+        assert rig.worker().at_hand(verdict, b"", TOLD) == Checked(verdict)
+        assert rig.worker().at_hand(verdict, b"no answer", TOLD) == Checked(verdict)
 
     run(tmp_path, scenario, revocation="hard")
+
+
+@NOTHING_WILL_BE_KNOWN
+@pytest.mark.parametrize("mode", ["off", "soft", "hard"])
+def test_of_what_nothing_will_be_known_it_counts_that_it_was_revoked(tmp_path: Path, mode: str, leaf: Issued) -> None:
+    folder = tmp_path / "lists"
+    folder.mkdir()
+
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        verdict, worker = Verdict((), leaf.chain(with_root=True)[:2]), rig.worker()
+        along = worker.at_hand(verdict, ocsp_answer(leaf, revoked=NOW), DEFAULT)
+        assert along is not None
+        assert along.verdict.defects == (Defect.REVOKED,)
+        (folder / "issuing.crl").write_bytes(crl(ISSUING, [leaf]))
+        assert worker.directory is not None
+        worker.directory.look()
+        listed = worker.at_hand(verdict, b"", DEFAULT)
+        assert listed is not None
+        assert listed.verdict.defects == (Defect.REVOKED,)
+
+    run(tmp_path, scenario, revocation=mode, crl_directory=str(folder))
 
 
 def test_who_says_revoked_is_right_against_an_answer_that_was_sent_along(tmp_path: Path) -> None:
@@ -393,6 +493,62 @@ def test_who_says_revoked_is_right_against_an_answer_that_was_sent_along(tmp_pat
         assert found.verdict.defects == (Defect.REVOKED,)
 
     run(tmp_path, scenario)
+
+
+# --- counted ---
+
+
+def test_what_was_heard_and_of_whom_is_counted(tmp_path: Path) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki, worker = Pki(publisher), rig.worker()
+        publisher.answers["/issuing.crl"] = crl(pki.issuing, [pki.leaf])
+        publisher.answers["/ocsp"] = 500
+        await checked(worker, pki.verdict(), ocsp_answer(pki.leaf))
+        await checked(worker, pki.verdict())
+        await checked(worker, pki.verdict())
+        silent = Pki(publisher, crls=False)
+        await checked(worker, silent.verdict())
+        assert {key: count for key, count in rig.metrics.counts.items() if key[0] == "revocation_answers"} == {
+            ("revocation_answers", "stapled", "good"): 1,
+            ("revocation_answers", "crl", "revoked"): 2,
+            ("revocation_answers", "none", "unknown"): 1,
+        }
+        # The responder said nothing, which is known for a minute.
+        assert {key[1:]: count for key, count in rig.metrics.counts.items() if key[0] == "fetches"} == {
+            ("ocsp", "failed"): 1,
+            ("crl", "ok"): 1,
+        }
+        assert worker.crls["kept"] == 1
+        assert worker.crls["bytes"] > len(publisher.answers["/issuing.crl"])  # type: ignore[arg-type]
+
+    run(tmp_path, scenario)
+
+
+def test_a_list_that_cannot_be_fetched_again_is_told_until_it_can(tmp_path: Path) -> None:
+    async def scenario(rig: Rig, publisher: Publisher) -> None:
+        pki, worker = Pki(publisher, responder=False), rig.worker()
+        publisher.answers["/issuing.crl"] = listed = crl(pki.issuing)
+        assert (await checked(worker, pki.verdict())).verdict.ok
+        assert worker.crls["overdue"] == 0
+        publisher.answers["/issuing.crl"] = 503
+        rig.now = NOW + DAY * 0.6
+        assert (await checked(worker, pki.verdict())).verdict.ok
+        await until(lambda: worker.crls["overdue"] == 1)
+        assert (await checked(worker, pki.verdict())).verdict.ok
+        publisher.answers["/issuing.crl"] = listed
+        rig.now += 2 * MINUTE
+        rig.seconds += 120
+        assert (await checked(worker, pki.verdict())).verdict.ok
+        await until(lambda: worker.crls["overdue"] == 0)
+        publisher.answers["/issuing.crl"] = 503
+        rig.now += DAY * 0.25
+        assert (await checked(worker, pki.verdict())).verdict.ok
+        await until(lambda: worker.crls["overdue"] == 1)
+        # Where nobody has wanted it since, it is nobody's trouble any more.
+        rig.seconds += OVERDUE_SECONDS + 1
+        assert worker.crls["overdue"] == 0
+
+    run(tmp_path, scenario, ocsp=False)
 
 
 # --- kept, shared, renewed ---

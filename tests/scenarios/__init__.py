@@ -18,6 +18,7 @@ from tests.scenarios import (
     own_ca,
     policies,
     purpose,
+    revocation,
     signatures,
     size,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "public",
     "public_issuing",
     "purpose",
+    "revocation",
     "root",
     "signatures",
     "size",

@@ -17,6 +17,7 @@ from certs.authority import spki_sha256
 from certs.trust import TrustStore
 from certs.verdict import Defect
 from tests.harness.pki import NOW, Authority, Issued
+from tests.harness.publisher import Publisher
 
 HOST = "good.example"
 Says = Literal["accepts", "refuses"]
@@ -51,6 +52,10 @@ class Server:
     same key. They are exchanged on the way, which TLS 1.2 does not notice before its end."""
     not_in_memory: str = ""
     """Why a handshake in memory cannot show it."""
+    stapled: bytes = b""
+    """The OCSP answer that it sends along."""
+    hard: bool = False
+    """It is blocked, too, where nobody tells whether a certificate was revoked."""
 
     @property
     def sent(self) -> Sequence[Issued]:
@@ -173,6 +178,12 @@ def scenario(
 
 STATED = re.compile(r"(?:Good|Blocked as (?P<defects>[a-z_]+(?:, [a-z_]+)*)): (?P<clauses>.+)\.")
 """A summary: the verdict, and the clauses that it rests on."""
+
+
+@cache
+def publisher() -> Publisher:
+    """The server at which CAs publish what they say of revocation; one for a process, as long as that runs."""
+    return Publisher().__enter__()
 
 
 @cache

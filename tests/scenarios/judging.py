@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from OpenSSL import SSL
 
+from certs.crl import Crl
 from certs.names import parse_host
+from certs.ocsp import standing as ocsp_standing
+from certs.revocation import Standing, Subject, Unusable, revoked, subjects, unknown
 from certs.trust import server_leg_context
 from certs.verdict import Verdict
 from certs.verify import Handshake, defect_of_failure, handshake_of, judge
 from tests.harness.memory_tls import server_context, shake_hands
-from tests.scenarios.base import Server
+from tests.scenarios.base import Server, publisher
 
 VERSIONS = {
     "TLSv1": SSL.TLS1_VERSION,
@@ -33,7 +41,7 @@ def as_it_is(server: Server) -> Verdict:
             unread.append(str(error))
     leaf_unread = not certificates or certificates[0] is not server.leaf.__dict__.get("certificate")
     handshake = Handshake(tuple(certificates), unread=tuple(unread), leaf_unread=leaf_unread)
-    return judge(handshake, parse_host(server.host), server.trust, server.now, server.own_keys)
+    return _asked(server, judge(handshake, parse_host(server.host), server.trust, server.now, server.own_keys))
 
 
 def after_handshake(server: Server, versions: tuple[int, int] | None = None) -> Verdict:
@@ -54,4 +62,40 @@ def after_handshake(server: Server, versions: tuple[int, int] | None = None) -> 
     except SSL.Error as error:
         return Verdict.of([defect_of_failure(reason for _, _, reason in error.args[0])])
     handshake = handshake_of(connection, seen)
-    return judge(handshake, parse_host(server.host), trust, server.now, server.own_keys)
+    return _asked(server, judge(handshake, parse_host(server.host), trust, server.now, server.own_keys))
+
+
+def _asked(server: Server, verdict: Verdict) -> Verdict:
+    """The verdict with what everybody says of revocation who can be asked about a path that is good."""
+    if not verdict.ok:
+        return verdict
+    for subject in subjects(verdict.chain):
+        said = []
+        for standing in _sources(server, subject):
+            with contextlib.suppress(Unusable):
+                said.append(standing())
+        found = [one for one in said if one.revocation is not None]
+        if found and found[0].revocation is not None:
+            verdict = verdict.also(revoked(subject, found[0], found[0].revocation, "a case"))
+        elif not said and server.hard:
+            verdict = verdict.also(unknown(subject, ()))
+    return verdict
+
+
+def _sources(server: Server, subject: Subject) -> Iterator[Callable[[], Standing]]:
+    """What was sent along, and what is published where the certificate says."""
+    if server.stapled and not subject.place:
+        yield partial(ocsp_standing, server.stapled, subject, server.now)
+    published = publisher().answers
+    for url in subject.ocsp_urls:
+        if isinstance(body := published.get(urlsplit(url).path), bytes):
+            yield partial(ocsp_standing, body, subject, server.now)
+    for url in subject.crl_urls:
+        if isinstance(body := published.get(urlsplit(url).path), bytes):
+            yield partial(_by_crl, body, subject, server.now)
+
+
+def _by_crl(body: bytes, subject: Subject, now: dt.datetime) -> Standing:
+    crl = Crl(body)
+    crl.check(subject.issuer, now)
+    return crl.standing(subject, now)

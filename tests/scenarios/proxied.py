@@ -12,20 +12,25 @@ from typing import Any
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from certs.names import parse_host
+from certs.verdict import Action, Defect
 from config.loader import load
-from control import signing_cas
+from control import host_exceptions, signing_cas
+from control.host_exceptions import Wanted
 from control.installation import DEFAULT_TENANT, Installation
 from control.signing_cas import Upload
 from store import trusted_cas
 from tests.harness.daemon import Daemon
 from tests.harness.pki import NOW, Issued
 from tests.harness.raw_http import Ended, Way, connect
-from tests.scenarios.base import Scenario
+from tests.scenarios.base import Scenario, publisher
+from tests.scenarios.revocation import PKI
 from tests.scenarios.serving import Serving
 
 
 def prepared(folder: Path, serving: Serving) -> Daemon:
     """A daemon, not started yet, for which each case's own anchors count at its host, and its signing CAs are ours.
+
+    It asks about revocation, softly but for the hosts of the cases that say otherwise.
 
     The anchors go into the store as they are: those that are weak or expired are refused by the command, as they
     should, and one can be for a hundred hosts there at most.
@@ -33,9 +38,15 @@ def prepared(folder: Path, serving: Serving) -> Daemon:
     names = [one for one in serving.scenarios if not parse_host(one.server.host).is_ip]
     daemon = Daemon(
         folder,
-        hosts={one.server.host: serving.address(one) for one in names},
-        # What one case shows must not complete the chain of another.
-        extra={"verification": {"complete_chains": False}},
+        hosts={one.server.host: serving.address(one) for one in names} | {PKI: "127.0.0.1"},
+        extra={
+            "verification": {
+                # What one case shows must not complete the chain of another.
+                "complete_chains": False,
+                "revocation": "soft",
+                "fetch": {"ports": [publisher().port], "private": ["127.0.0.0/8"]},
+            }
+        },
         common=list({anchor.raw: anchor for one in serving.scenarios for anchor in one.server.common}.values()),
     )
     with Installation.open(load(daemon.config, {}, folder).settings, NOW) as inst:
@@ -44,6 +55,10 @@ def prepared(folder: Path, serving: Serving) -> Daemon:
                 chain = [issued.raw for issued in bundle]
                 anchor = bundle[-1].certificate.fingerprint(SHA256())
                 trusted_cas.add(connection, tenant.id, f"case {place}", True, chain, anchor, NOW, "tests", hosts)
+        for one in serving.scenarios:
+            if one.server.hard:
+                row = Wanted(one.server.host, Defect.REVOCATION_UNKNOWN, Action.BLOCK, "a case")
+                host_exceptions.add(inst, DEFAULT_TENANT, row, NOW)
         for place, one in enumerate(serving.scenarios):
             for authority in one.server.ours:
                 upload = Upload((authority.chain_pem(with_root=True),), authority.key_pem())

@@ -77,6 +77,10 @@ def _site(folder: Path, scenario: Scenario) -> Site:
         file = folder / f"{scenario.name}.dh"
         file.write_text(server.dh)
         lines.append(f"ssl_dhparam {file};")
+    if server.stapled:
+        file = folder / f"{scenario.name}.ocsp"
+        file.write_bytes(server.stapled)
+        lines += ["ssl_stapling on;", f"ssl_stapling_file {file};"]
     return Site(
         _name(scenario),
         (*server.held, *server.sent)[0],

@@ -46,7 +46,9 @@ Every rule of the verdict has cases in `tests/scenarios`: {len(SCENARIOS)} serve
 clause that it rests on. {len(asked)} of them are asked for on a real server, through the proxy, and without it by curl
 and Chromium, which trust what the case trusts. Of what we refuse, curl accepts {stricter[0]} and Chromium
 {stricter[1]}; of what we accept, curl refuses {milder[0]} and Chromium {milder[1]}. Here is each. `form/version_4` is
-the function `version_4` of `tests/scenarios/form.py`.
+the function `version_4` of `tests/scenarios/form.py`. The cases of `revocation` are judged as with `revocation: soft`,
+those that nobody tells of (`revocation_unknown`) as with `hard`. curl and Chromium are as they come: neither fetches
+CRLs or asks responders, and Chromium alone looks at what a server sends along.
 
 Recorded with {RECORDED_WITH}; `make verdicts` asks them again.
 

@@ -87,6 +87,19 @@ def test_an_exception_rolls_the_whole_transaction_back(store: Store) -> None:
         assert tenants.listing(c) == []
 
 
+def test_what_is_only_tried_is_seen_within_it_alone_and_gone_behind_it(store: Store, tenant: Tenant) -> None:
+    with store.undone() as c:
+        assert changes.announce(c, tenant.id, "error_settings_changed", NOW) == 2
+        last = changes.latest(c)
+        with store.reading() as reader:
+            assert changes.latest(reader) == last - 1
+    with pytest.raises(KeyError), store.undone() as c:
+        changes.announce(c, tenant.id + 1, "error_settings_changed", NOW)
+    with store.transaction() as c:
+        assert changes.announce(c, tenant.id, "error_settings_changed", NOW) == 2
+        assert changes.latest(c) == last  # the id was not used up
+
+
 def test_a_broken_rule_of_uniqueness_is_a_conflict_that_names_the_columns(store: Store, tenant: Tenant) -> None:
     with store.transaction() as c, pytest.raises(Conflict) as caught:
         tenants.create(c, tenant.name, b"other", NOW)

@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from store import changes, host_exceptions, signing_cas, tenants, trusted_cas
+from store import changes, host_exceptions, recent_servers, signing_cas, tenants, trusted_cas
 from store.engine import Store, StoreError
 from store.migrations import REVISIONS
 from store.tables import metadata
@@ -114,6 +114,7 @@ def test_a_database_of_the_first_version_is_migrated_whole_and_kept(path: Path) 
             assert (trusted.id, trusted.name, trusted.active, trusted.changed_by) == (2, "private", True, "unknown")
             assert c.exec_driver_sql("SELECT signing_ca_id FROM leaf_keys").scalars().all() == [4]
             assert host_exceptions.listing(c, 3) == []
+            assert recent_servers.listing(c, 3, NOW - recent_servers.AGE) == []
         with store.transaction() as c:
             assert changes.announce(c, 3, "error_settings_changed", NOW) == 8
             assert add_tenant(c, "new").id > 5

@@ -18,20 +18,21 @@ from store import (
     error_settings,
     host_exceptions,
     leaves,
+    recent_servers,
     refusals,
     signing_cas,
     tenants,
     trusted_cas,
 )
 from store.engine import Conflict, Connection, Store, StoreError
-from store.records import HostException, LeafKey, NewLeaf, Refusal, SigningCa, Tenant
+from store.records import HostException, LeafKey, NewLeaf, RecentServer, Refusal, SigningCa, Tenant
 from store.tables import Certificates, UtcDateTime
 from tests.harness.pki import DAY, NOW
 from tests.store.conftest import add_ca, add_tenant, chain
 
 TABLES = (
     "signing_cas", "trusted_cas", "error_settings", "host_exceptions", "bypass_rules", "leaf_keys", "leaves",
-    "refusals",
+    "refusals", "recent_servers", "recent_chains",
 )  # fmt: skip
 
 
@@ -76,6 +77,8 @@ def test_deleting_a_tenant_deletes_all_of_it_and_nothing_of_another(store: Store
             trusted_cas.add(c, tenant.id, "private", True, [b"der"], b"f" * 32, NOW, "ann")
             error_settings.set_row(c, tenant.id, "expired", "allow", NOW)
             refusals.add(c, tenant.id, [refusal("a.example", "1")])
+            shown = RecentServer("a.example", 443, NOW, True, None, ("expired",), "block", (b"der",))
+            recent_servers.add(c, tenant.id, [shown])
             except_(c, tenant.id, "a.example")
             bypass_rules.add(c, tenant.id, "a.example", None, NOW, "ann", None)
             changes.announce(c, tenant.id, "tenant_created", NOW)
@@ -533,6 +536,35 @@ def test_refusals_add_up_and_an_alert_stays_one(store: Store, tenant: Tenant) ->
     with store.transaction() as c:
         assert refusals.forget(c, tenant.id, "a.example") == 2
         assert refusals.forget(c, tenant.id, "a.example") == 0
+
+
+def test_one_client_does_not_drive_out_what_others_refuse(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "MOST_EACH", 2)
+    with store.transaction() as c:
+        refusals.add(c, tenant.id, [refusal(f"h{n}.example", client, n) for n in range(4) for client in ("1", "2")])
+        refusals.add(c, tenant.id, [refusal("old.example", "3")])
+    with store.reading() as c:
+        found = [(one.host, one.client) for one in refusals.listing(c, tenant.id, NOW)]
+    assert found == [
+        ("h2.example", "1"),
+        ("h2.example", "2"),
+        ("h3.example", "1"),
+        ("h3.example", "2"),
+        ("old.example", "3"),
+    ]
+
+
+def test_by_alert_counts_clients_that_have_sent_one_lately(store: Store, tenant: Tenant) -> None:
+    found = [refusal("a.example", str(n), how="alert") for n in range(3)]
+    found += [refusal("b.example", str(n), how="alert" if n else "closed", count=9) for n in range(3)]
+    with store.transaction() as c:
+        refusals.add(c, tenant.id, [*found, refusal("a.example", "late", 9, how="alert")])
+    with store.reading() as c:
+        assert refusals.by_alert(c, tenant.id, NOW, 3) == {"a.example": 4}
+        assert refusals.by_alert(c, tenant.id, NOW, 2) == {"a.example": 4, "b.example": 2}
+        assert refusals.by_alert(c, tenant.id, NOW + timedelta(seconds=1), 1) == {"a.example": 1}
 
 
 def test_of_many_refusals_the_latest_stay(store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -16,15 +16,20 @@ from mitmproxy.certs import Cert
 from mitmproxy.connection import Connection, ConnectionState, Server
 from OpenSSL import SSL
 
+from certs.decision import Decision
 from certs.failures import defect_of_failure, wants_certificate
 from certs.names import Host, InvalidHost, parse_host
 from certs.verdict import Action, Verdict
 from certs.verify import handshake_of
 from proxy import refusals
+from proxy.ledger import client_key
 from proxy.reach import reach
 from proxy.refusals import RefusedError
+from proxy.session import Judged
+from proxy.showing import Showing
+from proxy.snapshot import Snapshot
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import READ_LIMIT, ServerLeg, against_showing
+from proxy.upstream import READ_LIMIT, ServerLeg
 
 if TYPE_CHECKING:
     from proxy.session import Session
@@ -48,7 +53,7 @@ class ServerConnection:
 
     __slots__ = (
         "_reasons", "_waiting", "asked", "conn", "early", "ends", "errors", "full", "lane", "open", "over", "session",
-        "shows", "side", "stapled", "unshown",
+        "showing", "side", "stapled",
     )  # fmt: skip
 
     def __init__(self, session: Session, lane: Listening, conn: Server) -> None:
@@ -58,9 +63,8 @@ class ServerConnection:
         self.side = ServerLeg(self)
         self.errors: list[tuple[int, int]] = []
         self.asked = False
-        self.unshown: Verdict | None = None
-        """Why a server that asked for our client certificate was not shown it."""
-        self.shows: Callable[[SSL.Connection], Verdict | None] | None = None
+        self.showing: Showing | None = None
+        """Whether a server that asks for our client certificate is shown it."""
         self.stapled = b""
         self.early = b""
         self.ends: list[bool] = []
@@ -117,7 +121,8 @@ class ServerConnection:
             raise RefusedError(refusals.connection_terminated(host.text, port, session.id, "the tenant is gone"))
         self._waiting = asyncio.get_running_loop().create_future()
         trust = snapshot.trust.at(host)
-        self.shows = lambda tls: against_showing(tls, self, host, snapshot, session.worker.judge)
+        judge, client = session.worker.judge, client_key(session.peer)
+        self.showing = Showing(self.side, self, host, snapshot, judge, client)
         self.side.begin(trust, host, offers)
         try:
             async with asyncio.timeout(session.worker.limits.tls_timeout):
@@ -126,26 +131,32 @@ class ServerConnection:
             raise RefusedError(refusals.connection_timeout(host.text, port, session.id)) from None
         leg = self.side.leg
         if leg is None or not leg.established:
-            failed = self.unshown or Verdict.of([defect_of_failure(self._reasons, self.asked)])
-            session.judged(failed, Action.BLOCK)
-            raise RefusedError(refusals.certificate(failed.findings, host.text, session.id))
+            failed = self.showing.against or Verdict.of([defect_of_failure(self._reasons, self.asked)])
+            decision = snapshot.errors.decide(failed, host, session.worker.clock())
+            session.judged(failed, Action.BLOCK, self._by(host, port, decision, snapshot))
+            raise RefusedError(refusals.certificate(failed.findings, host.text, session.id, decision))
         session.worker.metrics.handshake("server", session.loop.time() - leg.started)
         if self.asked:
             session.was_asked(trust.tls, host.text, port)
-        handshake, judge = handshake_of(leg.tls, self), session.worker.judge
+        handshake = handshake_of(leg.tls, self)
         verdict = judge.at_once(handshake, host, snapshot)
         if verdict is None:
-            verdict = await judge.elsewhere(handshake, host, snapshot)
+            verdict = await judge.elsewhere(handshake, host, snapshot, client)
         if self.asked and trust.tls.blocks_who_asks:
             verdict = verdict.also(wants_certificate())
-        action = snapshot.errors.decide(verdict, host, session.worker.clock()).action
-        session.judged(verdict, action)
+        decision = snapshot.errors.decide(verdict, host, session.worker.clock())
+        action = decision.action
+        session.judged(verdict, action, self._by(host, port, decision, snapshot))
         passes = action is Action.ALLOW or (action is Action.WARN and self._warned_of(verdict, host))
         if not passes or not verdict.chain:
-            raise RefusedError(refusals.certificate(verdict.findings, host.text, session.id))
-        session.passes(verdict, action, host.text, port)
+            raise RefusedError(refusals.certificate(verdict.findings, host.text, session.id, decision))
         self.conn.sni = None if host.is_ip else host.text
         describe(self.conn, leg)
+
+    def _by(self, host: Host, port: int, decision: Decision, snapshot: Snapshot) -> Judged:
+        # The connection's own stages are over: this one begins and ends here.
+        began = self.session.loop.time()
+        return Judged(host, port, decision, self.side, asks=self.asked, snapshot=snapshot, began=began)
 
     def _warned_of(self, verdict: Verdict, host: Host) -> bool:
         """The client was warned of this very certificate of this very host; of another it is too late to warn."""
@@ -154,10 +165,9 @@ class ServerConnection:
 
     # --- what the leg tells its owner ---
 
-    def may_be_shown(self, connection: SSL.Connection) -> bool:
+    def may_be_shown(self, connection: SSL.Connection) -> bool | None:
         """Our client certificate is for a server that is what it says."""
-        self.unshown = self.shows(connection) if self.shows is not None else None
-        return self.shows is not None and self.unshown is None
+        return self.showing(connection) if self.showing is not None else False
 
     def server_connected(self) -> None:
         """The lane goes on when the connection is whole."""
