@@ -77,7 +77,7 @@ def _asked(server: Server, verdict: Verdict) -> Verdict:
         found = [one for one in said if one.revocation is not None]
         if found and found[0].revocation is not None:
             verdict = verdict.also(revoked(subject, found[0], found[0].revocation, "a case"))
-        elif not said and server.hard:
+        elif not said and server.hard and not subject.silence_is_good:
             verdict = verdict.also(unknown(subject, ()))
     return verdict
 
