@@ -2,9 +2,9 @@
 
 Nothing that breaks a rule is ever signed with the CA's key. What is linted is a twin: the same builder signed with a
 throw-away key, so that the rules see real encoded bytes and not the builder's intentions. Then the CA signs, and its
-certificate must be the twin octet by octet, but for the signature and its algorithm. Where the key is elsewhere the
-signature must also verify with the issuer's key: such a signer can answer with anything. A key that is here was tried
-when it was loaded (:class:`certs.signer.LocalSigner`).
+certificate must be the twin octet by octet, but for the signature and its algorithm. Where the key is elsewhere
+(:func:`rehearsed`, :func:`completed`) the signature must also verify with the issuer's key: such a signer can answer
+with anything. A key that is here was tried when it was loaded (:class:`certs.signer.LocalSigner`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from functools import cache
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes, CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.authority import issuer_key, key_problem, signature_problem, signature_verifies
-from certs.der import DerError, without_signature_algorithm
+from certs.der import BIT_STRING, SEQUENCE, DerError, fields_and_algorithm, without_signature_algorithm, written
 from certs.kept import kept
 from certs.lint import lint
 from certs.profile import LeafRequest, ProfileError, build
-from certs.signer import LocalSigner, Signer
+from certs.signer import LocalSigner, RemoteSigner, Signer, SigningError, SigningKey, VerifyingKey, hash_for
 
 
 class MintError(Exception):
@@ -36,13 +37,7 @@ def mint(request: LeafRequest, signer: Signer, now: datetime, lifetime: timedelt
     returned anything but the leaf; :class:`certs.lint.LintError` where the leaf breaks a rule (nothing is signed
     then); :class:`certs.signer.SigningError` where the signer failed.
     """
-    check_issuer(request.issuer, now)
-    if signer.public_key() != issuer_key(request.issuer):
-        raise MintError("the signer's key is not the key of the signing certificate")
-    try:
-        builder = build(request, now, lifetime)
-    except ProfileError as error:
-        raise MintError(str(error)) from error
+    builder = _builder(request, signer.public_key(), now, lifetime)
     twin = _rehearsal().sign_certificate(builder)
     lint(twin, request, now)
     leaf = _signed(signer, builder, twin)
@@ -50,6 +45,51 @@ def mint(request: LeafRequest, signer: Signer, now: datetime, lifetime: timedelt
     if not isinstance(signer, LocalSigner) and not signature_verifies(leaf, issuer_key(request.issuer)):
         raise MintError("the signature does not verify with the key of the signing certificate")
     return leaf
+
+
+def rehearsed(request: LeafRequest, signer: RemoteSigner, now: datetime, lifetime: timedelta) -> x509.Certificate:
+    """The twin of a leaf that is to be signed elsewhere: linted, and octet by octet what the leaf will be.
+
+    It is signed with a throw-away key of the kind that the CA's is, so that it names the same algorithm. What is to be
+    signed is its ``tbs_certificate_bytes``. Raises as :func:`mint`.
+    """
+    key = signer.public_key()
+    builder = _builder(request, key, now, lifetime)
+    try:
+        twin = builder.sign(_throw_away(_kind_of(key)), hash_for(key), rsa_padding=_padding(signer))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise SigningError(f"the certificate could not be signed: {error}") from error
+    lint(twin, request, now)
+    return twin
+
+
+def completed(twin: x509.Certificate, signature: bytes, request: LeafRequest) -> x509.Certificate:
+    """The leaf: what was rehearsed, with the signature that came back. Raises :class:`MintError`.
+
+    Nothing is believed of whoever signed: it must verify with the issuer's key.
+    """
+    try:
+        _, algorithm = fields_and_algorithm(twin.public_bytes(Encoding.DER))
+        octets = twin.tbs_certificate_bytes + algorithm.whole + written(BIT_STRING, b"\0" + signature)
+        leaf = x509.load_der_x509_certificate(written(SEQUENCE, octets))
+    except (DerError, ValueError) as error:
+        raise MintError("what the signer returned makes no certificate") from error
+    _check_signed(leaf, twin)
+    if not signature_verifies(leaf, issuer_key(request.issuer)):
+        raise MintError("the signature does not verify with the key of the signing certificate")
+    return leaf
+
+
+def _builder(
+    request: LeafRequest, key: CertificateIssuerPublicKeyTypes, now: datetime, lifetime: timedelta
+) -> x509.CertificateBuilder:
+    check_issuer(request.issuer, now)
+    if key != issuer_key(request.issuer):
+        raise MintError("the signer's key is not the key of the signing certificate")
+    try:
+        return build(request, now, lifetime)
+    except ProfileError as error:
+        raise MintError(str(error)) from error
 
 
 def _signed(signer: Signer, builder: x509.CertificateBuilder, twin: x509.Certificate) -> x509.Certificate:
@@ -96,6 +136,27 @@ def _unfit(issuer: x509.Certificate) -> str | None:
 def _rehearsal() -> LocalSigner:
     """Signs twins. A key of this process that nobody trusts, forgotten with it."""
     return LocalSigner(ec.generate_private_key(ec.SECP256R1()))
+
+
+def _kind_of(key: VerifyingKey) -> str:
+    return "rsa" if isinstance(key, rsa.RSAPublicKey) else key.curve.name
+
+
+@cache
+def _throw_away(kind: str) -> SigningKey:
+    """A key of this process that nobody trusts: RSA, or on the curve of that name."""
+    if kind == "rsa":
+        return rsa.generate_private_key(65537, 2048)
+    curves = {curve.name: curve for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())}
+    return ec.generate_private_key(curves[kind])
+
+
+def _padding(signer: RemoteSigner) -> padding.PSS | padding.PKCS1v15 | None:
+    key = signer.public_key()
+    if not isinstance(key, rsa.RSAPublicKey):
+        return None
+    chosen = hash_for(key)
+    return padding.PSS(padding.MGF1(chosen), chosen.digest_size) if signer.pss else padding.PKCS1v15()
 
 
 def _check_signed(leaf: x509.Certificate, twin: x509.Certificate) -> None:

@@ -1,4 +1,4 @@
-"""Certification requests (PKCS #10, RFC 2986): a new key for a signing CA, and what its certificate is asked to say."""
+"""Certification requests (PKCS #10, RFC 2986): a new key of a signing CA or a TLS client, and what is asked for it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from certs.authority import CA_USAGE, LONGEST_COMMON_NAME
+from certs.profile import KEY_USAGE
 from certs.signer import SigningKey, hash_for
 
 type Algorithm = Literal["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
@@ -79,6 +80,23 @@ def make_request(subject: Subject, algorithm: Algorithm) -> tuple[SigningKey, x5
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(CA_USAGE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    return key, builder.sign(key, hash_for(key))
+
+
+def make_client_request(subject: Subject, algorithm: Algorithm) -> tuple[SigningKey, x509.CertificateSigningRequest]:
+    """A new key, and the request for a certificate of a TLS client on it. The key is to be sealed at once.
+
+    Asks for keyUsage digitalSignature and extended keyUsage clientAuth (RFC 5280 4.2.1.3, 4.2.1.12). Otherwise as
+    :func:`make_request`.
+    """
+    if problems := check_subject(subject):
+        raise ValueError("; ".join(problems))
+    key = _new_key(algorithm)
+    builder = (
+        x509.CertificateSigningRequestBuilder(_name(subject))
+        .add_extension(KEY_USAGE, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
     )
     return key, builder.sign(key, hash_for(key))
 

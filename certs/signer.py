@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -14,6 +14,7 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 from certs.der import BIT_STRING, SEQUENCE, written
 
 type SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+type VerifyingKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 _HASH_OF_CURVE: dict[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = {
     "secp256r1": hashes.SHA256(),
@@ -37,6 +38,29 @@ class Signer(Protocol):
 
     def sign_certificate(self, builder: x509.CertificateBuilder) -> x509.Certificate:
         """The certificate. Raises :class:`SigningError`; the caller checks the signature before it uses it."""
+
+
+@runtime_checkable
+class RemoteSigner(Protocol):
+    """Signs with a key that is elsewhere: octets go there, and a signature comes back, or not."""
+
+    pss: bool
+    """Whether an RSA key signs by RSASSA-PSS (RFC 4055 3.1) and not by PKCS #1 v1.5."""
+
+    def public_key(self) -> VerifyingKey:
+        """The public half of the key, which must be that of the issuing certificate."""
+
+    async def signature(self, data: bytes) -> bytes:
+        """The signature of the data, hashed by :func:`hash_for`, as certificates have it.
+
+        Raises :class:`SigningError`. It is verified before it is given.
+        """
+
+    def start(self) -> None:
+        """Have connections made, on the running event loop."""
+
+    def stop(self) -> None:
+        """End them; who waits for a signature is told so."""
 
 
 class LocalSigner:
@@ -99,14 +123,17 @@ class LocalSigner:
             raise SigningError(f"the certificate could not be signed: {error}") from error
 
 
-def hash_for(private_key: SigningKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
-    """The hash that goes with a signing key. Raises :class:`SigningError` for a key that should sign nothing."""
-    if isinstance(private_key, rsa.RSAPrivateKey):
-        if private_key.key_size < 2048:
-            raise SigningError(f"a signing key of RSA {private_key.key_size} bits is too weak; use 2048 or more")
+def hash_for(key: SigningKey | VerifyingKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
+    """The hash that goes with a signing key, by either half of it.
+
+    Raises :class:`SigningError` for one that should sign nothing.
+    """
+    if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey):
+        if key.key_size < 2048:
+            raise SigningError(f"a signing key of RSA {key.key_size} bits is too weak; use 2048 or more")
         return hashes.SHA256()
-    if isinstance(private_key, ec.EllipticCurvePrivateKey):
-        if (found := _HASH_OF_CURVE.get(private_key.curve.name)) is not None:
+    if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
+        if (found := _HASH_OF_CURVE.get(key.curve.name)) is not None:
             return found
-        raise SigningError(f"a signing key on curve {private_key.curve.name} is not usable; use P-256, P-384 or P-521")
-    raise SigningError(f"a signing key of kind {type(private_key).__name__} is not usable; use RSA or ECDSA")
+        raise SigningError(f"a signing key on curve {key.curve.name} is not usable; use P-256, P-384 or P-521")
+    raise SigningError(f"a signing key of kind {type(key).__name__} is not usable; use RSA or ECDSA")

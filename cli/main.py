@@ -22,6 +22,7 @@ COMMANDS = {
     "tenant": "Create, list, show and delete tenants.",
     "trusted-ca": "The private CAs that a tenant trusts beside the common store.",
     "signing-ca": "The CAs that sign what clients are shown.",
+    "kmip": "Key managers that keep a signing CA's key: who we are to them.",
     "nodes": "The daemon's workers: the generation that each works with, and its last purge.",
     "audit-log": "Who changed what, when and from where.",
     "bypass": "The hosts for which the tenant's traffic is not decrypted.",

@@ -174,6 +174,11 @@ def read_input(name: str) -> bytes:
     return data
 
 
+def read_first_line(name: str) -> bytes:
+    """The first line of a file that the user named: a passphrase, a password."""
+    return read_input(name).partition(b"\n")[0].removesuffix(b"\r")
+
+
 def write_output(name: str | None, data: bytes) -> None:
     """Write to the file that the user named, whole or not at all; without a name (or ``-``) to standard output."""
     if name is None or name == "-":

@@ -11,7 +11,10 @@ from cli.context import Context, json_option, pass_context
 from cli.trusted_ca import findings, report, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from certs.bundle import Bundle
+    from control.on_premises import Connection
     from control.signing_cas import Upload
     from store.records import SigningCa
 
@@ -175,25 +178,63 @@ def import_(
     _saved(context, ca, bundle)
 
 
+def _connect_options(function: Callable[..., None]) -> Callable[..., None]:
+    """What says where an on-premises CA's key is."""
+    for option in reversed((
+        click.option("--intermediate", metavar="FILE", help="The issuing certificate, or with those above it."),
+        click.option("--chain", "chain", multiple=True, metavar="FILE", help="Those above it; may be repeated."),
+        click.option("--key-name", metavar="KMIPNAME", help="The name of the private key in the key manager."),
+        click.option("--primary", metavar="HOST[:PORT]", help="The key manager; port 5696 unless said otherwise."),
+        click.option("--alternate", metavar="HOST[:PORT]", help="Who is asked where the primary does not answer."),
+        click.option("--pss", is_flag=True, help="Sign by RSASSA-PSS instead of PKCS #1 v1.5."),
+    )):  # fmt: skip
+        function = option(function)
+    return function
+
+
+@command.command()
+@click.argument("name")
+@_connect_options
+@click.option("--activate", "activated", is_flag=True, help="Sign with it from now on.")
+@json_option
+@pass_context
+def connect(context: Context, /, name: str, activated: bool, **where: Any) -> None:
+    """Save a CA whose private key stays in a key manager (KMIP). It must sign a trial before anything is saved."""
+    from cli.kmip import Steps
+    from control import signing_cas
+
+    wanted = _wanted(**where)
+    ca, bundle = signing_cas.connect(
+        context.installation, context.tenant, name, wanted, clock.now(), activated, Steps(context).tell
+    )
+    _saved(context, ca, bundle)
+
+
 @command.command()
 @click.argument("name", required=False)
 @click.argument("files", nargs=-1, metavar="[FILE…]")
 @click.option("--cert", "certs", multiple=True, metavar="FILE", help="Certificates of an import; may be repeated.")
 @click.option("--key", metavar="FILE", help="The private key of an import.")
 @click.option("--passphrase-file", metavar="F", help="A file whose first line is the key's passphrase.")
+@_connect_options
 @json_option
 @pass_context
 def validate(
     context: Context,
+    /,
     name: str | None,
     files: tuple[str, ...],
     certs: tuple[str, ...],
     key: str | None,
     passphrase_file: str | None,
+    **where: Any,
 ) -> None:
-    """Say what complete (NAME FILE…) or import (--cert, --key) would find. Saves nothing."""
+    """Say what complete (NAME FILE…), import (--cert …) or connect (--intermediate …) would find. Saves nothing."""
     from control import signing_cas
 
+    if where["intermediate"] is not None and not files and not certs:
+        _validate_connection(context, _wanted(**where))
+        return
     if certs and not files:
         upload = _upload(certs, key, passphrase_file)
         bundle = signing_cas.validate_import(context.installation, context.tenant, upload, clock.now())
@@ -201,7 +242,10 @@ def validate(
         read = [output.read_input(file) for file in files]
         bundle = signing_cas.validate_completion(context.installation, context.tenant, name, read, clock.now())
     else:
-        output.misuse("expected the arguments of complete (NAME FILE…) or those of import (--cert FILE --key FILE)")
+        output.misuse(
+            "expected the arguments of complete (NAME FILE…), those of import (--cert FILE --key FILE) or those of "
+            "connect (--intermediate FILE --key-name KMIPNAME --primary HOST:PORT)"
+        )
     report(context, bundle)
     click.echo(f"It would be accepted; leaves would be signed by {certificates.common_name(bundle.chain[0])}.")
 
@@ -255,12 +299,42 @@ def delete(context: Context, name: str) -> None:
     output.remains(remains)
 
 
+def _wanted(
+    intermediate: str | None, chain: tuple[str, ...], key_name: str | None, primary: str | None, alternate: str | None,
+    pss: bool,
+) -> Connection:  # fmt: skip
+    from control.on_premises import Connection, key_at
+
+    if intermediate is None or key_name is None or primary is None:
+        output.misuse("--intermediate FILE, --key-name KMIPNAME and --primary HOST[:PORT] are needed together")
+    files = tuple(output.read_input(file) for file in (intermediate, *chain))
+    return Connection(files, key_at(key_name, primary, alternate, pss=pss))
+
+
+def _validate_connection(context: Context, wanted: Connection) -> None:
+    from cli.kmip import Steps, step_as_object
+    from control import on_premises
+
+    telling = Steps(context)
+    examined = on_premises.examine(context.installation, context.tenant, wanted, clock.now(), telling.tell)
+    wrong = [finding.message for finding in examined.bundle.findings if finding.level == "error"]
+    if context.json:
+        steps = [step_as_object(endpoint, found) for endpoint, found in examined.steps]
+        output.as_json({"findings": findings(examined.bundle), "steps": steps})
+    else:
+        tell(examined.bundle)
+        if wrong:
+            raise output.Stop(wrong)
+        if not examined.problems:
+            shown = certificates.common_name(examined.bundle.chain[0])
+            click.echo(f"It would be accepted; leaves would be signed by {output.clean(shown)}.")
+    raise SystemExit(output.REFUSED if examined.problems else output.DONE)
+
+
 def _upload(certs: tuple[str, ...], key: str | None, passphrase_file: str | None) -> Upload:
     from control.signing_cas import Upload
 
-    passphrase = None
-    if passphrase_file is not None:
-        passphrase = output.read_input(passphrase_file).partition(b"\n")[0].removesuffix(b"\r")
+    passphrase = None if passphrase_file is None else output.read_first_line(passphrase_file)
     held = None if key is None else output.read_input(key)
     return Upload(tuple(output.read_input(file) for file in certs), held, passphrase)
 

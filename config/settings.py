@@ -430,10 +430,13 @@ class Kms(Section):
 
 
 class Kmip(Section):
-    """Key managers that sign. The settings are checked; no signing CA of this version uses them."""
+    """Key managers that keep a signing CA's key."""
 
     allow_private_addresses: bool = False
     timeout: Seconds = 5.0
+    connections: Annotated[int, Field(ge=1, le=64)] = 4
+    queue: Annotated[int, Field(ge=1, le=10_000)] = 256
+    source_address: HostAddress | None = None
 
 
 class Signing(Section):

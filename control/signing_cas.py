@@ -17,19 +17,19 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 
-from certs.authority import key_sha256
+from certs.authority import key_sha256, spki_sha256
 from certs.bundle import Bundle, BundleFinding
 from certs.private_keys import KeyProblem, Pkcs12, is_pkcs12, read_pkcs12, read_private_key
 from certs.request import Subject, check_subject, make_request
 from certs.signer import LocalSigner, SigningError, SigningKey
 from certs.signing import examine_signing
-from control import audit_log
+from control import audit_log, on_premises
 from control.built_in import BUILT_IN, CA_KEY, SealedAuthority, pkcs8, sealed_authority
 from control.errors import Refused, refuse_errors
 from control.installation import Installation, publish_root
 from control.names import check_name, storable
 from kms.envelope import SealError, TenantKey
-from store import signing_cas, tenants
+from store import kmip, signing_cas, tenants
 from store.engine import Connection
 from store.records import ChangeKind, SigningCa, Tenant
 
@@ -199,6 +199,47 @@ def import_(
     return added, bundle
 
 
+# --- on premises ---
+
+
+def connect(
+    inst: Installation,
+    tenant: str,
+    name: str,
+    wanted: on_premises.Connection,
+    now: datetime,
+    activated: bool = False,
+    tell: on_premises.Tell | None = None,
+) -> tuple[SigningCa, Bundle]:
+    """Save a CA whose key stays in a key manager, where that would sign for it now, both hosts of it.
+
+    ``activated``: and make it the active one. ``tell`` is told of each step. Raises Refused: a name that cannot be or
+    is taken, certificates with an error (all findings with it), or a step that failed.
+    """
+    check_name(name, "a signing CA")
+    with inst.reading(tenant) as (connection, found):
+        _refuse_taken(connection, found, name)
+    examined = on_premises.examine(inst, tenant, wanted, now, tell)
+    refuse_errors(name, examined.bundle)
+    if examined.problems:
+        raise Refused(f"{name}: {'; '.join(examined.problems)}")
+    spki = spki_sha256(examined.bundle.chain[0])
+    with inst.changing(tenant) as (connection, found):
+        _refuse_taken(connection, found, name)
+        known = signing_cas.names_by_key(connection, found.id)
+        if spki in known.values() or spki in signing_cas.revoked_keys(connection, found.id):
+            raise Refused(f"{name}: a signing CA with this key is there already, or was revoked; see: signing-ca list")
+        chain = _encoded(examined.bundle)
+        added = signing_cas.add(connection, found.id, name, "on_premises", chain, None, None, now, inst.actor.name)
+        kmip.set_key(connection, added.id, wanted.key)
+        _record(inst, connection, found, "connect", None, added, now)
+        if activated:
+            added = _activate(inst, connection, found, added, now)
+    if activated:
+        publish_root(inst, tenant)
+    return added, examined.bundle
+
+
 # --- the active one, and the end ---
 
 
@@ -206,8 +247,12 @@ def activate(inst: Installation, tenant: str, name: str, now: datetime) -> Signi
     """Make it the tenant's active one; the daemon purges what was made with the other. Once more is no change.
 
     Raises Refused where there is none of that name, or it could not sign leaves that verify: it waits for its
-    certificate, was revoked, is not valid now, or its key cannot be opened.
+    certificate, was revoked, is not valid now, its key cannot be opened, or its key manager would not sign.
     """
+    with inst.reading(tenant) as (connection, found):
+        ca = _one(connection, found, name)
+    if ca.kind == "on_premises" and ca.status == "inactive":
+        on_premises.refuse_unfit(inst, tenant, ca)  # before the transaction: a key manager takes its time
     with inst.changing(tenant) as (connection, found):
         ca = _one(connection, found, name)
         if ca.status != signing_cas.ACTIVE:
@@ -307,7 +352,17 @@ def _activate(inst: Installation, connection: Connection, tenant: Tenant, ca: Si
 
 
 def _key_problem(inst: Installation, connection: Connection, tenant: Tenant, ca: SigningCa) -> str | None:
-    """Why the key cannot sign: it does not open, or is not the certificate's. None where it can."""
+    """Why the key cannot sign: it does not open, or is not the certificate's. None where it can.
+
+    Of an on-premises one only whether it can be asked for; whether it then signs, its key manager knows.
+    """
+    if ca.kind == "on_premises":
+        forwarding = kmip.forwarding(connection, tenant.id)
+        return (
+            None
+            if forwarding and forwarding.chain
+            else "there is no client certificate for its key manager; see: kmip set"
+        )
     try:
         key = TenantKey(inst.provider.unwrap(tenants.wrapped_key(connection, tenant.id), tenant.name))
         plain = key.open(tenant.name, CA_KEY, signing_cas.sealed_key(connection, ca.id))

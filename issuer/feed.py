@@ -13,13 +13,15 @@ from store.records import ChangeKind
 class TenantNow:
     """A tenant that something changed about: its generation, and the CAs that sign its leaves (none: it is gone).
 
-    ``activation``: the entry of its last activation among the news, 0 where there is none.
+    ``activation``: the entry of its last activation among the news, 0 where there is none; ``forwarding``: that of the
+    last change of who it is to its key managers.
     """
 
     tenant_id: int
     generation: int
     issuing: frozenset[int]
     activation: int
+    forwarding: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,10 @@ def read(store: Store, seen: int) -> News | None:
             return None
         entries = changes.since(connection, seen)
         activations = {each.tenant_id: each.id for each in entries if each.kind == ChangeKind.SIGNING_CA_ACTIVATED}
+        forwarding = {each.tenant_id: each.id for each in entries if each.kind == ChangeKind.KMIP_FORWARDING_CHANGED}
         tenants = []
         for tenant_id, generation in {entry.tenant_id: entry.generation for entry in entries}.items():
             issuing = signing_cas.issuing(connection, tenant_id)
-            tenants.append(TenantNow(tenant_id, generation, issuing, activations.get(tenant_id, 0)))
+            activation, changed = activations.get(tenant_id, 0), forwarding.get(tenant_id, 0)
+            tenants.append(TenantNow(tenant_id, generation, issuing, activation, changed))
     return News(entries[-1].id, tuple(tenants))

@@ -15,14 +15,16 @@ from functools import partial
 from cachetools import LRUCache
 
 from certs.names import Host, InvalidHost, parse_host
-from config.settings import Signing
+from certs.signer import RemoteSigner
+from config.settings import Settings
 from issuer import keyring, reuse
 from issuer.desk import Desk, SharedDesk, settle
 from issuer.errors import Refusal, Superseded
 from issuer.events import log_event
 from issuer.joined import Joined
+from issuer.key_managers import KeyManagers
 from issuer.keyring import HeldLeafKey, Keyring, WorkingSet
-from issuer.log import NOT_COUNTED, IssuanceLog, Job, KeptLeaf
+from issuer.log import NOT_COUNTED, IssuanceLog, Job, KeptLeaf, Outcome
 from issuer.metrics import Metrics
 from issuer.protocol import (
     CheckAnswer,
@@ -83,8 +85,7 @@ class Issuance:
         self,
         store: Store,
         provider: KeyProvider,
-        signing: Signing,
-        cached_hosts: int,
+        settings: Settings,
         clock: Callable[[], datetime],
         metrics: Metrics = NOT_COUNTED,
     ) -> None:
@@ -92,23 +93,28 @@ class Issuance:
         self._store = store
         self._provider = provider
         self._clock = clock
-        self._leaf_key_lifetime = timedelta(seconds=signing.leaf_key_lifetime)
+        self._leaf_key_lifetime = timedelta(seconds=settings.signing.leaf_key_lifetime)
         self._keyring = Keyring()
-        self._log = IssuanceLog(store, self._keyring, timedelta(seconds=signing.leaf_lifetime), clock, metrics)
+        self._log = IssuanceLog(store, self._keyring, timedelta(seconds=settings.signing.leaf_lifetime), clock, metrics)
+        self._managers = KeyManagers(settings, metrics)
         self._issuing: SharedDesk[Job, KeptLeaf] = SharedDesk("issuing", self._log.issue)
         self.reading = Desk("reading")
         self._tidying = Desk("tidying")
         # A leaf key belongs to one tenant, CA and kind, so its number stands for all three.
-        self._kept: LRUCache[tuple[int, str], tuple[KeptLeaf, ...]] = LRUCache(maxsize=cached_hosts)
+        self._kept: LRUCache[tuple[int, str], tuple[KeptLeaf, ...]] = LRUCache(maxsize=settings.limits.cached_hosts)
         self._loads: Joined[tuple[str, bool], WorkingSet] = Joined()
         self._leaf_keys: Joined[tuple[int, KeyKind], HeldLeafKey] = Joined()
         # Who waits for a leaf that is being found or minted. Each has a future of its own: who is cancelled, by its
         # deadline, cancels nobody else's.
         self._making: dict[tuple[int, str], list[asyncio.Future[KeptLeaf]]] = {}
         self._since_checkpoint = 0
+        self._elsewhere: set[asyncio.Task[None]] = set()
 
     async def stop(self, seconds: float) -> None:
         """Let the threads end, and wait for that, but not longer than so many seconds."""
+        for task in self._elsewhere:
+            task.cancel()
+        self._keyring.close()
         await asyncio.gather(*(desk.stop(seconds) for desk in (self._issuing, self.reading, self._tidying)))
 
     @property
@@ -140,9 +146,9 @@ class Issuance:
                 continue
             # The leaf may have been made for another's request, with another limit; and time has passed.
             now = self._clock()
-            if self._keyring.holds(working) and reuse.usable(
-                leaf, self._log.limit(working, wanted.server_not_after, now), now
-            ):
+            limit = self._log.limit(working, wanted.server_not_after, now)
+            serves_on = leaf.for_want is not None and now < leaf.not_after <= limit
+            if self._keyring.holds(working) and (serves_on or reuse.usable(leaf, limit, now)):
                 return _answer(wanted, working, key, leaf, now)
 
     async def leaf_key(self, request: LeafKeyRequest) -> LeafKeyAnswer:
@@ -182,7 +188,9 @@ class Issuance:
 
     async def _load(self, tenant: str, untrusted: bool) -> WorkingSet:
         while True:
-            working = await self.reading.call(partial(keyring.load, self._store, self._provider, tenant, untrusted))
+            working = await self.reading.call(
+                partial(keyring.load, self._store, self._provider, self._managers, tenant, untrusted)
+            )
             if self._keyring.put(working):
                 return working
 
@@ -222,10 +230,42 @@ class Issuance:
         if waiting is None:
             waiting = self._making[entry] = []
             job = Job(working, key, wanted.host, wanted.server_not_after, wanted.connection)
-            self._issuing.submit(job, partial(self._issued, entry, job))
+            if isinstance(working.signer, RemoteSigner):
+                task = self._loop.create_task(self._made_elsewhere(entry, job, working.signer))
+                self._elsewhere.add(task)
+                task.add_done_callback(self._elsewhere.discard)
+            else:
+                self._issuing.submit(job, partial(self._issued, entry, job))
         future: asyncio.Future[KeptLeaf] = self._loop.create_future()
         waiting.append(future)
         return future
+
+    async def _made_elsewhere(self, entry: tuple[int, str], job: Job, signer: RemoteSigner) -> None:
+        """Have it signed by who takes as long as it takes, while others are issued; then record it as any other.
+
+        Where there is no signature to be had, one that was due for renewal serves on for as long as it is valid.
+        """
+        try:
+            outcome: Outcome | None = None
+            if self._log.may_be_recorded(job):
+                outcome = await self.reading.call(partial(self._log.recorded, job))
+            if outcome is None:
+                try:
+                    signed = await self._log.signed_elsewhere(job, signer)
+                except Refusal as refusal:
+                    outcome = await self._serving_on(job) or refusal
+                else:
+                    self._issuing.submit(signed, partial(self._issued, entry, signed))
+                    return
+        except Exception as error:  # noqa: BLE001 - nothing carries on: it is raised where it is awaited
+            self._issued(entry, job, error)
+        else:
+            self._issued(entry, job, outcome)
+
+    async def _serving_on(self, job: Job) -> KeptLeaf | None:
+        if job.working.untrusted:
+            return None
+        return await self.reading.call(partial(self._log.still_valid, job))
 
     def _issued(self, entry: tuple[int, str], job: Job, outcome: KeptLeaf | Exception) -> None:
         if isinstance(outcome, Superseded):
@@ -236,7 +276,9 @@ class Issuance:
                 "leaf_issued", "debug", id=job.connection, tenant=job.working.tenant, host=job.host.text,
                 source="minted" if outcome.serial else "stored", serial=outcome.serial,
             )  # fmt: skip
-            if self._keyring.holds(job.working) and job.working.leaf_keys.get(job.key.kind) is job.key:
+            if leaf_is_kept := outcome.for_want is None and self._keyring.holds(job.working):
+                leaf_is_kept = job.working.leaf_keys.get(job.key.kind) is job.key
+            if leaf_is_kept:
                 self._kept[entry] = (outcome, *self._kept.get(entry, ()))[:KEPT_PER_HOST]
             self._since_checkpoint += 1
             if self._since_checkpoint >= LEAVES_PER_CHECKPOINT:
@@ -267,7 +309,7 @@ def _answer(wanted: Wanted, working: WorkingSet, key: HeldLeafKey, leaf: KeptLea
         id=wanted.id,
         certificate=leaf.certificate,
         chain=working.chain,
-        leaf_key=key.id,
+        leaf_key=key.id if leaf.for_want is None else leaf.for_want,
         signing_ca=working.ca_id,
         generation=working.generation,
         not_after=leaf.not_after.timestamp(),

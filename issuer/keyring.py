@@ -1,5 +1,7 @@
 """The keys that the issuer holds unsealed: each tenant's signing CA and leaf keys, until the change feed ends them.
 
+Of a signing CA whose key stays in a key manager, what is held are connections to that.
+
 A tenant's own key, which seals the others, is unwrapped where it is needed and not kept: that is once when a
 tenant's keys are loaded and once for each new leaf key, every few days.
 """
@@ -17,8 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certs.authority import is_self_signed
 from certs.expiry import Validity
-from certs.signer import LocalSigner, Signer, SigningError
+from certs.signer import LocalSigner, RemoteSigner, Signer, SigningError
+from issuer import key_managers
 from issuer.errors import Refusal, Superseded
+from issuer.key_managers import KeyManagers
 from issuer.protocol import Code, KeyKind
 from issuer.recorded import MOST_HOSTS, RecordedHosts
 from kms.envelope import SealError, TenantKey
@@ -53,12 +57,17 @@ class WorkingSet:
     chain: tuple[bytes, ...]
     validity: Validity
     """Of the whole chain, the root too: clients look at the dates of what they trust."""
-    signer: Signer = field(repr=False)
+    signer: Signer | RemoteSigner = field(repr=False)
     as_of: int
     generation: int
     untrusted: bool = False
     """Not the tenant's active CA, but the one that clients are warned by."""
     leaf_keys: dict[KeyKind, HeldLeafKey] = field(default_factory=dict, repr=False)
+
+    @property
+    def signs_elsewhere(self) -> bool:
+        """Whether its key is in a key manager."""
+        return isinstance(self.signer, RemoteSigner)
 
     @property
     def signs_at_once(self) -> bool:
@@ -99,6 +108,8 @@ class Keyring:
         if working.as_of < self.seen:
             return False
         self._held[working.tenant, working.untrusted] = working
+        if isinstance(working.signer, RemoteSigner):
+            working.signer.start()
         return True
 
     def forget(self, tenant_id: int) -> list[WorkingSet]:
@@ -106,14 +117,23 @@ class Keyring:
         dropped = self.of(tenant_id)
         for working in dropped:
             del self._held[working.tenant, working.untrusted]
+            if isinstance(working.signer, RemoteSigner):
+                working.signer.stop()
         return dropped
+
+    def close(self) -> None:
+        """Drop all."""
+        for working in list(self._held.values()):
+            self.forget(working.tenant_id)
 
     def of(self, tenant_id: int) -> list[WorkingSet]:
         """The working sets of a tenant by its number."""
         return [working for working in self._held.values() if working.tenant_id == tenant_id]
 
 
-def load(store: Store, provider: KeyProvider, tenant: str, untrusted: bool = False) -> WorkingSet:
+def load(
+    store: Store, provider: KeyProvider, managers: KeyManagers, tenant: str, untrusted: bool = False
+) -> WorkingSet:
     """Read and unseal what a tenant's leaves are made with. Waits for the store and the key management service.
 
     ``untrusted``: those that clients are to be warned by. Raises Refusal, or StoreError.
@@ -128,13 +148,20 @@ def load(store: Store, provider: KeyProvider, tenant: str, untrusted: bool = Fal
             raise Refusal(
                 Code.KEY_UNAVAILABLE, f"tenant {tenant} has no CA to warn clients by; set the action warn once more"
             )
-        sealed = signing_cas.sealed_key(connection, ca.id)
+        elsewhere = key_managers.stored(connection, found.id, ca.id)
+        sealed = None if elsewhere is not None else signing_cas.sealed_key(connection, ca.id)
         wrapped = tenants.wrapped_key(connection, found.id)
         newest = [leaves.newest_key(connection, found.id, ca.id, kind) for kind in KINDS]
         stored = [(key, _recorded(connection, key)) for key in newest if key is not None]
     tenant_key = _unwrap(provider, wrapped, tenant)
     certificates = [x509.load_der_x509_certificate(der) for der in ca.chain]
     issuer = certificates[0]
+    signer: Signer | RemoteSigner
+    if elsewhere is not None:
+        signer = managers.signer(tenant_key, tenant, ca.name, elsewhere, issuer.public_key())
+    else:
+        assert sealed is not None  # noqa: S101 - read just above
+        signer = _signer(tenant_key, tenant, ca, sealed, issuer)
     working = WorkingSet(
         tenant=tenant,
         tenant_id=found.id,
@@ -143,7 +170,7 @@ def load(store: Store, provider: KeyProvider, tenant: str, untrusted: bool = Fal
         # A self-signed root is not sent with the leaf (RFC 8446 4.4.2): who trusts it has it.
         chain=ca.chain[:-1] if is_self_signed(certificates[-1]) else ca.chain,
         validity=Validity.of(certificates),
-        signer=_signer(tenant_key, tenant, ca, sealed, issuer),
+        signer=signer,
         as_of=as_of,
         generation=found.generation,
         untrusted=untrusted,

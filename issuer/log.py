@@ -14,17 +14,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs import profile
 from certs.lint import LintError
-from certs.mint import MintError, mint
+from certs.mint import MintError, completed, mint, rehearsed
 from certs.names import Host
-from certs.signer import LocalSigner, Signer, SigningError
+from certs.signer import RemoteSigner, Signer, SigningError
 from issuer import reuse
 from issuer.errors import Refusal, Superseded
 from issuer.keyring import HeldLeafKey, Keyring, WorkingSet
@@ -35,6 +36,8 @@ from store.engine import Busy, Conflict, Connection, Store, StoreError
 from store.records import Leaf, NewLeaf
 
 NOT_COUNTED = NullMetrics()
+LEAF_KEYS_BACK = 4
+"""Leaf keys that are looked through where none can be signed: leaves live for a week, keys make new ones for days."""
 AS_GOOD_AS_EXPIRED = timedelta(seconds=1)
 """A certificate ends with a whole second: a server's that ends within this one leaves no time to a leaf."""
 
@@ -48,6 +51,8 @@ class KeptLeaf:
     issued_at: datetime
     serial: str = ""
     """Hexadecimal; only where it was minted just now."""
+    for_want: int | None = None
+    """Its leaf key's number, where it is time for another leaf, perhaps of another key, and none is to be had now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,10 @@ class Job:
     server_not_after: datetime | None
     connection: str = ""
     """The id of the client's connection that it was first wanted for; for the log."""
+    signed: x509.Certificate | None = field(default=None, repr=False)
+    """The leaf, where it was signed elsewhere and is only to be recorded."""
+    begun: datetime | None = None
+    """When that was begun."""
 
 
 type Outcome = KeptLeaf | Refusal | Superseded | StoreError
@@ -102,12 +111,7 @@ class IssuanceLog:
         """
         pace = _Pace()
         found: dict[int, Outcome] = {}
-        # What clients are warned by is never found again: it is for one certificate of the server, which no row tells.
-        recorded = [
-            place
-            for place, job in enumerate(jobs)
-            if not job.working.untrusted and job.key.hosts.may_have(job.host.text)
-        ]
+        recorded = [place for place, job in enumerate(jobs) if self.may_be_recorded(job)]
         if recorded:
             found = yield from self._paced(pace, self._store.reading, partial(self._find, jobs, recorded))
             if found:
@@ -130,9 +134,48 @@ class IssuanceLog:
         for (place, row), problem in zip(minted.items(), problems, strict=True):
             if problem is None:
                 jobs[place].key.hosts.add(row.host)
-                self._metrics.minted(jobs[place].working.tenant, _kind_of(jobs[place].working.signer))
+                self._metrics.minted(jobs[place].working.tenant, kind_of(jobs[place].working.signer))
             outcomes[place] = problem or KeptLeaf(row.certificate, row.not_after, row.issued_at, row.serial)
         yield outcomes
+
+    def may_be_recorded(self, job: Job) -> bool:
+        """Whether it is worth a look into the store."""
+        # What clients are warned by is never found again: it is for one certificate of the server, which no row tells.
+        return job.signed is None and not job.working.untrusted and job.key.hosts.may_have(job.host.text)
+
+    def recorded(self, job: Job) -> Outcome | None:
+        """The leaf that is in the store and will do. Waits for the store; raises StoreError."""
+        return self._find([job], [0], self._store.reading).get(0)
+
+    def still_valid(self, job: Job) -> KeptLeaf | None:
+        """A leaf in the store that has not ended, though it is time for another. Waits; raises StoreError.
+
+        It may be of a leaf key that makes no new ones any more.
+        """
+        working = job.working
+        now = self._clock()
+        limit = self.limit(working, job.server_not_after, now)
+        with self._store.reading() as connection:
+            for key in leaves.newest_keys(connection, working.tenant_id, working.ca_id, job.key.kind, LEAF_KEYS_BACK):
+                found = leaves.newest(connection, working.tenant_id, working.ca_id, key.id, job.host.text)
+                if found is not None and now < found.not_after <= limit:
+                    return KeptLeaf(found.certificate, found.not_after, found.issued_at, for_want=key.id)
+        return None
+
+    async def signed_elsewhere(self, job: Job, signer: RemoteSigner) -> Job:
+        """The job with its leaf signed, to be recorded. Raises Refusal."""
+        now = self._clock()
+        self.limit(job.working, job.server_not_after, now)
+        request = _request(job, now)
+        began = time.perf_counter()
+        try:
+            twin = rehearsed(request, signer, now, self._lifetime)
+            signature = await signer.signature(twin.tbs_certificate_bytes)
+            leaf = completed(twin, signature, request)
+        except (LintError, MintError, SigningError) as error:
+            raise Refusal(Code.SIGNING_FAILED, f"no leaf for {job.host}: {error}") from error
+        self._metrics.signed(kind_of(signer), time.perf_counter() - began)
+        return replace(job, signed=leaf, begun=now)
 
     def limit(self, working: WorkingSet, server_not_after: datetime | None, now: datetime) -> datetime:
         """When a leaf that is made now would end. Raises Refusal where the CA is not valid now."""
@@ -153,12 +196,8 @@ class IssuanceLog:
 
     def _find(self, jobs: Sequence[Job], places: Sequence[int], begin: Begin) -> dict[int, Outcome]:
         """Those, of the jobs at these places, that are in the store and will do."""
-        stored: list[tuple[int, Leaf | None]] = []
         with begin() as connection:
-            for place in places:
-                job = jobs[place]
-                leaf = leaves.newest(connection, job.working.tenant_id, job.working.ca_id, job.key.id, job.host.text)
-                stored.append((place, leaf))
+            stored = [(place, self._newest(connection, jobs[place])) for place in places]
         now = self._clock()
         found: dict[int, Outcome] = {}
         for place, leaf in stored:
@@ -170,6 +209,9 @@ class IssuanceLog:
                 found[place] = refusal
         return found
 
+    def _newest(self, connection: Connection, job: Job) -> Leaf | None:
+        return leaves.newest(connection, job.working.tenant_id, job.working.ca_id, job.key.id, job.host.text)
+
     def _mint(self, job: Job) -> NewLeaf:
         """Lint, sign. Raises Refusal, or Superseded."""
         working = job.working
@@ -177,15 +219,7 @@ class IssuanceLog:
             raise Superseded
         now = self._clock()
         self.limit(working, job.server_not_after, now)  # says so where the CA has expired
-        request = profile.LeafRequest(
-            job.host, job.key.public_key, working.issuer, _server_end(job.server_not_after, now), working.validity
-        )
-        try:
-            began = time.perf_counter()
-            certificate = mint(request, working.signer, now, self._lifetime)
-            self._metrics.signed(_kind_of(working.signer), time.perf_counter() - began)
-        except (LintError, MintError, SigningError) as error:
-            raise Refusal(Code.SIGNING_FAILED, f"no leaf for {job.host}: {error}") from error
+        certificate = job.signed or self._sign(job, now)
         return NewLeaf(
             tenant_id=working.tenant_id,
             signing_ca_id=working.ca_id,
@@ -195,8 +229,19 @@ class IssuanceLog:
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
             certificate=certificate.public_bytes(Encoding.DER),
-            issued_at=now,
+            issued_at=job.begun or now,
         )
+
+    def _sign(self, job: Job, now: datetime) -> x509.Certificate:
+        signer = job.working.signer
+        assert not isinstance(signer, RemoteSigner)  # noqa: S101 - that is awaited before, where nobody is held up
+        try:
+            began = time.perf_counter()
+            certificate = mint(_request(job, now), signer, now, self._lifetime)
+        except (LintError, MintError, SigningError) as error:
+            raise Refusal(Code.SIGNING_FAILED, f"no leaf for {job.host}: {error}") from error
+        self._metrics.signed(kind_of(signer), time.perf_counter() - began)
+        return certificate
 
     def _record_all(self, pace: _Pace, rows: Sequence[NewLeaf]) -> Generator[None, None, Sequence[Problem]]:
         """Why each was not recorded; None: it was."""
@@ -236,8 +281,15 @@ class IssuanceLog:
         return row.signing_ca_id in self._current[row.tenant_id]
 
 
-def _kind_of(signer: Signer) -> str:
-    return "local" if isinstance(signer, LocalSigner) else "remote"
+def kind_of(signer: Signer | RemoteSigner) -> str:
+    """For the metrics."""
+    return "kmip" if isinstance(signer, RemoteSigner) else "local"
+
+
+def _request(job: Job, now: datetime) -> profile.LeafRequest:
+    working = job.working
+    server_end = _server_end(job.server_not_after, now)
+    return profile.LeafRequest(job.host, job.key.public_key, working.issuer, server_end, working.validity)
 
 
 def _server_end(server_not_after: datetime | None, now: datetime) -> datetime | None:

@@ -13,18 +13,22 @@ from issuer.metric_files import FOLDER, SECONDS, Measure, MetricFiles
 
 LEAVES_MINTED = Measure("leaves_minted", "Leaves that were made and recorded.", ("tenant", "signer"))
 SIGN_SECONDS = Measure(
-    "sign_seconds", "Making a leaf: lint, signature, check; signer is local or remote.", ("signer",), SECONDS
+    "sign_seconds", "Making a leaf: lint, signature, check; signer is local or kmip.", ("signer",), SECONDS
 )
+KMIP_ERRORS = Measure("kmip_errors", "Requests to a key manager that failed.", ("host", "reason"))
 
 
 class Metrics(Protocol):
     """Where the issuer counts."""
 
     def minted(self, tenant: str, signer: str) -> None:
-        """A leaf was made and recorded. ``signer`` is ``local`` or ``remote``."""
+        """A leaf was made and recorded. ``signer`` is ``local`` or ``kmip``."""
 
     def signed(self, signer: str, seconds: float) -> None:
         """A leaf was made, and took so long."""
+
+    def kmip_failed(self, host: str, reason: str) -> None:
+        """A request to a key manager failed."""
 
 
 class NullMetrics:
@@ -36,6 +40,9 @@ class NullMetrics:
     def signed(self, signer: str, seconds: float) -> None:
         """Nobody wants to know."""
 
+    def kmip_failed(self, host: str, reason: str) -> None:
+        """Nobody wants to know."""
+
 
 class PrometheusMetrics:
     """Counts into this process's place in the folder."""
@@ -43,12 +50,16 @@ class PrometheusMetrics:
     def __init__(self, files: MetricFiles) -> None:
         self._minted = files.counter(LEAVES_MINTED)
         self._signed = files.histogram(SIGN_SECONDS)
+        self._kmip_failed = files.counter(KMIP_ERRORS)
 
     def minted(self, tenant: str, signer: str) -> None:
         self._minted.labels(tenant, signer).inc()
 
     def signed(self, signer: str, seconds: float) -> None:
         self._signed.labels(signer).observe(seconds)
+
+    def kmip_failed(self, host: str, reason: str) -> None:
+        self._kmip_failed.labels(host, reason).inc()
 
 
 def open_metrics(state_dir: Path, *, enabled: bool) -> Metrics:

@@ -16,6 +16,7 @@ from issuer import feed
 from issuer.connection import Bucket, Connection
 from issuer.events import log_event
 from issuer.issuing import Issuance
+from issuer.keyring import WorkingSet
 from issuer.log import NOT_COUNTED
 from issuer.metrics import Metrics
 from kms.provider import KeyProvider
@@ -42,7 +43,7 @@ class Service:
         """To be made on the running event loop."""
         self._store = store
         self._limits = settings.limits
-        self.issuance = Issuance(store, provider, settings.signing, settings.limits.cached_hosts, clock, metrics)
+        self.issuance = Issuance(store, provider, settings, clock, metrics)
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._following: asyncio.Task[None] | None = None
@@ -104,7 +105,7 @@ class Service:
         for tenant in news.tenants:
             held = keyring.of(tenant.tenant_id)
             # One that was active before another, and is again, has lost its leaf keys meanwhile.
-            if all(one.ca_id in tenant.issuing and one.as_of >= tenant.activation for one in held):
+            if all(_holds_still(one, tenant) for one in held):
                 for working in held:
                     working.generation = tenant.generation
                 continue
@@ -132,3 +133,9 @@ class Service:
             failing = False
             if news is not None:
                 self.apply(news)
+
+
+def _holds_still(working: WorkingSet, now: feed.TenantNow) -> bool:
+    if working.ca_id not in now.issuing or working.as_of < now.activation:
+        return False
+    return not working.signs_elsewhere or working.as_of >= now.forwarding

@@ -13,17 +13,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from certs.addresses import METADATA, any_in, with_embedded
 from certs.names import Host, InvalidHost, parse_host
-from config.settings import Address, Network
+from config.settings import Network
 
-METADATA = (
-    # The addresses at which clouds hand credentials to whoever asks from inside. Link-local ones are denied as such.
-    ipaddress.ip_network("fd00:ec2::254/128"),
-    ipaddress.ip_network("100.100.100.200/32"),
-    ipaddress.ip_network("168.63.129.16/32"),
-    ipaddress.ip_network("192.0.0.192/32"),
-    ipaddress.ip_network("fd20:ce::254/128"),
-)
 DENIED = (
     ipaddress.ip_network("0.0.0.0/8"),  # "this network" (RFC 791): the kernel takes 0.0.0.0 for itself
     ipaddress.ip_network("127.0.0.0/8"),
@@ -36,29 +29,6 @@ DENIED = (
     ipaddress.ip_network("ff00::/8"),
     *METADATA,
 )
-IPV4_LAST = (
-    # The IPv4 address is in the last 32 bits: NAT64 (RFC 6052, RFC 8215) and SIIT (RFC 2765).
-    ipaddress.ip_network("64:ff9b::/96"),
-    ipaddress.ip_network("64:ff9b:1::/48"),
-    ipaddress.ip_network("::ffff:0:0:0/96"),
-)
-
-UNICAST = (
-    # Where the internet's addresses are (RFC 4291, section 2.4; RFC 6052, section 2.1).
-    ipaddress.ip_network("0.0.0.0/0"),
-    ipaddress.ip_network("2000::/3"),
-    ipaddress.ip_network("64:ff9b::/96"),
-)
-
-
-def embedded(address: Address) -> set[Address]:
-    """The IPv4 addresses that an IPv6 address stands for: mapped, translated, 6to4 (RFC 3056), Teredo (RFC 4380)."""
-    if not isinstance(address, ipaddress.IPv6Address):
-        return set()
-    found: set[Address | None] = {address.ipv4_mapped, address.sixtofour, *(address.teredo or ())}
-    if any(address in network for network in IPV4_LAST):
-        found.add(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return {inner for inner in found if inner is not None}
 
 
 class Egress:
@@ -78,38 +48,10 @@ class Egress:
         return known
 
     def _judge(self, text: str) -> bool:
-        both = _all(text)
-        if not both or _in(both, self.deny):
+        both = with_embedded(text)
+        if not both or any_in(both, self.deny):
             return False
-        return _in(both, self.allow) or not _in(both, DENIED)
-
-
-def globally_reachable(text: str) -> bool:
-    """Whether IANA's registries (RFC 6890) have the address, and each that it stands for, as one of the internet's.
-
-    Neither private (RFC 1918, RFC 4193) nor a carrier's (RFC 6598), loopback, link-local or of documentation.
-    """
-    both = _all(text)
-    return _in(both, UNICAST) and all(address.is_global and not address.is_multicast for address in both)
-
-
-def within(text: str, networks: Sequence[Network]) -> bool:
-    """Whether the address, or one that it stands for, is of one of the networks."""
-    return _in(_all(text), networks)
-
-
-def _all(text: str) -> set[Address]:
-    try:
-        address: Address = ipaddress.ip_address(text)
-    except ValueError:
-        return set()
-    return {address} | embedded(address)
-
-
-def _in(addresses: set[Address], networks: Sequence[Network]) -> bool:
-    return any(
-        address.version == network.version and address in network for network in networks for address in addresses
-    )
+        return any_in(both, self.allow) or not any_in(both, DENIED)
 
 
 class ResolveError(Exception):

@@ -18,8 +18,9 @@ from typing import Literal
 
 from cachetools import LRUCache
 
+from certs.addresses import globally_reachable, within
 from config.settings import Network
-from proxy.admission import Egress, ResolveError, Resolver, globally_reachable, within
+from proxy.admission import Egress, ResolveError, Resolver
 from proxy.fetch_exchange import Answer, Exchange, FetchFailed, Request, Target, parse_url
 from proxy.fetch_room import Room
 from proxy.metrics import Metrics

@@ -61,6 +61,11 @@ def add_key(c: Connection, tenant_id: int, signing_ca_id: int, kind: str, sealed
 
 def newest_key(c: Connection, tenant_id: int, signing_ca_id: int, kind: str) -> LeafKey | None:
     """The youngest key of that kind under that signing CA, those that were retired aside."""
+    return next(iter(newest_keys(c, tenant_id, signing_ca_id, kind, 1)), None)
+
+
+def newest_keys(c: Connection, tenant_id: int, signing_ca_id: int, kind: str, most: int) -> list[LeafKey]:
+    """The same, and those before it, the youngest first."""
     statement = (
         sa.select(*KEY_COLUMNS)
         .where(
@@ -70,10 +75,9 @@ def newest_key(c: Connection, tenant_id: int, signing_ca_id: int, kind: str) -> 
             leaf_keys.c.sealed != b"",
         )
         .order_by(leaf_keys.c.id.desc())
-        .limit(1)
+        .limit(most)
     )
-    row = c.execute(statement).one_or_none()
-    return None if row is None else LeafKey(*row)
+    return [LeafKey(*row) for row in c.execute(statement)]
 
 
 def key_by_id(c: Connection, tenant_id: int, leaf_key_id: int) -> LeafKey | None:

@@ -24,6 +24,7 @@ class ChangeKind(StrEnum):
     UNTRUSTED_CA_MADE = "untrusted_ca_made"
     ERROR_SETTINGS_CHANGED = "error_settings_changed"
     HOST_EXCEPTIONS_CHANGED = "host_exceptions_changed"
+    KMIP_FORWARDING_CHANGED = "kmip_forwarding_changed"
     BYPASS_RULE_ADDED = "bypass_rule_added"
     BYPASS_RULE_REMOVED = "bypass_rule_removed"
 
@@ -57,6 +58,42 @@ class SigningCa:
     created_at: datetime
     changed_at: datetime
     changed_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class KmipKey:
+    """Where the key of an on-premises signing CA is. ``pss``: an RSA key signs by RSASSA-PSS."""
+
+    key_name: str
+    primary_host: str
+    primary_port: int
+    alternate_host: str | None = None
+    alternate_port: int | None = None
+    pss: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KmipForwarding:
+    """Who a tenant is to its key managers, and who they must be. The secrets are read apart.
+
+    ``chain`` is empty until there is a client certificate; ``request`` waits for one.
+    """
+
+    chain: tuple[bytes, ...]
+    server_ca: tuple[bytes, ...]
+    username: str | None
+    request: bytes | None
+    changed_at: datetime
+    changed_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class KmipSecrets:
+    """What is sealed of the same: the client's key, its login's password, the key of a request."""
+
+    key: bytes | None = field(repr=False)
+    password: bytes | None = field(repr=False)
+    new_key: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

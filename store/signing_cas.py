@@ -45,12 +45,14 @@ def add(
     name: str,
     kind: str,
     chain: Sequence[bytes],
-    sealed_key: bytes,
+    sealed_key: bytes | None,
     sealed_root_key: bytes | None,
     now: datetime,
     by: str,
 ) -> SigningCa:
     """Add a signing CA that is ready to be activated; ``chain`` is DER, the issuing certificate first.
+
+    One of kind ``on_premises`` has no key here, any other has.
 
     Raises Conflict where the tenant has one of that name; ValueError where the issuing certificate cannot be parsed.
     """

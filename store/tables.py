@@ -151,12 +151,16 @@ signing_cas = sa.Table(
     _at("changed_at"),
     sa.Column("changed_by", sa.Text, nullable=False),
     sa.UniqueConstraint("id", "tenant_id", "state"),
-    sa.CheckConstraint("kind IN ('built_in', 'csr', 'imported', 'untrusted')", name="kind"),
+    sa.CheckConstraint("kind IN ('built_in', 'csr', 'imported', 'on_premises', 'untrusted')", name="kind"),
     sa.CheckConstraint(
         "state IN ('requested', 'ready', 'revoked', 'deleted', 'revoked_deleted', 'untrusted')", name="state"
     ),
-    # What is revoked or deleted can never sign again: its key is gone with the same statement.
-    sa.CheckConstraint("(state IN ('revoked', 'deleted', 'revoked_deleted')) = (sealed_key IS NULL)", name="key"),
+    # What is revoked or deleted can never sign again: its key is gone with the same statement. That of an
+    # on-premises one never was here.
+    sa.CheckConstraint(
+        "(kind = 'on_premises' OR state IN ('revoked', 'deleted', 'revoked_deleted')) = (sealed_key IS NULL)",
+        name="key",
+    ),
     # What clients are to be warned by can never be what they trust: only what is ready can be active.
     sa.CheckConstraint(
         "(kind = 'untrusted' AND state IN ('untrusted', 'deleted')) OR (kind <> 'untrusted' AND state <> 'untrusted')",
@@ -171,14 +175,43 @@ sa.Index(
     signing_cas.c.name,
     unique=True,
     sqlite_where=sa.text(THERE),
-    postgresql_where=sa.text(THERE),
 )
 sa.Index(
     "uq_signing_cas_untrusted",
     signing_cas.c.tenant_id,
     unique=True,
     sqlite_where=sa.text("state = 'untrusted'"),
-    postgresql_where=sa.text("state = 'untrusted'"),
+)
+
+kmip_keys = sa.Table(
+    "kmip_keys",
+    metadata,
+    sa.Column("signing_ca_id", sa.Integer, sa.ForeignKey("signing_cas.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("key_name", sa.Text, nullable=False),
+    sa.Column("primary_host", sa.Text, nullable=False),
+    sa.Column("primary_port", sa.Integer, nullable=False),
+    sa.Column("alternate_host", sa.Text, nullable=True),
+    sa.Column("alternate_port", sa.Integer, nullable=True),
+    sa.Column("pss", sa.Boolean, nullable=False),
+    sa.CheckConstraint("(alternate_host IS NULL) = (alternate_port IS NULL)", name="alternate"),
+)
+
+kmip_forwarding = sa.Table(
+    "kmip_forwarding",
+    metadata,
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("chain", Certificates, nullable=False),
+    sa.Column("sealed_key", sa.LargeBinary, nullable=True),
+    sa.Column("server_ca", Certificates, nullable=False),
+    sa.Column("username", sa.Text, nullable=True),
+    sa.Column("sealed_password", sa.LargeBinary, nullable=True),
+    # A key that was made here, and its request, until the certificate comes back; what is used meanwhile stays.
+    sa.Column("request", sa.LargeBinary, nullable=True),
+    sa.Column("sealed_new_key", sa.LargeBinary, nullable=True),
+    _at("changed_at"),
+    sa.Column("changed_by", sa.Text, nullable=False),
+    sa.CheckConstraint("(username IS NULL) = (sealed_password IS NULL)", name="login"),
+    sa.CheckConstraint("(request IS NULL) = (sealed_new_key IS NULL)", name="request"),
 )
 
 trusted_cas = sa.Table(
@@ -236,7 +269,6 @@ sa.Index(
     host_exceptions.c.defect,
     unique=True,
     sqlite_where=sa.text("fingerprint IS NULL"),
-    postgresql_where=sa.text("fingerprint IS NULL"),
 )
 
 bypass_rules = sa.Table(

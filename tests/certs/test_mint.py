@@ -1,3 +1,4 @@
+import asyncio
 import ssl
 import subprocess
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL, crypto
@@ -17,9 +18,9 @@ from OpenSSL import SSL, crypto
 from certs import mint as mint_module
 from certs.bundle import to_pem
 from certs.lint import LintError
-from certs.mint import MintError, mint
+from certs.mint import MintError, completed, mint, rehearsed
 from certs.profile import BASIC_CONSTRAINTS, LeafRequest, build
-from certs.signer import LocalSigner, SigningError
+from certs.signer import LocalSigner, SigningError, hash_for
 from tests.certs.built_in import LEAF_KEY, NOW, WEEK, Algorithm, authority, leaf_key, request, signer
 from tests.harness import pki
 from tests.harness.programs import need
@@ -331,3 +332,64 @@ def test_minting_is_cheap() -> None:
         rounds.append((time.process_time() - begun) / 20)
     # About 0.4 ms on two busy cores; the limit is there to notice a tenfold mistake, not a busy neighbour.
     assert min(rounds) < 0.003
+
+
+class TestSignedElsewhere:
+    """A signer whose key is elsewhere gets octets and gives back a signature, and is believed in nothing."""
+
+    class Elsewhere:
+        def __init__(self, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, pss: bool = False) -> None:
+            self.key, self.pss = key, pss
+
+        def public_key(self) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
+            return self.key.public_key()
+
+        async def signature(self, data: bytes) -> bytes:
+            chosen = hash_for(self.key)
+            if isinstance(self.key, ec.EllipticCurvePrivateKey):
+                return self.key.sign(data, ec.ECDSA(chosen))
+            pss = padding.PSS(padding.MGF1(chosen), chosen.digest_size)
+            return self.key.sign(data, pss if self.pss else padding.PKCS1v15(), chosen)
+
+        def start(self) -> None: ...
+        def stop(self) -> None: ...
+
+    @pytest.mark.parametrize(
+        ("kind", "pss", "named"),
+        [
+            ("rsa2048", False, "sha256WithRSAEncryption"),
+            ("rsa2048", True, "rsassaPss"),
+            ("ec256", False, "ecdsa-with-SHA256"),
+            ("ec384", False, "ecdsa-with-SHA384"),
+        ],
+    )
+    def test_openssl_accepts_what_is_put_together(self, tmp_path: Path, kind: str, pss: bool, named: str) -> None:
+        issuing = pki.Authority.root("Root").intermediate("Issuing", key=pki.kept_key(kind, 5))
+        wanted = replace(request(), issuer=issuing.certificate)
+        signer = self.Elsewhere(issuing.key, pss)  # type: ignore[arg-type]
+        twin = rehearsed(wanted, signer, NOW, WEEK)
+        leaf = completed(twin, asyncio.run(signer.signature(twin.tbs_certificate_bytes)), wanted)
+        assert leaf.tbs_certificate_bytes == twin.tbs_certificate_bytes
+        assert leaf.signature != twin.signature
+        (tmp_path / "chain.pem").write_bytes(issuing.chain_pem(with_root=True))
+        (tmp_path / "leaf.pem").write_text(to_pem([leaf]))
+        verify = ["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", "chain.pem", "leaf.pem"]
+        subprocess.run([need("openssl"), *verify], cwd=tmp_path, capture_output=True, check=True)
+        assert leaf.signature_algorithm_oid._name == named
+
+    def test_a_signature_of_another_key_or_of_other_octets_is_none(self) -> None:
+        issuing = pki.Authority.root("Root").intermediate("Issuing", key=pki.kept_key("rsa2048", 5))
+        wanted = replace(request(), issuer=issuing.certificate)
+        signer, other = self.Elsewhere(issuing.key), self.Elsewhere(pki.kept_key("rsa2048", 6))  # type: ignore[arg-type]
+        twin = rehearsed(wanted, signer, NOW, WEEK)
+        right = asyncio.run(signer.signature(twin.tbs_certificate_bytes))
+        wrong = [asyncio.run(other.signature(twin.tbs_certificate_bytes)), asyncio.run(signer.signature(b"another"))]
+        for signature in [*wrong, b"", right[:-1], right + b"\0", bytes(256)]:
+            with pytest.raises(MintError):
+                completed(twin, signature, wanted)
+
+    def test_a_signer_of_another_key_is_not_asked(self) -> None:
+        issuing = pki.Authority.root("Root").intermediate("Issuing", key=pki.kept_key("rsa2048", 5))
+        other = self.Elsewhere(pki.kept_key("rsa2048", 6))  # type: ignore[arg-type]
+        with pytest.raises(MintError, match="not the key of the signing certificate"):
+            rehearsed(replace(request(), issuer=issuing.certificate), other, NOW, WEEK)

@@ -10,6 +10,7 @@ from certs.names import parse_host
 from control.installation import Installation
 from issuer import keyring
 from issuer.errors import Superseded
+from issuer.key_managers import KeyManagers
 from issuer.keyring import HeldLeafKey, Keyring, WorkingSet
 from issuer.log import IssuanceLog, Job, KeptLeaf
 from tests.issuer.rig import DAY, Clock, activate_new_ca, count_leaves
@@ -18,12 +19,12 @@ LIFETIME = timedelta(days=3)
 
 
 def loaded(inst: Installation, clock: Clock) -> tuple[WorkingSet, HeldLeafKey]:
-    working = keyring.load(inst.store, inst.provider, "default")
+    working = keyring.load(inst.store, inst.provider, KeyManagers(inst.settings), "default")
     return working, keyring.make_leaf_key(inst.store, inst.provider, working, "ecdsa", clock, LIFETIME)
 
 
 def test_keys_that_were_read_before_a_change_that_was_acted_on_are_not_held(inst: Installation, clock: Clock) -> None:
-    working = keyring.load(inst.store, inst.provider, "default")
+    working = keyring.load(inst.store, inst.provider, KeyManagers(inst.settings), "default")
     ring = Keyring()
     ring.seen = working.as_of + 1
     assert not ring.put(working)
@@ -34,7 +35,7 @@ def test_keys_that_were_read_before_a_change_that_was_acted_on_are_not_held(inst
 
 
 def test_what_is_forgotten_is_held_no_more(inst: Installation) -> None:
-    working = keyring.load(inst.store, inst.provider, "default")
+    working = keyring.load(inst.store, inst.provider, KeyManagers(inst.settings), "default")
     ring = Keyring()
     ring.put(working)
     assert ring.of(working.tenant_id) == [working]
@@ -70,7 +71,7 @@ def test_two_issuers_agree_on_one_leaf_key(inst: Installation, clock: Clock) -> 
 
 
 def test_a_leaf_key_is_made_for_the_active_ca_only(inst: Installation, clock: Clock) -> None:
-    working = keyring.load(inst.store, inst.provider, "default")
+    working = keyring.load(inst.store, inst.provider, KeyManagers(inst.settings), "default")
     activate_new_ca(inst, "default", clock())
     with pytest.raises(Superseded):
         keyring.make_leaf_key(inst.store, inst.provider, working, "ecdsa", clock, LIFETIME)

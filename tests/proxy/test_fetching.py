@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from proxy.admission import Egress, Resolver, globally_reachable
+from certs.addresses import globally_reachable
+from proxy.admission import Egress, Resolver
 from proxy.fetch_exchange import LARGEST_HEAD, READ_AT_ONCE, Answer, Exchange, Request, parse_url
 from proxy.fetching import Fetcher, FetchFailed
 

@@ -1,0 +1,59 @@
+"""Which of a key manager's hosts is asked: the primary, unless it failed a moment ago; then the alternate.
+
+A circuit breaker for each: what fails twice in a row, or cannot be connected to, is not asked again until somebody has
+found it well. No clock and no socket: the pool says what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kms.kmip.connection import Endpoint
+from kms.kmip.errors import KmipError, Reason
+
+FAILURES = 2
+"""Requests that fail in a row until a host counts as broken; one may be an accident."""
+BROKEN_AT_ONCE = frozenset({Reason.NAME, Reason.ADDRESS, Reason.CONNECT, Reason.TLS, Reason.VERSION})
+"""What a new connection fails with: the next would fail with it too."""
+
+
+@dataclass(slots=True)
+class HostState:
+    """One host. ``since`` is when it broke, ``why`` in words."""
+
+    endpoint: Endpoint
+    failures: int = 0
+    broken: bool = False
+    since: float = 0.0
+    why: str = ""
+
+    def failed(self, error: KmipError, now: float) -> bool:
+        """A request failed, or a connection to it. Whether it broke by that."""
+        self.failures += 1
+        self.why = str(error)
+        if self.broken or (self.failures < FAILURES and error.reason not in BROKEN_AT_ONCE):
+            return False
+        self.broken = True
+        self.since = now
+        return True
+
+    def well(self) -> bool:
+        """It has answered. Whether it was broken before."""
+        mended, self.broken, self.failures, self.why = self.broken, False, 0, ""
+        return mended
+
+
+class Hosts:
+    """The primary first, then the alternate where there is one."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self.states = [HostState(endpoint) for endpoint in endpoints]
+
+    def choose(self, tried: Sequence[HostState] = ()) -> HostState:
+        """Whom to ask now, of those that this request has not failed at yet. Raises KmipError where all are broken."""
+        for state in self.states:
+            if not state.broken and state not in tried:
+                return state
+        why = "; ".join(f"{state.endpoint}: {state.why}" for state in self.states if state.why)
+        raise KmipError(Reason.UNAVAILABLE, f"no key manager can be asked: {why}" if why else "no key manager is left")

@@ -1,0 +1,277 @@
+"""Connections to a key manager that are kept, and who may use one when.
+
+A request has one deadline for all of it: waiting for a connection, making one, failing at one host and asking the
+other. Nobody waits behind a key manager that is slow for longer than that, and not more than so many wait at all.
+
+A kept connection may have been closed by the other side in the meantime; what fails on it before anything is answered
+is tried once more on a new one, which is no fault of the host. A request can be made twice without harm: it is one
+signature more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kms.kmip import operations
+from kms.kmip.connection import Connect, Connection, Endpoint, Reach, connect
+from kms.kmip.errors import KmipError, Reason
+from kms.kmip.hosts import Hosts, HostState
+from kms.kmip.messages import Question
+
+PING_SECONDS = 50.0
+"""A connection that was idle for so long is used for a Query: servers and firewalls drop it after some minutes."""
+PROBE_SECONDS = 2.0
+"""How often a broken host is looked at."""
+SHARE = 0.45
+"""Of the deadline, for one attempt where there is another host to be asked: the rest is for that."""
+
+
+class Watcher(Protocol):
+    """Who is told what happens: for the log and the metrics."""
+
+    def failed(self, endpoint: Endpoint, error: KmipError) -> None:
+        """A request or a connection failed."""
+
+    def broke(self, endpoint: Endpoint, error: KmipError) -> None:
+        """From now on the host is not asked."""
+
+    def mended(self, endpoint: Endpoint) -> None:
+        """From now on it is asked again."""
+
+
+class Unwatched:
+    """Nobody is told."""
+
+    def failed(self, endpoint: Endpoint, error: KmipError) -> None: ...
+    def broke(self, endpoint: Endpoint, error: KmipError) -> None: ...
+    def mended(self, endpoint: Endpoint) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """``timeout``: seconds for a request, all in all. ``queue``: how many may wait for a connection."""
+
+    connections: int = 4
+    queue: int = 256
+    timeout: float = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """A place for one connection."""
+
+    connection: Connection | None = None
+    host: HostState | None = None
+    used: float = 0.0
+
+    def usable(self, host: HostState) -> Connection | None:
+        """The connection where it is to that host and still stands; any other is let go."""
+        if self.connection is not None and (self.host is not host or not self.connection.usable):
+            self.drop()
+        return self.connection
+
+    def drop(self) -> None:
+        if self.connection is not None:
+            self.connection.abort()
+            self.connection = None
+
+
+class Pool:
+    """For one key manager, from :meth:`start` to :meth:`stop`. ``clock`` counts seconds and never goes back."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        reach: Reach,
+        limits: PoolLimits,
+        clock: Callable[[], float],
+        watcher: Watcher | None = None,
+        dial: Connect = connect,
+    ) -> None:
+        self.hosts = Hosts(endpoints)
+        self._reach = reach
+        self._limits = limits
+        self._clock = clock
+        self._watcher = watcher or Unwatched()
+        self._dial = dial
+        self._slots = [_Slot() for _ in range(limits.connections)]
+        self._free = list(self._slots)
+        self._seats = asyncio.Semaphore(limits.connections)
+        self._waiting = 0
+        self._closed = False
+        self._tending: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Connect ahead, and look after the connections from now on."""
+        self._tending = asyncio.get_running_loop().create_task(self._tend_for_ever())
+
+    def stop(self) -> None:
+        """End all connections; who waits is told so."""
+        self._closed = True
+        if self._tending is not None:
+            self._tending.cancel()
+        for slot in self._slots:
+            slot.drop()
+
+    async def ask[A](self, question: Question[A], check: Callable[[A], None] | None = None) -> A:
+        """The answer of the first host that gives one, within the deadline.
+
+        ``check`` raises KmipError for an answer that cannot be believed: it is asked for again, on another connection.
+        Raises KmipError.
+        """
+        if self._closed:
+            raise KmipError(Reason.UNAVAILABLE, "the connections to the key manager were closed")
+        if self._waiting >= self._limits.queue:
+            raise KmipError(Reason.BUSY, f"{self._waiting} requests wait for the key manager already; try again later")
+        self._waiting += 1
+        asked: list[Endpoint] = []
+        try:
+            async with asyncio.timeout(self._limits.timeout), self._seats:
+                slot = self._free.pop()
+                try:
+                    return await self._answer(slot, question, check, asked)
+                finally:
+                    slot.used = self._clock()
+                    self._free.append(slot)
+        except TimeoutError:
+            what = f"no answer from {asked[-1]}" if asked else "no connection to the key manager came free"
+            raise KmipError(Reason.TIMEOUT, f"{what} within {self._limits.timeout:g} s") from None
+        finally:
+            self._waiting -= 1
+
+    async def _answer[A](
+        self, slot: _Slot, question: Question[A], check: Callable[[A], None] | None, asked: list[Endpoint]
+    ) -> A:
+        tried: list[HostState] = []
+        last: KmipError | None = None
+        while True:
+            try:
+                host = self.hosts.choose(tried)
+            except KmipError as error:
+                raise last or error from None
+            asked.append(host.endpoint)
+            kept = slot.usable(host)
+            try:
+                answer = await self._within(host, self._attempt(slot, host, question, check))
+            except KmipError as error:
+                if error.answered:
+                    self._is_well(host)
+                    raise
+                slot.drop()
+                last = error
+                if kept is not None and error.reason in (Reason.CLOSED, Reason.MISMATCH, Reason.SIGNATURE):
+                    continue  # with a new connection
+                self._has_failed(host, error)
+                tried.append(host)
+                continue
+            self._is_well(host)
+            return answer
+
+    async def _attempt[A](
+        self, slot: _Slot, host: HostState, question: Question[A], check: Callable[[A], None] | None
+    ) -> A:
+        connection = slot.usable(host)
+        if connection is None:
+            connection = await self._connected(slot, host)
+        answer = await connection.ask(question)
+        if check is not None:
+            check(answer)
+        return answer
+
+    async def _within[A](self, host: HostState, work: Coroutine[None, None, A]) -> A:
+        """The work, within its share of the deadline where another host is left to ask."""
+        others = any(state is not host and not state.broken for state in self.hosts.states)
+        patience = self._limits.timeout * SHARE
+        began, seconds = self._clock(), patience if others else None
+        try:
+            async with asyncio.timeout(seconds):
+                return await work
+        except TimeoutError:
+            raise _late(host) from None
+        except asyncio.CancelledError:
+            # The deadline of the whole, or the caller has given up, who may have been hasty.
+            if self._clock() - began >= patience:
+                self._has_failed(host, _late(host))
+            raise
+
+    async def _connected(self, slot: _Slot, host: HostState) -> Connection:
+        connection = await self._dial(host.endpoint, self._reach)
+        if self._closed:
+            connection.abort()
+            raise KmipError(Reason.UNAVAILABLE, "the connections to the key manager were closed")
+        slot.connection, slot.host = connection, host
+        return connection
+
+    # --- looking after them ---
+
+    async def _tend_for_ever(self) -> None:
+        while True:
+            await self.tend()
+            await asyncio.sleep(PROBE_SECONDS)
+
+    async def tend(self) -> None:
+        """Look at broken hosts, connect what is not connected, and use what was idle for long."""
+        await asyncio.gather(*(self._look_at(state) for state in self.hosts.states if state.broken))
+        now = self._clock()
+        # Those that nobody uses now; they are out of use for the moment that it takes.
+        for slot in list(self._free):
+            if slot not in self._free:
+                continue
+            stale = slot.connection is None or not slot.connection.usable or now - slot.used >= PING_SECONDS
+            if stale or self._on_the_alternate(slot):
+                await self._refresh(slot)
+
+    def _on_the_alternate(self, slot: _Slot) -> bool:
+        return slot.host is not self.hosts.states[0] and not self.hosts.states[0].broken
+
+    async def _look_at(self, state: HostState) -> None:
+        """Whether a broken host is well again: by a connection that agrees on a version, as a request would need."""
+        try:
+            async with asyncio.timeout(self._limits.timeout):
+                connection = await self._dial(state.endpoint, self._reach)
+        except KmipError as error:
+            state.failed(error, self._clock())
+        except TimeoutError:
+            state.failed(_late(state), self._clock())
+        else:
+            connection.abort()
+            self._is_well(state)
+
+    async def _refresh(self, slot: _Slot) -> None:
+        try:
+            host = self.hosts.choose()
+        except KmipError:
+            return
+        if self._seats.locked():
+            return  # somebody needs it now, and that is use enough
+        async with self._seats:
+            self._free.remove(slot)
+            try:
+                async with asyncio.timeout(self._limits.timeout):
+                    await self._attempt(slot, host, operations.query(), None)
+                self._is_well(host)
+            except (KmipError, TimeoutError) as error:
+                slot.drop()
+                if not isinstance(error, KmipError):
+                    error = _late(host)
+                if error.reason is not Reason.CLOSED and not error.answered:
+                    self._has_failed(host, error)
+            finally:
+                slot.used = self._clock()
+                self._free.append(slot)
+
+    def _has_failed(self, host: HostState, error: KmipError) -> None:
+        self._watcher.failed(host.endpoint, error)
+        if host.failed(error, self._clock()):
+            self._watcher.broke(host.endpoint, error)
+
+    def _is_well(self, host: HostState) -> None:
+        if host.well():
+            self._watcher.mended(host.endpoint)
+
+
+def _late(host: HostState) -> KmipError:
+    return KmipError(Reason.TIMEOUT, f"no answer from {host.endpoint} in time")

@@ -1,0 +1,108 @@
+"""Signatures of a key that stays in a key manager. None is believed that does not verify with the CA's public key."""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+from certs.signer import SigningError, VerifyingKey, hash_for
+from kms.kmip import operations
+from kms.kmip.errors import KmipError, Reason
+from kms.kmip.operations import SignatureScheme
+from kms.kmip.pool import Pool
+
+
+def scheme_for(key: VerifyingKey, pss: bool = False) -> SignatureScheme:
+    """How a key of that kind signs certificates. Raises SigningError for one that should sign none."""
+    name = "SHA_" + hash_for(key).name.removeprefix("sha")
+    return SignatureScheme("RSA" if isinstance(key, rsa.RSAPublicKey) else "ECDSA", name, pss)
+
+
+class KmipSigner:
+    """The key of that name, whose public half is that of the issuing certificate."""
+
+    def __init__(self, pool: Pool, key_name: str, public_key: VerifyingKey, pss: bool = False) -> None:
+        """Raises SigningError for a key that should sign nothing."""
+        self.scheme = scheme_for(public_key, pss)
+        self.pss = pss
+        self._pool = pool
+        self._name = key_name
+        self._public_key = public_key
+        self._identifier: str | None = None
+
+    def __repr__(self) -> str:
+        return f"KmipSigner({self.scheme.algorithm} key {self._name!r})"
+
+    def public_key(self) -> VerifyingKey:
+        return self._public_key
+
+    def start(self) -> None:
+        self._pool.start()
+
+    def stop(self) -> None:
+        self._pool.stop()
+
+    async def signature(self, data: bytes) -> bytes:
+        """The signature of the data. Raises SigningError: of a KmipError, or since there is not just one such key."""
+        try:
+            return await self._signature(data)
+        except KmipError as error:
+            raise SigningError(str(error)) from error
+
+    async def _signature(self, data: bytes) -> bytes:
+        known = self._identifier
+        try:
+            return await self._sign(known or await self._located(), data)
+        except KmipError as error:
+            if known is None or error.said != "ITEM_NOT_FOUND":
+                raise
+        # The key was replaced by another of the same name; whether that is the CA's its signature tells.
+        return await self._sign(await self._located(), data)
+
+    async def _located(self) -> str:
+        found = await self._pool.ask(operations.locate_private_keys(self._name))
+        if len(found) != 1:
+            what = "no private key" if not found else f"{len(found)} private keys"
+            raise SigningError(f"the key manager has {what} of the name {self._name!r}; there must be just one")
+        self._identifier = found[0]
+        return found[0]
+
+    async def _sign(self, identifier: str, data: bytes) -> bytes:
+        def check(signature: bytes) -> None:
+            verify(self._public_key, self.scheme, signature, data, self._name)
+
+        made = await self._pool.ask(operations.sign(identifier, self.scheme, data), check)
+        return encoded(self._public_key, made)
+
+
+def verify(key: VerifyingKey, scheme: SignatureScheme, signature: bytes, data: bytes, name: str) -> None:
+    """Raises KmipError where the signature of the key of that name is not the public key's."""
+    chosen = hash_for(key)
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            pss = padding.PSS(padding.MGF1(chosen), chosen.digest_size)
+            key.verify(signature, data, pss if scheme.pss else padding.PKCS1v15(), chosen)
+        else:
+            key.verify(encoded(key, signature), data, ec.ECDSA(chosen))
+    except (InvalidSignature, ValueError):
+        what = "does not verify with the signing certificate's key: it is not used"
+        raise KmipError(Reason.SIGNATURE, f"what the key manager signed with {name!r} {what}") from None
+
+
+def encoded(key: VerifyingKey, signature: bytes) -> bytes:
+    """As certificates have it: some servers give ECDSA's two numbers one behind the other (IEEE P1363)."""
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return signature
+    half = (key.curve.key_size + 7) // 8
+    if len(signature) != 2 * half or _is_der_of_two(signature):
+        return signature
+    return encode_dss_signature(int.from_bytes(signature[:half]), int.from_bytes(signature[half:]))
+
+
+def _is_der_of_two(signature: bytes) -> bool:
+    try:
+        decode_dss_signature(signature)
+    except ValueError:
+        return False
+    return True

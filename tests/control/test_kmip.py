@@ -1,0 +1,277 @@
+"""KMIP forwarding, and signing CAs on premises: what is refused, and that nothing is saved that could not sign.
+
+Against PyKMIP's server over mutual TLS. What that cannot be made to do is in tests/kms/kmip.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from kmip import enums
+
+from certs.request import Subject
+from config.settings import Kmip, Settings
+from control import kmip_forwarding, on_premises, signing_cas
+from control.errors import Refused
+from control.installation import Installation
+from control.kmip_forwarding import Credentials
+from control.on_premises import Connection, key_at
+from kms.kmip.validation import Step
+from store import audit_log, kmip
+from store import signing_cas as stored
+from tests.control.conftest import kinds_since, last_change
+from tests.harness.kmip_server import KmipServer, client_certificate
+from tests.harness.pki import DAY, NOW, Authority, kept_key
+from tests.kms.kmip.rig import HOST, SIGNING_KEY, client, root, server_identity
+
+ABOVE = Authority.root("Organisation Root")
+ISSUING = ABOVE.intermediate("Organisation Proxy", key=SIGNING_KEY)
+_SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+CHAIN = ISSUING.chain_pem(with_root=True)
+
+
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KmipServer]:
+    with KmipServer(tmp_path_factory.mktemp("kmip"), server_identity(), root()) as server:
+        server.register("signing", SIGNING_KEY)
+        server.register("another", kept_key("rsa2048", 8))  # type: ignore[arg-type]
+        server.register("sleeping", SIGNING_KEY, active=False)
+        server.register("deciphering", SIGNING_KEY, usage=(enums.CryptographicUsageMask.DECRYPT,))
+        server.register("twice", SIGNING_KEY)
+        server.register("twice", SIGNING_KEY)
+        yield server
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    hosts = dict.fromkeys((HOST, "wrong.example", "other.example"), "127.0.0.1")
+    kmip_settings = Kmip(allow_private_addresses=True, timeout=5)
+    return Settings(state_dir=tmp_path / "var", kmip=kmip_settings, resolver={"hosts": hosts})  # type: ignore[arg-type]
+
+
+def credentials(**more: Any) -> Credentials:
+    given: dict[str, Any] = {
+        "client_certificate": client().chain_pem(),
+        "server_ca": root().pem(),
+        "key": client().key_pem(),
+    }
+    return Credentials(**(given | more))
+
+
+@pytest.fixture
+def known(inst: Installation) -> Installation:
+    """The installation with its KMIP forwarding set."""
+    kmip_forwarding.set_(inst, "default", credentials(), NOW)
+    return inst
+
+
+def wanted(
+    manager: KmipServer, name: str = "signing", host: str = HOST, files: bytes = CHAIN, **more: Any
+) -> Connection:
+    return Connection((files,), key_at(name, f"{host}:{manager.port}", **more))
+
+
+class TestForwarding:
+    def test_is_saved_sealed_and_announced(self, inst: Installation) -> None:
+        last = last_change(inst)
+        made = kmip_forwarding.set_(inst, "default", credentials(username="proxy", password="made up"), NOW)
+        assert kmip_forwarding.show(inst, "default") == made
+        assert made.chain == (client().raw,)
+        assert kinds_since(inst, last) == ["kmip_forwarding_changed"]
+        with inst.store.reading() as connection:
+            secrets = kmip.secrets_of(connection, 1)
+            (entry,) = audit_log.newest(connection, 1)
+        assert secrets.key is not None
+        assert b"made up" not in (secrets.password or b"")
+        assert "made up" not in repr(credentials(password="made up"))
+        assert "made up" not in str(entry)
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ({"client_certificate": b"nothing"}, "the client certificate cannot be used"),
+            ({"server_ca": b""}, "the server CA cannot be used"),
+            ({"key": b"nothing"}, "the client key cannot be used"),
+            ({"key": root().key_pem()}, "does not belong to the key that is given"),
+            ({"key": None}, "no client key is given, and none was made here"),
+            ({"username": "proxy"}, "given together or not at all"),
+            (
+                {"client_certificate": client_certificate(root(), not_before=NOW - 9 * DAY, not_after=NOW - DAY).pem()},
+                "expired on",
+            ),
+            ({"client_certificate": client_certificate(root(), not_before=NOW + DAY).pem()}, "is not valid before"),
+            ({"client_certificate": client_certificate(root(), eku=["server"]).pem()}, "lacks clientAuth"),
+            ({"server_ca": Authority.root("Old", not_after=NOW - DAY).pem()}, "the server CA (CN=Old) expired on"),
+        ],
+    )
+    def test_what_cannot_be_used_is_refused_by_what_is_wrong(
+        self, inst: Installation, given: dict[str, Any], said: str
+    ) -> None:
+        last = last_change(inst)
+        with pytest.raises(Refused) as caught:
+            kmip_forwarding.set_(inst, "default", credentials(**given), NOW)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert last_change(inst) == last
+        assert kmip_forwarding.show(inst, "default") is None
+
+    def test_a_key_that_was_made_here_needs_only_its_certificate(
+        self, known: Installation, manager: KmipServer
+    ) -> None:
+        made = x509.load_der_x509_csr(kmip_forwarding.request(known, "default", Subject("sallyport"), NOW))
+        waiting = kmip_forwarding.show(known, "default")
+        assert waiting is not None
+        assert waiting.request is not None
+        assert waiting.chain, "what is used now stays until the certificate comes"
+        signed = client_certificate(root(), spki=made.public_key().public_bytes(*_SPKI))
+        with pytest.raises(Refused, match="does not belong to the key of the request"):
+            kmip_forwarding.set_(known, "default", credentials(key=None), NOW)
+        after = kmip_forwarding.set_(known, "default", credentials(client_certificate=signed.pem(), key=None), NOW)
+        assert after.request is None
+        assert on_premises.examine(known, "default", wanted(manager), NOW).problems == []
+
+
+class TestConnecting:
+    def test_what_signs_is_saved_and_nothing_of_its_key(self, known: Installation, manager: KmipServer) -> None:
+        ca, bundle = signing_cas.connect(known, "default", "hsm", wanted(manager), NOW, activated=True)
+        assert (ca.kind, ca.status) == ("on_premises", "active")
+        assert bundle.ok
+        with known.store.reading() as connection:
+            assert kmip.key_of(connection, ca.id) == key_at("signing", f"{HOST}:{manager.port}")
+            with pytest.raises(KeyError):
+                stored.sealed_key(connection, ca.id)
+        assert signing_cas.key_problem(known, "default", "hsm") is None
+
+    def test_each_step_is_told_in_order(self, known: Installation, manager: KmipServer) -> None:
+        told: list[tuple[str, Step, bool]] = []
+        on_premises.examine(
+            known, "default", wanted(manager), NOW, lambda at, one: told.append((str(at), one.step, one.passed))
+        )
+        assert told == [(f"{HOST}:{manager.port}", step, True) for step in Step]
+
+    @pytest.mark.parametrize(
+        ("name", "step", "said"),
+        [
+            ("nowhere", Step.KEY, "the key manager has no private key of the name 'nowhere'"),
+            ("twice", Step.KEY, "the key manager has 2 private keys of the name 'twice'"),
+            ("sleeping", Step.STATE, "the key is pre active, and only an active one signs"),
+            ("deciphering", Step.USAGE, "the key may decrypt, but not sign"),
+            ("another", Step.SIGNATURE, "does not verify with the signing certificate's key"),
+        ],
+    )
+    def test_a_key_that_cannot_sign_is_refused_by_the_step_that_fails(
+        self, known: Installation, manager: KmipServer, name: str, step: Step, said: str
+    ) -> None:
+        examined = on_premises.examine(known, "default", wanted(manager, name), NOW)
+        _, last = examined.steps[-1]
+        assert (last.step, last.passed) == (step, False)
+        assert said in last.text
+        before = last_change(known)
+        with pytest.raises(Refused) as caught:
+            signing_cas.connect(known, "default", "hsm", wanted(manager, name), NOW)
+        assert said in str(caught.value)
+        assert last_change(known) == before
+
+    def test_a_certificate_of_another_kind_of_key_is_refused(self, known: Installation, manager: KmipServer) -> None:
+        for key, told in (("ec256", "the certificate's EC 256"), ("rsa3072", "the certificate's RSA 3072")):
+            other = ABOVE.intermediate("Another", key=kept_key(key, 9)).chain_pem(with_root=True)
+            examined = on_premises.examine(known, "default", wanted(manager, files=other), NOW)
+            assert [told in problem for problem in examined.problems] == [True]
+            assert examined.steps[-1][1].step is Step.ALGORITHM
+
+    def test_a_chain_that_is_not_fit_to_sign_is_refused_with_its_findings(
+        self, known: Installation, manager: KmipServer
+    ) -> None:
+        leaf = ABOVE.leaf("www.example", key=SIGNING_KEY).chain_pem()
+        with pytest.raises(Refused) as caught:
+            signing_cas.connect(known, "default", "hsm", wanted(manager, files=leaf), NOW)
+        assert "not_a_ca" in [finding.code for finding in caught.value.findings]
+
+    def test_wrong_hosts_are_refused_by_what_is_wrong(self, known: Installation, manager: KmipServer) -> None:
+        for host, step, said in (
+            ("wrong.example", Step.TLS, "hostname mismatch"),
+            ("nowhere.invalid", Step.ADDRESS, "has no address"),
+            ("127.0.0.2", Step.CONNECTION, "connection refused"),
+        ):
+            (problem,) = on_premises.examine(known, "default", wanted(manager, host=host), NOW).problems
+            assert said in problem.lower()
+            assert on_premises.examine(known, "default", wanted(manager, host=host), NOW).steps[-1][1].step is step
+
+    def test_a_private_address_is_refused_unless_the_operator_allows_it(
+        self, known: Installation, manager: KmipServer
+    ) -> None:
+        strict = known.settings.model_copy(update={"kmip": Kmip(allow_private_addresses=False)})
+        (problem,) = on_premises.examine(replace(known, settings=strict), "default", wanted(manager), NOW).problems
+        assert "is a private, loopback or link-local address" in problem
+
+    def test_a_port_that_says_nothing_costs_the_time_out_and_is_said_to_be_that(
+        self, known: Installation, manager: KmipServer
+    ) -> None:
+        quick = known.settings.model_copy(update={"kmip": Kmip(allow_private_addresses=True, timeout=0.3)})
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            connection = Connection((CHAIN,), key_at("signing", f"{HOST}:{silent.getsockname()[1]}"))
+            (problem,) = on_premises.examine(replace(known, settings=quick), "default", connection, NOW).problems
+        assert problem.endswith("within 0.3 s")
+
+    def test_both_hosts_are_looked_at_before_it_is_saved(self, known: Installation, manager: KmipServer) -> None:
+        both = wanted(manager, alternate="other.example")
+        assert both.key.alternate_port == manager.port
+        assert len(on_premises.examine(known, "default", both, NOW).steps) == 2 * len(Step)
+        with pytest.raises(Refused, match=r"127\.0\.0\.2:.*connection refused"):
+            signing_cas.connect(known, "default", "hsm", wanted(manager, alternate="127.0.0.2"), NOW)
+
+    def test_without_forwarding_there_is_nothing_to_look_at(self, inst: Installation, manager: KmipServer) -> None:
+        with pytest.raises(Refused, match="has no client certificate for its key manager"):
+            signing_cas.connect(inst, "default", "hsm", wanted(manager), NOW)
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("", "kms.example"), "1 to 255 printable characters"),
+            (("k" * 256, "kms.example"), "1 to 255 printable characters"),
+            (("key", "kms example"), "the primary host 'kms example'"),
+            (("key", "kms.example", "kms.example:70000"), "the alternate host 'kms.example:70000'"),
+            (("key", "kms.example", "KMS.example:5696"), "the alternate host is the primary one"),
+        ],
+    )
+    def test_what_is_no_place_of_a_key_is_refused(self, arguments: tuple[str, ...], said: str) -> None:
+        with pytest.raises(Refused, match=said):
+            key_at(*arguments)
+
+    def test_ports_are_kmips_or_the_primarys(self) -> None:
+        assert key_at("key", "kms.example").primary_port == 5696
+        assert key_at("key", "kms.example:5697", "other.example").alternate_port == 5697
+
+    def test_one_with_the_same_key_is_not_saved_twice(self, known: Installation, manager: KmipServer) -> None:
+        signing_cas.connect(known, "default", "hsm", wanted(manager), NOW)
+        with pytest.raises(Refused, match="hsm"):
+            signing_cas.connect(known, "default", "again", wanted(manager), NOW)
+
+    def test_it_is_activated_only_where_its_key_manager_would_sign_now(
+        self, known: Installation, manager: KmipServer
+    ) -> None:
+        signing_cas.connect(known, "default", "hsm", wanted(manager), NOW)
+        with known.store.transaction() as connection:
+            ca = stored.by_name(connection, 1, "hsm")
+            assert ca is not None
+            kmip.set_key(connection, ca.id, key_at("gone", f"{HOST}:{manager.port}"))
+        with pytest.raises(Refused, match="its key manager would not sign"):
+            signing_cas.activate(known, "default", "hsm", NOW)
+        with known.store.transaction() as connection:
+            kmip.set_key(connection, ca.id, key_at("signing", f"{HOST}:{manager.port}"))
+        assert signing_cas.activate(known, "default", "hsm", NOW).status == "active"
+
+    def test_revoked_it_is_asked_for_nothing_more(self, known: Installation, manager: KmipServer) -> None:
+        signing_cas.connect(known, "default", "hsm", wanted(manager), NOW, activated=True)
+        done = signing_cas.revoke(known, "default", "hsm", NOW)
+        assert done.successor is not None
+        assert done.successor.kind == "built_in"
+        with pytest.raises(Refused, match="revoked"):
+            signing_cas.activate(known, "default", "hsm", NOW)
