@@ -47,6 +47,10 @@ class RemoteSigner(Protocol):
     pss: bool
     """Whether an RSA key signs by RSASSA-PSS (RFC 4055 3.1) and not by PKCS #1 v1.5."""
 
+    @property
+    def down(self) -> str | None:
+        """Why it is known that nothing can be signed now; None: it may be."""
+
     def public_key(self) -> VerifyingKey:
         """The public half of the key, which must be that of the issuing certificate."""
 

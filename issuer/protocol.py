@@ -48,6 +48,7 @@ class Code(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     KEY_UNAVAILABLE = "key_unavailable"
     SIGNING_FAILED = "signing_failed"
+    KEY_MANAGER_DOWN = "key_manager_down"
     UNKNOWN_LEAF_KEY = "unknown_leaf_key"
     INTERNAL = "internal"
 

@@ -43,6 +43,8 @@ class IssuerWatch:
         """Why no leaf can be made for a tenant, while that is so."""
         self.cannot_sign: frozenset[str] = frozenset()
         """Tenants whose signing CA has expired, or whose key cannot be opened."""
+        self.without_new: frozenset[str] = frozenset()
+        """Tenants whose key manager cannot be asked: leaves that are there can be had, and no new ones."""
         self.unusable: dict[str, str] | None = None
         """Why a tenant's key cannot be opened, while that is so. None: nobody was asked yet."""
         self._signing_cas: dict[str, int | None] = {}
@@ -59,6 +61,7 @@ class IssuerWatch:
         found: dict[str, str] = {}
         unusable: dict[str, str] = {}
         cannot_sign: set[str] = set()
+        without_new: set[str] = set()
         for tenant in tuple(self._tenants()):
             try:
                 await self._issuer.check(tenant)
@@ -70,12 +73,15 @@ class IssuerWatch:
                     found[tenant] = str(error)
                 if error.code in CANNOT_SIGN:
                     cannot_sign.add(tenant)
+                if error.code == Code.KEY_MANAGER_DOWN.value:
+                    without_new.add(tenant)
                 if error.code == Code.KEY_UNAVAILABLE.value:
                     unusable[tenant] = str(error)
         self.unreachable = None
         self.tenants = found
         self.unusable = unusable
         self.cannot_sign = frozenset(cannot_sign)
+        self.without_new = frozenset(without_new)
 
     def changed(self, tenant: str, signing_ca: int | None) -> None:
         """This is the tenant's signing CA from now on: what was found of another one is over."""
@@ -83,6 +89,7 @@ class IssuerWatch:
             self._signing_cas[tenant] = signing_ca
             self.tenants.pop(tenant, None)
             self.cannot_sign -= {tenant}
+            self.without_new -= {tenant}
             if self.unusable is not None:
                 self.unusable.pop(tenant, None)
 

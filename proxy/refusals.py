@@ -419,6 +419,22 @@ def cannot_sign(host: str, id: str) -> Refusal:
     )
 
 
+def key_manager_down(host: str, id: str) -> Refusal:
+    """The tenant's CA key is in a key manager, which cannot be asked, and there is no leaf for the host yet."""
+    return Refusal(
+        502,
+        "proxy_internal_error",
+        "key_manager",
+        "The proxy cannot sign certificates for new websites now",
+        f"The certificate with which this proxy shows you {host} is signed elsewhere in your organisation, and nobody "
+        "answers there. Websites that were visited in the last days work. The website itself may be fine.",
+        LATER,
+        host,
+        id,
+        retry_after=RETRY_SECONDS,
+    )
+
+
 def too_many(which: str, id: str) -> Refusal:
     """A connection too many: ``which`` is the limit's name, or ``memory`` or ``overload`` for a worker at its own."""
     yours = which == "connections_per_client"

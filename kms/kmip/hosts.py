@@ -50,10 +50,16 @@ class Hosts:
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.states = [HostState(endpoint) for endpoint in endpoints]
 
+    @property
+    def why_none(self) -> str | None:
+        """Why nobody can be asked now; None while somebody can."""
+        if not all(state.broken for state in self.states):
+            return None
+        return "no key manager can be asked: " + "; ".join(f"{state.endpoint}: {state.why}" for state in self.states)
+
     def choose(self, tried: Sequence[HostState] = ()) -> HostState:
         """Whom to ask now, of those that this request has not failed at yet. Raises KmipError where all are broken."""
         for state in self.states:
             if not state.broken and state not in tried:
                 return state
-        why = "; ".join(f"{state.endpoint}: {state.why}" for state in self.states if state.why)
-        raise KmipError(Reason.UNAVAILABLE, f"no key manager can be asked: {why}" if why else "no key manager is left")
+        raise KmipError(Reason.UNAVAILABLE, self.why_none or "no key manager is left")

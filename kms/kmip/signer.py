@@ -37,6 +37,10 @@ class KmipSigner:
     def public_key(self) -> VerifyingKey:
         return self._public_key
 
+    @property
+    def down(self) -> str | None:
+        return self._pool.hosts.why_none
+
     def start(self) -> None:
         self._pool.start()
 

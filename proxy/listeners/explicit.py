@@ -6,15 +6,23 @@ address, an address that is out of bounds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from certs.names import Host, InvalidHost, parse_authority
+from issuer.client import IssuerUnavailable
 from proxy import refusals
 from proxy.admission import ResolveError
 from proxy.head import BadHead, HeadReader
 from proxy.lanes.forward import ForwardLane
+from proxy.leaves import DAY, Shown
 from proxy.session import Session, State, Unhurried
+from proxy.snapshot import Snapshot
 from proxy.tunnel import Tunnel
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+LONG_ENOUGH = 30 * DAY
+"""Seconds for which a server's certificate is taken to hold that nobody has seen yet: any leaf will do for now."""
 
 
 class Explicit(Unhurried):
@@ -102,6 +110,36 @@ class Explicit(Unhurried):
         if name in worker.issuer_watch.cannot_sign or tenant.signing_ca_end <= worker.wall():
             # Inside the tunnel there would be no certificate to tell it under.
             return session.say(refusals.cannot_sign(host.text, session.id))
+        if name in worker.issuer_watch.without_new:
+            return self._if_signed(host, tenant, partial(self._establish, host, port, permitted))
+        return self._establish(host, port, permitted)
+
+    def _if_signed(self, host: Host, snapshot: Snapshot, go_on: Callable[[], None]) -> None:
+        """Go on where the host has a leaf: here, or with the issuer. Inside the tunnel nobody could be told."""
+        session = self.session
+        leaves, later = session.worker.leaves, session.worker.wall() + LONG_ENOUGH
+        if leaves.kept(snapshot, host.text, "ecdsa", later) is not None:
+            return go_on()
+        if session.state is State.HEAD:
+            session.to(State.NAME, session.worker.limits.leaf_timeout + 1)
+
+        def answered(outcome: Shown | Exception) -> None:
+            if session.phase is not self:
+                return  # the client did not wait
+            try:
+                if isinstance(outcome, Shown):
+                    go_on()
+                elif isinstance(outcome, IssuerUnavailable):
+                    session.say(refusals.key_manager_down(host.text, session.id))
+                else:
+                    session.broken(outcome)
+            except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection; others wait for this leaf
+                session.broken(error)
+
+        return leaves.ask(snapshot, host.text, "ecdsa", later, answered, session.id)
+
+    def _establish(self, host: Host, port: int, permitted: tuple[str, ...]) -> None:
+        session = self.session
         session.client.write(ESTABLISHED)
         tunnel = Tunnel(session, host, port)
         session.to(State.HELLO, session.worker.limits.tls_timeout, tunnel)

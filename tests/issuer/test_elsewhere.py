@@ -32,6 +32,9 @@ ABOVE = Authority.root("Organisation Root")
 ISSUING = ABOVE.intermediate("Organisation Proxy", key=kept_key("rsa2048", 7))
 
 
+DOWN = "no key manager can be asked"
+
+
 class Elsewhere:
     """A signer for which nothing but the waiting is made up."""
 
@@ -39,7 +42,7 @@ class Elsewhere:
 
     def __init__(self) -> None:
         self.signed = 0
-        self.down = False
+        self.down: str | None = None
         self.wrong = False
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
@@ -55,7 +58,7 @@ class Elsewhere:
         self.signed += 1
         await self.may_go_on.wait()
         if self.down:
-            raise SigningError("no key manager can be asked")
+            raise SigningError(self.down)
         key = kept_key("rsa2048", 8) if self.wrong else ISSUING.key
         assert isinstance(key, rsa.RSAPrivateKey)
         return key.sign(data, padding.PKCS1v15(), SHA256())
@@ -179,17 +182,17 @@ def test_a_leaf_that_is_due_serves_on_while_nobody_signs(settings: Settings, mon
             far = clock.after(90 * DAY)
             first = await client.leaf("default", "www.example", "rsa", far)
             clock.later(5 * DAY)  # past two thirds of its seven days
-            signer.down = True
+            signer.down = DOWN
             served = await client.leaf("default", "www.example", "rsa", far)
             assert served.certificate == first.certificate
             key = await client.leaf_key("default", served.leaf_key)
             assert key.public_key() == x509.load_der_x509_certificate(served.certificate).public_key()
             assert served.reuse_until <= clock.after(timedelta(minutes=11))
-            signer.down = False
+            signer.down = None
             renewed = await client.leaf("default", "www.example", "rsa", far)
             assert renewed.certificate != first.certificate
             clock.later(8 * DAY)
-            signer.down = True
+            signer.down = DOWN
             with pytest.raises(IssuerUnavailable, match="no key manager can be asked"):
                 await client.leaf("default", "www.example", "rsa", far)
 
