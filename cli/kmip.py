@@ -8,6 +8,7 @@ import click
 
 from cli import certificates, clock, expiry, output
 from cli.context import Context, json_option, pass_context
+from cli.kmip_forwarder import command as forwarder
 
 if TYPE_CHECKING:
     from kms.kmip.connection import Endpoint
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 @click.group(name="kmip")
 def command() -> None:
     """Key managers that keep a signing CA's key: who we are to them (KMIP forwarding)."""
+
+
+command.add_command(forwarder)
 
 
 @command.command(name="set")

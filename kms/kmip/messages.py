@@ -30,7 +30,7 @@ VERSIONS: tuple[Version, ...] = ((2, 0), (1, 4), (1, 3), (1, 2))
 """What is spoken here, the best first. SIGN came with 1.2."""
 FIRST_ASKED: Version = (1, 4)
 """With this the versions are asked for: what speaks 2.0 only says so in its answer."""
-_KMIP_VERSIONS = {
+KMIP_VERSIONS = {
     (2, 0): enums.KMIPVersion.KMIP_2_0,
     (1, 4): enums.KMIPVersion.KMIP_1_4,
     (1, 3): enums.KMIPVersion.KMIP_1_3,
@@ -69,7 +69,7 @@ class Encoder:
 
     def __init__(self, version: Version, login: Login | None = None) -> None:
         self.version = version
-        self._kmip_version = _KMIP_VERSIONS[version]
+        self._kmip_version = KMIP_VERSIONS[version]
         self._login = login
         self._last = 0
 
@@ -134,7 +134,7 @@ def _only_item(version: Version, octets: bytes) -> messages.ResponseBatchItem:
     response = messages.ResponseMessage()
     stream = BytearrayStream(octets)
     try:
-        response.read(stream, _KMIP_VERSIONS[version])
+        response.read(stream, KMIP_VERSIONS[version])
         left = len(stream.buffer)
     except Exception as error:  # noqa: BLE001 - nothing carries on: PyKMIP raises anything for octets that are no KMIP
         raise KmipError(Reason.MALFORMED, f"the answer cannot be read as KMIP ({type(error).__name__})") from None

@@ -1,0 +1,243 @@
+"""The forwarder, a process between our client and a real PyKMIP server: what passes, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Coroutine, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kmip.core import attributes, enums, objects
+from kmip.core.messages import payloads
+
+from kms.kmip import operations
+from kms.kmip.connection import Connection, connect
+from kms.kmip.errors import KmipError, Reason
+from kms.kmip.gate import LARGEST_REQUEST
+from kms.kmip.messages import VERSIONS, Question
+from kms.kmip.operations import SignatureScheme
+from kms.kmip.validation import Step, steps
+from tests.harness.kmip_server import KmipServer, client_certificate
+from tests.harness.pki import Authority
+from tests.harness.processes import free_port, wait_for
+from tests.kms.kmip.rig import HOST, SIGNING_KEY, at, client, identity_of, reach, root, server_identity
+
+SCHEME = SignatureScheme("RSA", "SHA_256")
+INSIDE = Authority.root("Forwarder Root")
+"""Of the forwarder's certificate, and of who may connect to it: another PKI than the key manager's."""
+
+
+class ForwarderProcess:
+    """``sallyport kmip forwarder``."""
+
+    def __init__(self, folder: Path, target: int, *options: str) -> None:
+        self.port, self.health = free_port(), free_port()
+        self._log = folder / "forwarder.log"
+        folder.mkdir(exist_ok=True)
+        files: dict[str, Path] = {}
+        for name, issued in (("own", INSIDE.leaf(HOST)), ("client", client())):
+            files[name], files[f"{name}-key"] = issued.write(folder, name)
+        for name, authority in (("inside", INSIDE), ("outside", root())):
+            files[name] = folder / f"{name}.pem"
+            files[name].write_bytes(authority.pem())
+        command = [
+            sys.executable, "-m", "cli.main", "kmip", "forwarder", "--listen", f"127.0.0.1:{self.port}",
+            "--target", f"127.0.0.1:{target}", "--health", f"127.0.0.1:{self.health}", "--cert", files["own"], "--key",
+            files["own-key"], "--client-ca", files["inside"], "--target-cert", files["client"], "--target-key",
+            files["client-key"], "--target-ca", files["outside"], *options,
+        ]  # fmt: skip
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(list(map(str, command)), stderr=log)
+        wait_for("the forwarder to listen", lambda: self.events("ready"), 30)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = self._log.read_text().splitlines()
+        return [event for event in map(json.loads, lines) if event["event"] == name]
+
+    def healthy(self) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.health, timeout=10)
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KmipServer]:
+    with KmipServer(tmp_path_factory.mktemp("kmip"), server_identity(), root()) as server:
+        server.register("signing", SIGNING_KEY)
+        server.register("another", SIGNING_KEY)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def forwarder(tmp_path_factory: pytest.TempPathFactory, manager: KmipServer) -> Iterator[ForwarderProcess]:
+    made = ForwarderProcess(tmp_path_factory.mktemp("forwarder"), manager.port, "--key-name", "signing")
+    yield made
+    assert made.end() == 0
+    assert made.events("ended")
+
+
+def inside(**more: Any) -> Any:
+    """How a client of the forwarder reaches it."""
+    return reach(identity_of(client_certificate(INSIDE, **more), server_ca=INSIDE))
+
+
+def run[A](work: Coroutine[Any, Any, A]) -> A:
+    async def within() -> A:
+        async with asyncio.timeout(30):
+            return await work
+
+    return asyncio.run(within())
+
+
+async def refused(connection: Connection, question: Question[Any]) -> KmipError:
+    with pytest.raises(KmipError) as caught:
+        await connection.ask(question)
+    assert caught.value.reason is Reason.REFUSED
+    assert connection.usable
+    return caught.value
+
+
+def test_what_a_signing_ca_needs_passes_step_by_step(forwarder: ForwarderProcess) -> None:
+    async def work() -> list[tuple[Step, bool]]:
+        looking = steps(at(forwarder.port), inside(), "signing", SIGNING_KEY.public_key(), False, 10)
+        return [(found.step, found.passed) async for found in looking]
+
+    assert run(work()) == [(step, True) for step in Step]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_version_passes(forwarder: ForwarderProcess, version: tuple[int, int]) -> None:
+    async def work() -> None:
+        agreed = await connect(at(forwarder.port), inside())
+        connection = Connection(agreed.at, version, None)
+        assert "SIGN" in (await connection.ask(operations.query())).operations
+        (found,) = await connection.ask(operations.locate_private_keys("signing"))
+        assert (await connection.ask(operations.get_attributes(found))).state == "ACTIVE"
+        assert len(await connection.ask(operations.sign(found, SCHEME, b"data"))) == 256
+        await connection.close()
+
+    run(work())
+
+
+def _questions() -> Sequence[tuple[str, Any]]:
+    return (
+        ("GET", payloads.GetRequestPayload("1")),
+        ("DESTROY", payloads.DestroyRequestPayload()),
+        ("ACTIVATE", payloads.ActivateRequestPayload(attributes.UniqueIdentifier("1"))),
+        ("REVOKE", payloads.RevokeRequestPayload(attributes.UniqueIdentifier("1"), objects.RevocationReason())),
+        ("CREATE", payloads.CreateRequestPayload(enums.ObjectType.SYMMETRIC_KEY, objects.TemplateAttribute())),
+        ("DECRYPT", payloads.DecryptRequestPayload("1", None, b"data")),
+        ("GET_ATTRIBUTE_LIST", payloads.GetAttributeListRequestPayload("1")),
+    )
+
+
+@pytest.mark.parametrize(("name", "payload"), _questions(), ids=[name for name, _ in _questions()])
+def test_other_operations_do_not_pass_and_are_logged(forwarder: ForwarderProcess, name: str, payload: Any) -> None:
+    async def work() -> KmipError:
+        connection = await connect(at(forwarder.port), inside())
+        error = await refused(connection, Question(enums.Operation[name], payload, lambda found: found))
+        # The connection, and the key manager, go on.
+        assert await connection.ask(operations.locate_private_keys("signing"))
+        await connection.close()
+        return error
+
+    error = run(work())
+    assert error.said == "OPERATION_NOT_SUPPORTED"
+    assert "does not pass this forwarder" in str(error)
+    assert wait_for(
+        "it to be logged", lambda: [one for one in forwarder.events("denied") if name in one.get("operations", ())]
+    )
+
+
+def test_keys_of_other_names_can_neither_be_found_nor_used(forwarder: ForwarderProcess) -> None:
+    async def work() -> None:
+        connection = await connect(at(forwarder.port), inside())
+        error = await refused(connection, operations.locate_private_keys("another"))
+        assert "by the name of one that may be used here" in str(error)
+        for question in (operations.get_attributes("2"), operations.sign("2", SCHEME, b"data")):
+            assert (await refused(connection, question)).said == "ITEM_NOT_FOUND"
+        everything = payloads.LocateRequestPayload()
+        await refused(connection, Question(enums.Operation.LOCATE, everything, lambda found: found))
+        await connection.close()
+
+    run(work())
+
+
+def test_who_has_no_certificate_of_its_ca_does_not_come_in(forwarder: ForwarderProcess) -> None:
+    for stranger in (
+        reach(identity_of(client(), server_ca=INSIDE)),
+        inside(eku=["server"]),
+    ):
+        with pytest.raises(KmipError, match="client certificate"):
+            run(connect(at(forwarder.port), stranger))
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        bytes.fromhex("42007801") + (LARGEST_REQUEST + 1).to_bytes(4),
+        bytes.fromhex("4200780100000008") + bytes(8),
+        bytes.fromhex("4200780100000000"),
+    ],
+)
+def test_what_is_no_request_is_answered_with_an_error_or_nothing(forwarder: ForwarderProcess, octets: bytes) -> None:
+    async def work() -> bytes:
+        connection = await connect(at(forwarder.port), inside())
+        connection.at.writer.write(octets)
+        connection.at.writer.write_eof() if connection.at.writer.can_write_eof() else None
+        answer = await connection.at.reader.read(8)
+        connection.abort()
+        again = await connect(at(forwarder.port), inside())
+        await again.close()
+        return answer
+
+    assert run(work())[:4] in (b"", bytes.fromhex("42007b01"))
+
+
+def test_it_says_whether_a_key_manager_can_be_reached(forwarder: ForwarderProcess, tmp_path: Path) -> None:
+    assert wait_for("it to be well", lambda: forwarder.healthy() == (200, "ok\n"))
+    nobody = ForwarderProcess(tmp_path / "nobody", free_port())
+    try:
+        status, text = wait_for("it to have looked", lambda: "refused" in (found := nobody.healthy())[1] and found)
+        assert status == 503
+        assert text.startswith("no target: no connection to 127.0.0.1:")
+        with pytest.raises(KmipError) as caught:
+            run(connect(at(nobody.port), inside()))
+        # As if the key manager itself had closed: another host of it is asked.
+        assert not caught.value.answered
+    finally:
+        nobody.end()
+
+
+def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    certificate, key = INSIDE.leaf(HOST).write(tmp_path, "own")
+    key.chmod(0o644)
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(INSIDE.pem())
+    files = ["--cert", certificate, "--key", key, "--client-ca", ca, "--target-cert", certificate, "--target-key", key]
+    command = [
+        sys.executable,
+        "-m",
+        "cli.main",
+        "kmip",
+        "forwarder",
+        "--listen",
+        "127.0.0.1:1",
+        "--target",
+        "a.example",
+    ]
+    done = subprocess.run([*command, *map(str, files), "--target-ca", str(ca)], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"others may read this private key; chmod 600 it" in done.stderr
