@@ -23,6 +23,11 @@ LARGEST_HEAD = 16 * 1024
 """Bytes of an answer in which its head must have ended, give or take one read."""
 MOST_INTERIM = 8
 """Interim answers (RFC 9110, section 15.2) that may come before the one that was asked for."""
+LARGE_RATE = 8 << 20
+"""Bytes of a large body that are read in a second: what is sent as fast as the wire lets it keeps the loop from others.
+A CRL of 20 MiB takes two and a half."""
+PIECE = 64 * 1024
+"""After so much of it there is a rest."""
 READ_AT_ONCE = 4 * 1024
 """Bytes that h11 is given in one turn of the event loop."""
 MOST_LINES = 200
@@ -146,6 +151,9 @@ class Exchange(Reader):
         self._chunks = 0
         self._small_chunks = 0
         self._interim = 0
+        self._piece = 0
+        self._waits = False
+        self._rests = False
         self._begun = False
         self._transport: asyncio.Transport | None = None
         self.answer: asyncio.Future[Answer | FetchFailed] = asyncio.get_running_loop().create_future()
@@ -179,12 +187,31 @@ class Exchange(Reader):
 
     def wait(self) -> None:
         """Read no further: what comes stays with the kernel, and then with the server."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._waits = True
+        self._read_on()
 
     def go_on(self) -> None:
         """Read on."""
-        if self._transport is not None and not self._transport.is_closing():
+        self._waits = False
+        self._read_on()
+
+    def _rest(self) -> None:
+        """Read nothing for as long as the last piece of a large body may take."""
+        asyncio.get_running_loop().call_later(self._piece / LARGE_RATE, self._rested)
+        self._piece = 0
+        self._rests = True
+        self._read_on()
+
+    def _rested(self) -> None:
+        self._rests = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._waits or self._rests:
+            self._transport.pause_reading()
+        else:
             self._transport.resume_reading()
 
     def drop(self) -> None:
@@ -240,9 +267,13 @@ class Exchange(Reader):
                 self._chunk += len(data)
                 if whole:
                     self._chunk_ended()
-                if self._large is not None and len(self._body) > LARGE:
-                    self._large(self)
-                    self._large = None
+                if len(self._body) > LARGE:
+                    if self._large is not None:
+                        self._large(self)
+                        self._large = None
+                    self._piece += len(data)
+                    if self._piece >= PIECE:
+                        self._rest()
             case h11.EndOfMessage():
                 self._settle(Answer(bytes(self._body)))
             case h11.InformationalResponse():

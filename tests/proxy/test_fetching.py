@@ -13,7 +13,8 @@ import pytest
 
 from certs.addresses import globally_reachable
 from proxy.admission import Egress, Resolver
-from proxy.fetch_exchange import LARGEST_HEAD, READ_AT_ONCE, Answer, Exchange, Request, parse_url
+from proxy.fetch_exchange import LARGEST_HEAD, PIECE, READ_AT_ONCE, Answer, Exchange, Request, parse_url
+from proxy.fetch_room import LARGE
 from proxy.fetching import Fetcher, FetchFailed
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
@@ -791,3 +792,22 @@ def test_close_gives_up_what_is_under_way() -> None:
             await stranger.gone.wait()
 
     asyncio.run(scenario())
+
+
+def test_a_large_body_is_read_in_pieces_with_rests_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[int] = []
+    rest = Exchange._rest
+
+    def counted(exchange: Exchange) -> None:
+        rests.append(exchange._piece)
+        rest(exchange)
+
+    monkeypatch.setattr(Exchange, "_rest", counted)
+    body = bytes(range(256)) * 4096  # 1 MiB
+    found, _ = fetched(ok(body), most=2 << 20)
+    assert found == body
+    assert (len(body) - LARGE) // (PIECE + READ_AT_ONCE) <= len(rests) <= (len(body) - LARGE) // PIECE
+    assert all(PIECE <= piece <= PIECE + READ_AT_ONCE for piece in rests)
+    rests.clear()
+    assert fetched(ok(body[:LARGE]), most=2 << 20)[0] == body[:LARGE]
+    assert not rests, "what is small is read without"
