@@ -12,14 +12,14 @@ import pytest
 import yaml
 
 from issuer.metric_files import PREFIX, Measure
-from issuer.metrics import LEAVES_MINTED, SIGN_SECONDS
+from issuer.metrics import KMIP_ERRORS, LEAVES_MINTED, SIGN_SECONDS
 from proxy.metrics import SUPERVISOR_COUNTERS, WORKER_COUNTERS, WORKER_HISTOGRAMS
 from proxy.monitor_metrics import GAUGES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ALERTS = REPOSITORY / "deploy" / "alerts.yaml"
 DASHBOARD = REPOSITORY / "deploy" / "grafana-dashboard.json"
-COUNTERS = (*WORKER_COUNTERS, *SUPERVISOR_COUNTERS, LEAVES_MINTED)
+COUNTERS = (*WORKER_COUNTERS, *SUPERVISOR_COUNTERS, LEAVES_MINTED, KMIP_ERRORS)
 HISTOGRAMS = (*WORKER_HISTOGRAMS, SIGN_SECONDS)
 SHOWN = {
     **{f"{measure.name}_total": ("counter", measure) for measure in COUNTERS},
