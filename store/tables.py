@@ -169,6 +169,7 @@ signing_cas = sa.Table(
     sqlite_autoincrement=True,
 )
 # A deleted one stays, without its keys, for the leaves that it has signed; its name is free again.
+# What PostgreSQL needs of an index is in the migrations alone: named here, it has every process load its dialect.
 sa.Index(
     "uq_signing_cas_tenant_id_name",
     signing_cas.c.tenant_id,
