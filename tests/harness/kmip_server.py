@@ -68,8 +68,9 @@ class KmipServer:
         told = self.folder / "port"
         told.unlink(missing_ok=True)
         command = [sys.executable, "-W", "ignore", "-m", "tests.harness.kmip_server", str(self.folder), str(self.port)]
+        # It has a process of its own beside it, which would outlive it.
         self._process = subprocess.Popen(
-            [*command, self._versions], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, self._versions], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         wait_for("the KMIP server listens", told.exists, 30)
         self.port = int(told.read_text())
@@ -82,7 +83,7 @@ class KmipServer:
     def kill(self) -> None:
         """End it at once, its connections with it."""
         if self._process is not None:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
