@@ -66,7 +66,9 @@ def within(text: str, networks: Sequence[Network]) -> bool:
 def globally_reachable(text: str) -> bool:
     """Whether IANA's registries (RFC 6890) have the address, and each that it stands for, as one of the internet's.
 
-    Neither private (RFC 1918, RFC 4193) nor a carrier's (RFC 6598), loopback, link-local or of documentation.
+    Neither private (RFC 1918, RFC 4193) nor a carrier's (RFC 6598), loopback, link-local or of documentation, nor a
+    cloud's metadata.
     """
     both = with_embedded(text)
-    return any_in(both, UNICAST) and all(address.is_global and not address.is_multicast for address in both)
+    everywhere = all(address.is_global and not address.is_multicast for address in both)
+    return any_in(both, UNICAST) and everywhere and not any_in(both, METADATA)

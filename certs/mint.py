@@ -63,6 +63,11 @@ def rehearsed(request: LeafRequest, signer: RemoteSigner, now: datetime, lifetim
     return twin
 
 
+def make_ready(signer: RemoteSigner) -> None:
+    """Have what :func:`rehearsed` needs for that signer; an RSA key to be thrown away may take a second."""
+    _throw_away(_kind_of(signer.public_key()))
+
+
 def completed(twin: x509.Certificate, signature: bytes, request: LeafRequest) -> x509.Certificate:
     """The leaf: what was rehearsed, with the signature that came back. Raises :class:`MintError`.
 

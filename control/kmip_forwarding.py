@@ -182,7 +182,9 @@ def _record(
     after: KmipForwarding,
     now: datetime,
 ) -> None:
-    inst.record(connection, tenant, ChangeKind.KMIP_FORWARDING_CHANGED, f"{NOUN}.{verb}", SUBJECT,
+    # What is used changes with the certificate, and not with a request for one.
+    kind = ChangeKind.KMIP_REQUEST_MADE if verb == "request" else ChangeKind.KMIP_FORWARDING_CHANGED
+    inst.record(connection, tenant, kind, f"{NOUN}.{verb}", SUBJECT,
                 before and _told(before), _told(after), now)  # fmt: skip
 
 

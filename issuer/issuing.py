@@ -109,6 +109,8 @@ class Issuance:
         self._making: dict[tuple[int, str], list[asyncio.Future[KeptLeaf]]] = {}
         self._since_checkpoint = 0
         self._elsewhere: set[asyncio.Task[None]] = set()
+        self._renewing: set[tuple[int, str]] = set()
+        """What is being signed elsewhere while the leaf before it is shown."""
 
     async def stop(self, seconds: float) -> None:
         """Let the threads end, and wait for that, but not longer than so many seconds."""
@@ -245,31 +247,55 @@ class Issuance:
     async def _made_elsewhere(self, entry: tuple[int, str], job: Job, signer: RemoteSigner) -> None:
         """Have it signed by who takes as long as it takes, while others are issued; then record it as any other.
 
-        Where there is no signature to be had, one that was due for renewal serves on for as long as it is valid.
+        Where there is one that is due for renewal and still valid, nobody waits for the new one.
         """
         try:
             outcome: Outcome | None = None
             if self._log.may_be_recorded(job):
                 outcome = await self.reading.call(partial(self._log.recorded, job))
             if outcome is None:
-                try:
-                    signed = await self._log.signed_elsewhere(job, signer)
-                except Refusal as refusal:
-                    outcome = await self._serving_on(job) or refusal
-                else:
-                    self._issuing.submit(signed, partial(self._issued, entry, signed))
-                    return
+                outcome = await self._still_valid(job)
+            if outcome is None:
+                signed = await self._log.signed_elsewhere(job, signer)
+                return self._issuing.submit(signed, partial(self._issued, entry, signed))
         except Exception as error:  # noqa: BLE001 - nothing carries on: it is raised where it is awaited
-            self._issued(entry, job, error)
-        else:
-            self._issued(entry, job, outcome)
+            # What was given up since another CA became the active one is done again with that.
+            return self._issued(entry, job, error if self._keyring.holds(job.working) else Superseded())
+        self._issued(entry, job, outcome)
+        if isinstance(outcome, KeptLeaf) and outcome.for_want is not None:
+            await self._renewed_elsewhere(entry, job, signer)
+        return None
 
-    async def _serving_on(self, job: Job) -> KeptLeaf | None:
+    async def _renewed_elsewhere(self, entry: tuple[int, str], job: Job, signer: RemoteSigner) -> None:
+        """Nobody waits for it. Where there is no signature to be had, the one before serves on until it ends."""
+        if entry in self._renewing:
+            return
+        self._renewing.add(entry)
+        try:
+            signed = await self._log.signed_elsewhere(job, signer)
+        except Exception as error:  # noqa: BLE001 - said, and tried again when it is next asked for
+            self._renewing.discard(entry)
+            why = str(error) if isinstance(error, Refusal) else type(error).__name__
+            log_event("leaf_not_renewed", "warning", tenant=job.working.tenant, host=job.host.text, message=why)
+            return
+
+        def recorded(outcome: KeptLeaf | Exception) -> None:
+            self._renewing.discard(entry)
+            self._note(entry, signed, outcome)
+
+        self._issuing.submit(signed, recorded)
+
+    async def _still_valid(self, job: Job) -> KeptLeaf | None:
         if job.working.untrusted:
             return None
         return await self.reading.call(partial(self._log.still_valid, job))
 
     def _issued(self, entry: tuple[int, str], job: Job, outcome: KeptLeaf | Exception) -> None:
+        self._note(entry, job, outcome)
+        for future in self._making.pop(entry):
+            settle(future, outcome)
+
+    def _note(self, entry: tuple[int, str], job: Job, outcome: KeptLeaf | Exception) -> None:
         if isinstance(outcome, Superseded):
             # The store says that this CA is not the active one. The change feed will say so too, but later.
             self._drop(job.working)
@@ -286,8 +312,6 @@ class Issuance:
             if self._since_checkpoint >= LEAVES_PER_CHECKPOINT:
                 self._since_checkpoint = 0
                 self._tidying.call(self._store.move_log).add_done_callback(_log_moved)
-        for future in self._making.pop(entry):
-            settle(future, outcome)
 
     def _find_kept(self, working: WorkingSet, key: HeldLeafKey, wanted: Wanted, now: datetime) -> KeptLeaf | None:
         kept = self._kept.get(_entry(key, wanted))

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from certs.mint import make_ready
 from certs.names import parse_host
 from certs.signer import RemoteSigner, SigningError
 from config.settings import Settings
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from kms.kmip.connection import Endpoint, Reach
     from kms.kmip.errors import KmipError
 
+SHARE = 0.6
+"""Of ``limits.leaf_timeout``, for a signature at the most."""
 CLIENT_KEY = "kmip-client-key"
 PASSWORD = "kmip-password"  # noqa: S105 - what is sealed is called so
 """What the secrets are sealed as."""
@@ -80,7 +84,7 @@ def reach_of(
         if forwarding.username is not None and secrets.password is not None:
             login = Login(forwarding.username, tenant_key.open(tenant, PASSWORD, secrets.password).decode())
         context = tls_context(Identity(forwarding.chain, key, forwarding.server_ca))
-    except (SealError, KmipError, ValueError) as error:
+    except (SealError, KmipError, ValueError, UnsupportedAlgorithm) as error:
         why = str(error) if isinstance(error, SealError | KmipError) else "it is damaged"
         raise Refusal(Code.KEY_UNAVAILABLE, f"the KMIP forwarding of tenant {tenant} cannot be used: {why}") from None
     return Reach(
@@ -114,15 +118,19 @@ class KeyManagers:
 
         kmip_settings = self._settings.kmip
         reach = reach_of(tenant_key, tenant, found.forwarding, found.secrets, self._settings)
-        limits = PoolLimits(kmip_settings.connections, kmip_settings.queue, kmip_settings.timeout)
+        # Whoever waits for a leaf is to hear of it before its own time is over.
+        seconds = min(kmip_settings.timeout, self._settings.limits.leaf_timeout * SHARE)
+        limits = PoolLimits(kmip_settings.connections, kmip_settings.queue, seconds)
         pool = Pool(endpoints(found.key), reach, limits, self._clock, _Watcher(tenant, self._metrics))
         try:
             assert isinstance(public_key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)  # noqa: S101 - seen when it was saved
-            return KmipSigner(pool, found.key.key_name, public_key, found.key.pss)
+            signer = KmipSigner(pool, found.key.key_name, public_key, found.key.pss)
+            make_ready(signer)
         except (SigningError, AssertionError) as error:
             raise Refusal(
                 Code.KEY_UNAVAILABLE, f"signing CA {ca} of tenant {tenant} cannot be used: {error}"
             ) from error
+        return signer
 
 
 class _Watcher:

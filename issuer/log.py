@@ -166,6 +166,8 @@ class IssuanceLog:
         """The job with its leaf signed, to be recorded. Raises Refusal."""
         now = self._clock()
         self.limit(job.working, job.server_not_after, now)
+        if (why := signer.down) is not None:
+            raise Refusal(Code.KEY_MANAGER_DOWN, f"no leaf for {job.host}: {why}")
         request = _request(job, now)
         began = time.perf_counter()
         try:

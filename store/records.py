@@ -25,6 +25,7 @@ class ChangeKind(StrEnum):
     ERROR_SETTINGS_CHANGED = "error_settings_changed"
     HOST_EXCEPTIONS_CHANGED = "host_exceptions_changed"
     KMIP_FORWARDING_CHANGED = "kmip_forwarding_changed"
+    KMIP_REQUEST_MADE = "kmip_request_made"
     BYPASS_RULE_ADDED = "bypass_rule_added"
     BYPASS_RULE_REMOVED = "bypass_rule_removed"
 

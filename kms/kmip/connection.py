@@ -142,8 +142,8 @@ async def tls(endpoint: Endpoint, reach: Reach) -> TlsStream:
 
 async def secure(endpoint: Endpoint, reach: Reach, raw: socket.socket) -> TlsStream:
     """TLS over the TCP connection. Raises KmipError."""
-    address, source = str(raw.getpeername()[0]), str(raw.getsockname()[0])
     try:
+        address, source = str(raw.getpeername()[0]), str(raw.getsockname()[0])
         reader, writer = await asyncio.open_connection(
             sock=raw, ssl=reach.context, server_hostname=endpoint.host.text, limit=LARGEST_MESSAGE
         )
@@ -175,14 +175,19 @@ def tls_error(endpoint: Endpoint, error: Exception) -> KmipError:
 class Connection:
     """A connection on which requests are made, one at a time."""
 
-    def __init__(self, at: TlsStream, version: Version, login: Login | None) -> None:
+    def __init__(self, at: TlsStream, version: Version, login: Login | None, after: int = 0) -> None:
         self.at = at
         self.version = version
         self.requests = 0
         """How many were answered."""
-        self._encoder = Encoder(version, login)
+        self._encoder = Encoder(version, login, after)
         self._asking = False
         self.ended = False
+
+    @property
+    def last_id(self) -> int:
+        """The number of the last request."""
+        return self._encoder.last
 
     @property
     def usable(self) -> bool:
@@ -267,7 +272,8 @@ async def agree(at: TlsStream, login: Login | None) -> Connection:
     if not shared:
         named = ", ".join(f"{major}.{minor}" for major, minor in theirs) or "none"
         raise KmipError(Reason.VERSION, f"{at.endpoint} speaks no version of KMIP from 1.2 to 2.0 (it names {named})")
-    return Connection(at, shared[0], login)
+    # Its ids go on from where they were: an answer that comes twice is nobody else's.
+    return Connection(at, shared[0], login, first.last_id)
 
 
 type Connect = Callable[[Endpoint, Reach], Awaitable[Connection]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+FAULTS = frozenset({"GENERAL_FAILURE", "CRYPTOGRAPHIC_FAILURE"})
+"""Refusals by which a key manager says that it is not well (what keeps its keys is away, say): another host may be."""
 LONGEST_TEXT = 300
 """Characters of what a key manager says, in a message of ours."""
 
@@ -52,7 +54,7 @@ class KmipError(Exception):
     @property
     def answered(self) -> bool:
         """Whether the key manager is well and has refused: another one of the same cluster would say the same."""
-        return self.reason is Reason.REFUSED
+        return self.reason is Reason.REFUSED and self.said not in FAULTS
 
 
 def cleaned(text: str) -> str:

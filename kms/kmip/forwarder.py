@@ -124,7 +124,7 @@ class Forwarder:
         try:
             async with asyncio.timeout(self.limits.answer):
                 stream = await self.dial()
-        except (KmipError, TimeoutError) as error:
+        except (KmipError, TimeoutError, OSError) as error:
             why = str(error) or "no target answers in time"
             if self.unwell is None:
                 self.log("no target", reason=why)
@@ -182,14 +182,14 @@ class Passage:
                 await writer.drain()
 
     async def _answer(self, octets: bytes) -> bytes | None:
-        """What is answered; None where the key manager cannot be reached.
+        """What is answered; None where the key manager cannot be reached, or is asked too much.
 
         To whoever asks that is as if it were here and had closed the connection: another host of it is asked.
         """
         forwarder = self._forwarder
         if not (self._rate.take() and forwarder.rate.take()):
             self._denied("too many requests in a second")
-            return gate.busy("too many requests in a second; try again")
+            return None
         try:
             admitted = gate.admit(octets, forwarder.names, forwarder.known.__contains__)
         except Denied as denied:

@@ -124,11 +124,6 @@ def failure(version: Version, items: list[Any], reason: enums.ResultReason, what
     return bytes(stream.buffer)
 
 
-def busy(what: str) -> bytes:
-    """The answer that nothing can be done now."""
-    return failure(ANSWERED_IN, [], enums.ResultReason.GENERAL_FAILURE, what)
-
-
 def request_length(header: bytes) -> int:
     """How many octets follow the first eight of a request. Raises KmipError where it is none, or too large."""
     if header[:4] != REQUEST:

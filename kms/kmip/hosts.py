@@ -14,6 +14,9 @@ from kms.kmip.errors import KmipError, Reason
 
 FAILURES = 2
 """Requests that fail in a row until a host counts as broken; one may be an accident."""
+FIRST_WAIT, LONGEST_WAIT = 5.0, 60.0
+"""Seconds until a host that broke by requests is asked again, doubled each time that it breaks so: that a connection
+can be made to it says nothing about whether it signs."""
 BROKEN_AT_ONCE = frozenset({Reason.NAME, Reason.ADDRESS, Reason.CONNECT, Reason.TLS, Reason.VERSION})
 """What a new connection fails with: the next would fail with it too."""
 
@@ -27,6 +30,8 @@ class HostState:
     broken: bool = False
     since: float = 0.0
     why: str = ""
+    wait: float = 0.0
+    """How long it is left alone from then on; 0: until a connection can be made."""
 
     def failed(self, error: KmipError, now: float) -> bool:
         """A request failed, or a connection to it. Whether it broke by that."""
@@ -36,12 +41,28 @@ class HostState:
             return False
         self.broken = True
         self.since = now
+        by_request = error.reason not in BROKEN_AT_ONCE
+        self.wait = min(max(FIRST_WAIT, 2 * self.wait), LONGEST_WAIT) if by_request else 0.0
         return True
 
-    def well(self) -> bool:
-        """It has answered. Whether it was broken before."""
-        mended, self.broken, self.failures, self.why = self.broken, False, 0, ""
+    def served(self) -> bool:
+        """It has answered a request. Whether it was broken before."""
+        mended, self.broken, self.failures, self.why, self.wait = self.broken, False, 0, "", 0.0
         return mended
+
+    def reached(self, now: float) -> bool:
+        """A connection was made to it. Whether it counts as well by that, and did not before.
+
+        Where it broke by requests, the next that fails breaks it again.
+        """
+        if not self.broken or not self.may_be_looked_at(now):
+            return False
+        self.broken, self.failures = False, FAILURES - 1 if self.wait else 0
+        return True
+
+    def may_be_looked_at(self, now: float) -> bool:
+        """Whether it was left alone for long enough."""
+        return now - self.since >= self.wait
 
 
 class Hosts:

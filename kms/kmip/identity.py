@@ -39,6 +39,7 @@ def tls_context(identity: Identity) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = True
+    context.hostname_checks_common_name = False  # RFC 9525 4.1
     context.verify_mode = ssl.CERT_REQUIRED
     # The CA that was given is trusted, whether or not it is a root.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN

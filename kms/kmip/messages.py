@@ -20,8 +20,9 @@ from kms.kmip.errors import KmipError, Reason, cleaned
 
 HEADER_BYTES = 8
 """Tag, type and length of a structure: what says how long a message is."""
-LARGEST_MESSAGE = 65_536
-"""Octets of an answer. A list of a server's operations or of a key's attributes has some thousand."""
+LARGEST_MESSAGE = 16_384
+"""Octets of an answer. A list of a server's operations or of a key's attributes has some thousand; PyKMIP copies what
+is left of them for each element that it reads, while nobody else is served."""
 _RESPONSE = bytes.fromhex("42007b01")
 """Tag and type of a Response Message."""
 
@@ -67,16 +68,17 @@ class Request:
 class Encoder:
     """Requests in one version of the protocol, each with an id of its own."""
 
-    def __init__(self, version: Version, login: Login | None = None) -> None:
+    def __init__(self, version: Version, login: Login | None = None, after: int = 0) -> None:
         self.version = version
         self._kmip_version = KMIP_VERSIONS[version]
         self._login = login
-        self._last = 0
+        self.last = after
+        """The number of the last request; the next has the next."""
 
     def request(self, question: Question[Any]) -> Request:
         """The question as the only item of a batch."""
-        self._last += 1
-        id = self._last.to_bytes(8)
+        self.last += 1
+        id = self.last.to_bytes(8)
         item = messages.RequestBatchItem(
             operation=contents.Operation(question.operation),
             unique_batch_item_id=contents.UniqueBatchItemID(id),

@@ -87,7 +87,8 @@ def locate_private_keys(name: str) -> Question[tuple[str, ...]]:
         factory.create_attribute(enums.AttributeType.NAME, text),
         factory.create_attribute(enums.AttributeType.OBJECT_TYPE, enums.ObjectType.PRIVATE_KEY),
     ]
-    return Question(enums.Operation.LOCATE, payloads.LocateRequestPayload(attributes=wanted), _identifiers)
+    payload = payloads.LocateRequestPayload(maximum_items=2, attributes=wanted)  # two are one too many
+    return Question(enums.Operation.LOCATE, payload, _identifiers)
 
 
 def get_attributes(identifier: str) -> Question[KeyAttributes]:

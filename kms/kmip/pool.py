@@ -104,6 +104,11 @@ class Pool:
         self._closed = False
         self._tending: asyncio.Task[None] | None = None
 
+    @property
+    def timeout(self) -> float:
+        """Seconds for a request."""
+        return self._limits.timeout
+
     def start(self) -> None:
         """Connect ahead, and look after the connections from now on."""
         self._tending = asyncio.get_running_loop().create_task(self._tend_for_ever())
@@ -123,7 +128,7 @@ class Pool:
         Raises KmipError.
         """
         if self._closed:
-            raise KmipError(Reason.UNAVAILABLE, "the connections to the key manager were closed")
+            raise _closed()
         if self._waiting >= self._limits.queue:
             raise KmipError(Reason.BUSY, f"{self._waiting} requests wait for the key manager already; try again later")
         self._waiting += 1
@@ -148,6 +153,8 @@ class Pool:
         tried: list[HostState] = []
         last: KmipError | None = None
         while True:
+            if self._closed:
+                raise _closed()
             try:
                 host = self.hosts.choose(tried)
             except KmipError as error:
@@ -201,7 +208,7 @@ class Pool:
         connection = await self._dial(host.endpoint, self._reach)
         if self._closed:
             connection.abort()
-            raise KmipError(Reason.UNAVAILABLE, "the connections to the key manager were closed")
+            raise _closed()
         slot.connection, slot.host = connection, host
         return connection
 
@@ -209,12 +216,18 @@ class Pool:
 
     async def _tend_for_ever(self) -> None:
         while True:
-            await self.tend()
+            try:
+                await self.tend()
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not leave a broken host broken for good
+                what = f"a fault in looking after connections: {type(error).__name__}"
+                self._watcher.failed(self.hosts.states[0].endpoint, KmipError(Reason.UNAVAILABLE, what))
             await asyncio.sleep(PROBE_SECONDS)
 
     async def tend(self) -> None:
         """Look at broken hosts, connect what is not connected, and use what was idle for long."""
-        await asyncio.gather(*(self._look_at(state) for state in self.hosts.states if state.broken))
+        now = self._clock()
+        broken = [state for state in self.hosts.states if state.broken and state.may_be_looked_at(now)]
+        await asyncio.gather(*map(self._look_at, broken))
         now = self._clock()
         # Those that nobody uses now; they are out of use for the moment that it takes.
         for slot in list(self._free):
@@ -238,7 +251,8 @@ class Pool:
             state.failed(_late(state), self._clock())
         else:
             connection.abort()
-            self._is_well(state)
+            if state.reached(self._clock()):
+                self._watcher.mended(state.endpoint)
 
     async def _refresh(self, slot: _Slot) -> None:
         try:
@@ -252,25 +266,32 @@ class Pool:
             try:
                 async with asyncio.timeout(self._limits.timeout):
                     await self._attempt(slot, host, operations.query(), None)
-                self._is_well(host)
             except (KmipError, TimeoutError) as error:
+                if isinstance(error, KmipError) and error.answered:
+                    return  # it says no, and so it is there
                 slot.drop()
                 if not isinstance(error, KmipError):
                     error = _late(host)
-                if error.reason is not Reason.CLOSED and not error.answered:
+                if error.reason is not Reason.CLOSED:
                     self._has_failed(host, error)
             finally:
                 slot.used = self._clock()
                 self._free.append(slot)
 
     def _has_failed(self, host: HostState, error: KmipError) -> None:
+        if self._closed:
+            return  # by us
         self._watcher.failed(host.endpoint, error)
         if host.failed(error, self._clock()):
             self._watcher.broke(host.endpoint, error)
 
     def _is_well(self, host: HostState) -> None:
-        if host.well():
+        if host.served():
             self._watcher.mended(host.endpoint)
+
+
+def _closed() -> KmipError:
+    return KmipError(Reason.UNAVAILABLE, "the connections to the key manager were closed")
 
 
 def _late(host: HostState) -> KmipError:

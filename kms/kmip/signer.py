@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
@@ -50,16 +52,20 @@ class KmipSigner:
     async def signature(self, data: bytes) -> bytes:
         """The signature of the data. Raises SigningError: of a KmipError, or since there is not just one such key."""
         try:
-            return await self._signature(data)
+            # One deadline, whatever has to be asked for it.
+            async with asyncio.timeout(self._pool.timeout):
+                return await self._signature(data)
         except KmipError as error:
             raise SigningError(str(error)) from error
+        except TimeoutError:
+            raise SigningError(f"no signature within {self._pool.timeout:g} s") from None
 
     async def _signature(self, data: bytes) -> bytes:
         known = self._identifier
         try:
             return await self._sign(known or await self._located(), data)
         except KmipError as error:
-            if known is None or error.said != "ITEM_NOT_FOUND":
+            if known is None or error.reason not in (Reason.REFUSED, Reason.SIGNATURE):
                 raise
         # The key was replaced by another of the same name; whether that is the CA's its signature tells.
         return await self._sign(await self._located(), data)

@@ -11,8 +11,10 @@ from functools import partial
 
 from certs.names import Host, InvalidHost, parse_authority
 from issuer.client import IssuerUnavailable
+from issuer.protocol import Code
 from proxy import refusals
 from proxy.admission import ResolveError
+from proxy.bypass_lists import matching
 from proxy.head import BadHead, HeadReader
 from proxy.lanes.forward import ForwardLane
 from proxy.leaves import DAY, Shown
@@ -21,6 +23,7 @@ from proxy.snapshot import Snapshot
 from proxy.tunnel import Tunnel
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+NOT_SIGNED = frozenset({Code.SIGNING_FAILED.value, Code.KEY_MANAGER_DOWN.value})
 LONG_ENOUGH = 30 * DAY
 """Seconds for which a server's certificate is taken to hold that nobody has seen yet: any leaf will do for now."""
 
@@ -117,7 +120,12 @@ class Explicit(Unhurried):
     def _if_signed(self, host: Host, snapshot: Snapshot, go_on: Callable[[], None]) -> None:
         """Go on where the host has a leaf: here, or with the issuer. Inside the tunnel nobody could be told."""
         session = self.session
-        leaves, later = session.worker.leaves, session.worker.wall() + LONG_ENOUGH
+        worker, name = session.worker, snapshot.tenant
+        leaves, later = worker.leaves, worker.wall() + LONG_ENOUGH
+        # Of an address the name is not known yet that a leaf would be for; what is not decrypted needs none.
+        unseen = host.is_ip or worker.settings.tunnel.non_tls == "pass"
+        if unseen or matching(snapshot.bypass, worker.bypass_lists, name, (host,), worker.clock) is not None:
+            return go_on()
         if leaves.kept(snapshot, host.text, "ecdsa", later) is not None:
             return go_on()
         if session.state is State.HEAD:
@@ -129,8 +137,10 @@ class Explicit(Unhurried):
             try:
                 if isinstance(outcome, Shown):
                     go_on()
-                elif isinstance(outcome, IssuerUnavailable):
+                elif isinstance(outcome, IssuerUnavailable) and outcome.code in NOT_SIGNED:
                     session.say(refusals.key_manager_down(host.text, session.id))
+                elif isinstance(outcome, IssuerUnavailable):
+                    go_on()  # for another reason, which comes up again in the tunnel
                 else:
                     session.broken(outcome)
             except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection; others wait for this leaf

@@ -49,6 +49,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, manager: KmipServer, origin
     folder = tmp_path_factory.mktemp("daemon")
     hosts = {f"host{number}.many.example": "127.0.0.1" for number in range(HOSTS)}
     hosts |= {
+        "passed.many.example": "127.0.0.1",
         "known.many.example": "127.0.0.1",
         "good.example": "127.0.0.1",
         "new.many.example": "127.0.0.1",
@@ -135,6 +136,11 @@ def test_a_key_manager_that_hangs_or_is_gone_holds_up_new_hosts_alone_and_is_use
     assert refused == 'sallyport; error=proxy_internal_error; details="key_manager"'
     assert ask(daemon, origin, "good.example") == 200
     assert ask(daemon, origin, "known.many.example") == 200
+    # What is not decrypted needs no leaf.
+    (daemon.folder / "public.pem").write_bytes(PUBLIC.pem())
+    url, own = origin["good.example"].url(host="passed.many.example"), ("--cacert", str(daemon.folder / "public.pem"))
+    daemon.told("bypass", "add", "passed.many.example")
+    assert wait_for("the rule to count", lambda: curl(daemon, url, *own).status == 200)
     manager.start()
     wait_for("the key manager is used again", lambda: ask(daemon, origin, "new.many.example") == 200, 20)
     assert daemon.log("kmip_host_down")

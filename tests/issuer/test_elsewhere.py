@@ -22,9 +22,9 @@ from config.settings import Settings
 from control.installation import Installation
 from issuer.client import IssuerClient, IssuerUnavailable
 from issuer.key_managers import KeyManagers
-from store import kmip
+from store import changes, kmip
 from store import signing_cas as stored
-from store.records import KmipKey
+from store.records import ChangeKind, KmipKey
 from tests.harness.pki import NOW, Authority, kept_key
 from tests.issuer.rig import DAY, Clock, count_leaves, installation, issuer_here, settings_for
 
@@ -190,7 +190,12 @@ def test_a_leaf_that_is_due_serves_on_while_nobody_signs(settings: Settings, mon
             assert served.reuse_until <= clock.after(timedelta(minutes=11))
             signer.down = None
             renewed = await client.leaf("default", "www.example", "rsa", far)
-            assert renewed.certificate != first.certificate
+            assert renewed.certificate == first.certificate, "nobody waits for a new one while the old one is valid"
+            async with asyncio.timeout(10):
+                while renewed.certificate == first.certificate:
+                    await asyncio.sleep(0.02)
+                    renewed = await client.leaf("default", "www.example", "rsa", far)
+            assert signer.signed == 2
             clock.later(8 * DAY)
             signer.down = DOWN
             with pytest.raises(IssuerUnavailable, match="no key manager can be asked"):
@@ -199,12 +204,54 @@ def test_a_leaf_that_is_due_serves_on_while_nobody_signs(settings: Settings, mon
     run(work())
 
 
+def test_a_signer_that_never_answers_keeps_nobody_from_a_leaf_that_is_valid(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+
+    async def work() -> None:
+        async with issuing(settings, clock, monkeypatch) as (signer, client, _):
+            far = clock.after(90 * DAY)
+            first = await client.leaf("default", "www.example", "rsa", far)
+            clock.later(5 * DAY)
+            signer.may_go_on.clear()
+            for _ in range(3):
+                served = await client.leaf("default", "www.example", "rsa", far)
+                assert served.certificate == first.certificate
+            assert signer.signed == 2, "one signature is waited for, whoever asks"
+            signer.may_go_on.set()
+
+    run(work())
+
+
+def test_who_waits_while_another_ca_becomes_the_active_one_gets_a_leaf_of_that(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+
+    async def work() -> None:
+        async with issuing(settings, clock, monkeypatch) as (signer, client, inst):
+            signer.may_go_on.clear()
+            waiting = asyncio.ensure_future(client.leaf("default", "www.example", "rsa", None))
+            while not signer.signed:  # noqa: ASYNC110 - it is asked in a moment
+                await asyncio.sleep(0.01)
+            with inst.store.transaction() as connection:
+                built_in = stored.by_name(connection, 1, "built-in")
+                assert built_in is not None
+                stored.activate(connection, 1, built_in.id, NOW, "test")
+                changes.announce(connection, 1, ChangeKind.SIGNING_CA_ACTIVATED, NOW)
+            await asyncio.wait_for(signer.stopped.wait(), 10)
+            signer.down = "the connections were closed"
+            signer.may_go_on.set()
+            issued = await waiting
+            assert issued.signing_ca == built_in.id
+
+    run(work())
+
+
 def test_another_client_certificate_makes_new_connections_and_keeps_the_leaves(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from store import changes
-    from store.records import ChangeKind
-
     clock = Clock()
 
     async def work() -> None:

@@ -185,7 +185,8 @@ class TestAddresses:
     @pytest.mark.parametrize(
         "address",
         ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "::1", "fe80::1",
-         "fd00:ec2::254", "::ffff:10.0.0.1", "64:ff9b::a00:1", "0.0.0.0", "224.0.0.1"],
+         "fd00:ec2::254", "168.63.129.16", "64:ff9b::a83f:8110", "::ffff:10.0.0.1", "64:ff9b::a00:1",
+         "0.0.0.0", "224.0.0.1"],
     )  # fmt: skip
     def test_a_private_one_is_refused_before_anything_is_sent(self, address: str) -> None:
         error = run(failing(connect(Endpoint(parse_host(address), 1), reach(private=False))))

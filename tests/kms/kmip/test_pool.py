@@ -15,8 +15,9 @@ from kmip.core.enums import ResultReason
 
 from certs.signer import SigningError
 from kms.kmip import operations
-from kms.kmip.connection import Endpoint
+from kms.kmip.connection import Endpoint, connect
 from kms.kmip.errors import KmipError, Reason
+from kms.kmip.hosts import HostState
 from kms.kmip.operations import SignatureScheme
 from kms.kmip.pool import PING_SECONDS, Pool, PoolLimits, Unwatched
 from kms.kmip.signer import KmipSigner
@@ -220,6 +221,46 @@ class TestHosts:
                     await r.pool.ask(SIGN)
                 assert r.signs() == (1, 0)
                 assert r.seen.told == []
+
+        run(work())
+
+    def test_that_do_not_sign_are_left_alone_for_longer_each_time_though_they_can_be_reached(self) -> None:
+        state, now = HostState(at(1)), 0.0
+        late, gone = KmipError(Reason.TIMEOUT, "late"), KmipError(Reason.CONNECT, "gone")
+        assert not state.failed(late, now), "one may be an accident"
+        for wait in (5.0, 10.0, 20.0, 40.0, 60.0, 60.0):
+            assert state.failed(late, now)
+            assert not state.reached(now + wait - 0.1)
+            now += wait
+            assert state.reached(now)
+            assert not state.broken
+        assert state.failed(late, now)
+        assert state.served()
+        assert state.failed(gone, now)
+        assert state.reached(now), "what could not be connected to and can be is well"
+        assert not state.failed(late, now)
+
+    def test_that_are_not_well_by_their_own_words_leave_it_to_the_alternate(self) -> None:
+        async def work() -> None:
+            async with rig() as r:
+                r.primary.on["SIGN"] = lambda asked: asked.refuse(ResultReason.GENERAL_FAILURE, "the HSM is away")
+                await r.pool.ask(SIGN)
+                assert r.signs() == (1, 1)
+                assert "failed kms.example refused" in r.seen.told
+
+        run(work())
+
+    def test_that_accept_and_reset_are_a_failure_like_others(self) -> None:
+        async def resetting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.abort()
+
+        async def work() -> None:
+            server = await asyncio.start_server(resetting, "127.0.0.1", 0)
+            async with server:
+                port = server.sockets[0].getsockname()[1]
+                for _ in range(100):
+                    with pytest.raises(KmipError):
+                        await connect(at(port), reach())
 
         run(work())
 
