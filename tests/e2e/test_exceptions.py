@@ -177,7 +177,10 @@ def test_an_exception_that_expires_stops_by_itself_while_the_worker_runs(gate: D
             break
     else:
         pytest.fail("no exception came to count before its end")
-    replaced = len(gate.wait_log("working set replaced"))
+    # Of that change, and of those that other tests have made just before.
+    generation = json.loads(gate.told("tenant", "show", "default", "--json"))["generation"]
+    gate.wait_log("working set replaced", generation=generation)
+    replaced = len(gate.log("working set replaced"))
     gate.within(seconds + 20, lambda: blocked_for(curl(gate, url), "expired"))
     assert now() >= end
 
