@@ -19,11 +19,6 @@ settings.register_profile("fuzz", settings.get_profile("here"), max_examples=int
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "here"))
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: tests wait for processes to start and for limits to pass, a fifth of the time."""
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.fixture(scope="session")
 def need() -> Callable[[str], str]:
     """``need("nginx")``: the program's path; else the test is skipped with what to install (in CI: fails)."""

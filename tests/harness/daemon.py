@@ -8,7 +8,6 @@ Egress to loopback is allowed unless told otherwise, since that is where the tes
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -23,14 +22,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import yaml
-from click.testing import CliRunner
 
 from tests.harness.pki import Issued
 from tests.harness.processes import children, pss_kib, runs_module, tree, wait_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "cli.main")
-HERE = frozenset({"tenant", "trusted-ca", "signing-ca", "errors", "bypass", "audit-log", "nodes", "kmip"})
 LISTENS = "Sallyport listens on http://"
 MONITORS = "Metrics and health: http://"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -50,31 +47,6 @@ class Pids:
 def environment() -> dict[str, str]:
     """The environment for the command: no configuration of the person who runs the tests."""
     return {name: value for name, value in os.environ.items() if not name.startswith("SALLYPORT_")}
-
-
-def _alone() -> bool:
-    """Whether standard output can be taken over for a moment: by the main thread, outside of an event loop."""
-    if threading.current_thread() is not threading.main_thread():
-        return False
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return True
-    return False
-
-
-def _run_here(line: list[str], stdin: str | None) -> subprocess.CompletedProcess[str]:
-    from cli.main import sallyport
-
-    none_of_ours = {name: None for name in os.environ if name.startswith("SALLYPORT_")}
-    before = os.umask(0o022)
-    try:
-        done = CliRunner(env=none_of_ours).invoke(sallyport, line, input=stdin, prog_name="sallyport")
-    finally:
-        os.umask(before)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return subprocess.CompletedProcess(line, done.exit_code, done.stdout, done.stderr)
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,17 +130,10 @@ class Daemon:
     def cli(
         self, *args: str, tenant: str | None = None, stdin: str | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``sallyport ARGS`` with this daemon's configuration.
-
-        The commands that only read and change the store run in this process, which has imported long ago what a process
-        of theirs would spend most of its time on. That they are processes to the daemon is the same.
-        """
+        """Run ``sallyport ARGS`` with this daemon's configuration."""
         scope = [] if tenant is None else ["--tenant", tenant]
-        line = ["--config", str(self.config), *scope, *args]
-        if args[0] in HERE and _alone():
-            return _run_here(line, stdin)
         return subprocess.run(
-            [*COMMAND, *line],
+            [*COMMAND, "--config", str(self.config), *scope, *args],
             cwd=REPOSITORY,
             env=environment(),
             capture_output=True,
