@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -112,6 +113,7 @@ def test_what_there_is_no_room_for_is_blocked_and_not_streamed(daemon: Daemon, s
             pipe.send(GET)
             while len(server.pipes) < number or len(server.pipes[number - 1].sent) < 900 * KIB:
                 assert server.pipes is not serving
+                time.sleep(0.01)  # the server is a thread of this process
         seen = b""
         for _ in range(50):
             seen = converse(way(daemon), NAME, server, answers(EVIL), GET).client

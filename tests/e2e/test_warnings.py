@@ -110,9 +110,9 @@ def test_what_is_bypassed_is_left_to_the_client(warning: Daemon, server: Nginx, 
     own = ("--cacert", str(tmp_path / "public.pem"))
     warning.told("errors", "set", "hostname_mismatch", "bypass")
     try:
-        warning.within(2.0, lambda: curl(warning, server["other.example"].url(), "--insecure").status == 200)
-        refused = curl(warning, server["other.example"].url("/refused"), *own)
-        assert (refused.exit_code, "no alternative certificate subject name" in refused.error) == (60, True)
+        # The server's own certificate, and neither a page nor a leaf of ours.
+        what = "no alternative certificate subject name"
+        warning.within(10.0, lambda: what in curl(warning, server["other.example"].url("/refused"), *own).error)
         for version in ("--http1.1", "--http2"):
             passed = curl(warning, server["other.example"].url(), "--insecure", "-w", "%{certs}", version)
             assert (passed.status, passed.http_version) == (200, "2" if version == "--http2" else "1.1")
