@@ -20,7 +20,7 @@ from control.actor import ITSELF, Actor
 from control.built_in import new_tenant
 from control.errors import InstallationError, Refused
 from control.names import storable
-from kms.envelope import SealError
+from kms.envelope import SealError, TenantKey
 from kms.provider import KeyProvider
 from kms.providers.local import MASTER_KEY_FILE, KeyFileError, LocalProvider
 from store import changes, installation, signing_cas, tenants
@@ -50,6 +50,13 @@ class Installation:
     """The generation of the tenant that whoever uses it had last looked at; None: who does not say."""
     trial: Connection | None = field(default=None, repr=False)
     """The transaction in which everything is done that is not to be saved (:meth:`trying`)."""
+
+    def tenant_key(self, connection: Connection, tenant: Tenant) -> TenantKey:
+        """The key that the tenant's secrets are sealed with. Raises Refused where it cannot be unwrapped."""
+        try:
+            return TenantKey(self.provider.unwrap(tenants.wrapped_key(connection, tenant.id), tenant.name))
+        except SealError as error:
+            raise Refused(f"the key of tenant {tenant.name} cannot be unwrapped: {error}") from None
 
     def acting(self, actor: Actor) -> Installation:
         """The same installation, used by somebody."""

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from certs.authority import key_sha256, spki_sha256
 from certs.bundle import day
 from certs.formats import BundleError, read_certificates
 from certs.private_keys import KeyProblem, read_private_key
@@ -24,13 +26,12 @@ from control.errors import Refused
 from control.installation import Installation
 from issuer.key_managers import CLIENT_KEY, PASSWORD
 from kms.envelope import SealError, TenantKey
-from store import kmip, tenants
+from store import kmip
 from store.engine import Connection
 from store.records import ChangeKind, KmipForwarding, KmipSecrets, Tenant
 
 NOUN = "kmip_forwarding"
 SUBJECT = "kmip"
-NOTHING = KmipSecrets(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def set_(inst: Installation, tenant: str, given: Credentials, now: datetime) -> 
     encoded = pkcs8(_uploaded(given)) if given.key is not None else None
     with inst.changing(tenant) as (connection, found):
         before, secrets = kmip.forwarding(connection, found.id), kmip.secrets_of(connection, found.id)
-        key = _tenant_key(inst, connection, found)
+        key = inst.tenant_key(connection, found)
         opened = encoded or _requested(key, found, secrets)
         if opened is None:
             raise Refused("no client key is given, and none was made here; give --client-key, or make one: kmip csr")
@@ -98,7 +99,7 @@ def request(inst: Installation, tenant: str, subject: Subject, now: datetime) ->
     encoded = csr.public_bytes(Encoding.DER)
     with inst.changing(tenant) as (connection, found):
         before, secrets = kmip.forwarding(connection, found.id), kmip.secrets_of(connection, found.id)
-        key = _tenant_key(inst, connection, found)
+        key = inst.tenant_key(connection, found)
         now_there = before or KmipForwarding((), (), None, None, now, inst.actor.name)
         after = replace(now_there, request=encoded, changed_at=now, changed_by=inst.actor.name)
         sealed = replace(secrets, new_key=key.seal(found.name, CLIENT_KEY, pkcs8(made)))
@@ -160,17 +161,9 @@ def _requested(key: TenantKey, tenant: Tenant, secrets: KmipSecrets) -> bytes | 
 
 
 def _belongs(key: bytes, certificate: x509.Certificate) -> bool:
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return load_der_private_key(key, None).public_key().public_bytes(*form) == certificate.public_key().public_bytes(
-        *form
-    )
-
-
-def _tenant_key(inst: Installation, connection: Connection, tenant: Tenant) -> TenantKey:
-    try:
-        return TenantKey(inst.provider.unwrap(tenants.wrapped_key(connection, tenant.id), tenant.name))
-    except SealError as error:
-        raise Refused(f"the key of tenant {tenant.name} cannot be unwrapped: {error}") from None
+    ours = load_der_private_key(key, None)
+    assert isinstance(ours, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)  # noqa: S101 - no other is taken or made
+    return key_sha256(ours.public_key()) == spki_sha256(certificate)
 
 
 def _record(

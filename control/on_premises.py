@@ -22,8 +22,7 @@ from control.errors import Refused
 from control.installation import Installation
 from issuer.errors import Refusal
 from issuer.key_managers import endpoints, reach_of
-from kms.envelope import SealError, TenantKey
-from store import kmip, signing_cas, tenants
+from store import kmip, signing_cas
 from store.records import KmipKey, SigningCa
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def examine(inst: Installation, tenant: str, wanted: Connection, now: datetime, 
     with inst.reading(tenant) as (connection, found):
         existing = signing_cas.names_by_key(connection, found.id)
     bundle = examine_signing(wanted.files, now, None, existing)
-    key = _public_key(bundle) if bundle.ok else None
+    key = _key_of(bundle.chain[0]) if bundle.ok else None
     return Examined(bundle, _looked_at(inst, tenant, wanted.key, key, tell))
 
 
@@ -141,18 +140,11 @@ async def _steps(
 def _reach(inst: Installation, tenant: str) -> Reach:
     with inst.reading(tenant) as (connection, found):
         forwarding, secrets = kmip.forwarding(connection, found.id), kmip.secrets_of(connection, found.id)
-        wrapped = tenants.wrapped_key(connection, found.id)
+        key = inst.tenant_key(connection, found)
     try:
-        key = TenantKey(inst.provider.unwrap(wrapped, tenant))
         return reach_of(key, tenant, forwarding, secrets, inst.settings)
-    except SealError as error:
-        raise Refused(f"the key of tenant {tenant} cannot be unwrapped: {error}") from None
     except Refusal as refusal:
         raise Refused(str(refusal)) from None
-
-
-def _public_key(bundle: Bundle) -> VerifyingKey:
-    return _key_of(bundle.chain[0])
 
 
 def _key_of(certificate: x509.Certificate) -> VerifyingKey:

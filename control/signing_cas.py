@@ -453,11 +453,7 @@ def _free_name(connection: Connection, tenant: Tenant) -> str:
 
 def _tenant_key(inst: Installation, tenant: str) -> TenantKey:
     with inst.reading(tenant) as (connection, found):
-        wrapped = tenants.wrapped_key(connection, found.id)
-    try:
-        return TenantKey(inst.provider.unwrap(wrapped, tenant))
-    except SealError as error:
-        raise Refused(f"the key of tenant {tenant} cannot be unwrapped: {error}") from None
+        return inst.tenant_key(connection, found)
 
 
 def _requested(ca: SigningCa) -> SigningCa:

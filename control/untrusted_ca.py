@@ -14,10 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.authority import make_untrusted
 from control.built_in import CA_KEY, pkcs8
-from control.errors import Refused
 from control.installation import Installation
-from kms.envelope import SealError, TenantKey
-from store import signing_cas, tenants
+from store import signing_cas
 from store.engine import Connection
 from store.records import ChangeKind, Tenant
 
@@ -37,11 +35,7 @@ def ensure(inst: Installation, connection: Connection, tenant: Tenant, now: date
         if now + RENEWED_BEFORE < end:
             return
     certificate, key = make_untrusted(tenant.name, inst.name, now)
-    try:
-        tenant_key = TenantKey(inst.provider.unwrap(tenants.wrapped_key(connection, tenant.id), tenant.name))
-    except SealError as error:
-        raise Refused(f"the key of tenant {tenant.name} cannot be unwrapped: {error}") from None
-    sealed = tenant_key.seal(tenant.name, CA_KEY, pkcs8(key))
+    sealed = inst.tenant_key(connection, tenant).seal(tenant.name, CA_KEY, pkcs8(key))
     chain = [certificate.public_bytes(Encoding.DER)]
     signing_cas.set_untrusted(connection, tenant.id, NAME, chain, sealed, now, inst.actor.name)
     after = {"sha256": certificate.fingerprint(SHA256()).hex()}

@@ -178,8 +178,6 @@ class Connection:
     def __init__(self, at: TlsStream, version: Version, login: Login | None, after: int = 0) -> None:
         self.at = at
         self.version = version
-        self.requests = 0
-        """How many were answered."""
         self._encoder = Encoder(version, login, after)
         self._asking = False
         self.ended = False
@@ -215,7 +213,6 @@ class Connection:
             raise
         finally:
             self._asking = False
-        self.requests += 1
         return answer
 
     async def _exchange(self, octets: bytes) -> bytes:
