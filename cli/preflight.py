@@ -119,10 +119,10 @@ def missing_tenants(settings: Settings, known: Iterable[str]) -> list[str]:
     """One line for each listener whose tenant does not exist."""
     there = set(known)
     return [
-        f"listeners[{place}].tenant: there is no tenant {listener.tenant}; "
-        f"create it with: sallyport tenant create {listener.tenant}"
+        f"listeners[{place}]: there is no tenant {tenant}; create it with: sallyport tenant create {tenant}"
         for place, listener in enumerate(settings.listeners)
-        if listener.tenant not in there
+        for tenant in listener.tenants
+        if tenant not in there
     ]
 
 

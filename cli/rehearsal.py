@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from cli import output
 from cli.preflight import bypass_lists, common_store, inspectors, missing_tenants, never_log
-from cli.serve import tenants_of
 
 if TYPE_CHECKING:
     from cli.context import Context
@@ -100,7 +99,7 @@ def _installation(settings: Settings) -> tuple[list[str], dict[str, str]]:
             known = [tenant.name for tenant in installation.tenants()]
             if found := missing_tenants(settings, known):
                 return found, {}
-            roots = {str(root_file(installation, t)): root_pem(installation, t) for t in tenants_of(settings)}
+            roots = {str(root_file(installation, t)): root_pem(installation, t) for t in settings.tenants}
             return [], roots
     except InstallationError as error:
         return [str(error)], {}

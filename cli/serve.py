@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from proxy.rehearsal import Program
 
 DAEMON = "Sallyport listens on"
+_SCHEMES = {"explicit": "http", "explicit-tls": "https", "socks5": "socks5h"}
+"""What a proxy setting begins with, by mode."""
 """How each line about a listener begins; the tests' harness reads the address from it."""
 
 
@@ -71,7 +73,7 @@ def command(context: Context, rehearse: bool) -> None:
         installation = context.installation
         if found := missing_tenants(settings, (tenant.name for tenant in tenants.listing(installation))):
             output.misuse(found)
-        return {t: (str(root_file(installation, t)), root_pem(installation, t)) for t in tenants_of(settings)}
+        return {t: (str(root_file(installation, t)), root_pem(installation, t)) for t in settings.tenants}
 
     # The first start makes a CA, every start reads the master key: neither is to stay in this process, which runs on.
     prepared: dict[str, tuple[str, str]] = apart(prepare)
@@ -125,25 +127,32 @@ def _publish(roots: Mapping[str, str]) -> None:
             raise OSError(str(error)) from None
 
 
-def tenants_of(settings: Settings) -> Iterable[str]:
-    """The tenants that the listeners name, each once."""
-    return dict.fromkeys(listener.tenant for listener in settings.listeners)
-
-
 def greeting(
     settings: Settings, bound: Sequence[tuple[Listener, str]], roots: Mapping[str, Path], monitoring: str | None = None
 ) -> list[str]:
     """What a person reads once the daemon is ready: addresses, root certificate, a curl command that works."""
-    lines = [f"{DAEMON} http://{address}  (listener {one.name}, tenant {one.tenant})" for one, address in bound]
+    lines = [f"{DAEMON} {reached_by(one, address)}  ({described(one)})" for one, address in bound]
     several = len(roots) > 1
     for tenant, path in roots.items():
         lines.append(f"Root certificate{f' of tenant {tenant}' if several else ''}: {shown(path)}")
     if monitoring is not None:
         lines.append(f"Metrics and health: http://{monitoring}/metrics, /healthz, /readyz")
     lines.append("Log: standard error" if settings.log.file is None else f"Log: {settings.log.file}")
-    first, address = bound[0]
-    lines += ["Try:", f"  {curl_command(address, roots[first.tenant])}"]
+    if (first := next((each for each in bound if each[0].mode == "explicit"), None)) is not None:
+        lines += ["Try:", f"  {curl_command(first[1], roots[first[0].tenant])}"]
     return lines
+
+
+def reached_by(listener: Listener, address: str) -> str:
+    """The address as a client's proxy setting has it; the address alone where clients have no such setting."""
+    scheme = _SCHEMES.get(listener.mode)
+    return f"{scheme}://{address}" if scheme is not None else address
+
+
+def described(listener: Listener) -> str:
+    """Whose the listener is, and what it is where its address does not say that."""
+    mode = "" if listener.mode in _SCHEMES else f", {listener.mode}"
+    return f"listener {listener.name}{mode}, tenant {listener.tenant}"
 
 
 def curl_command(address: str, root: Path) -> str:

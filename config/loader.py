@@ -171,7 +171,7 @@ def _check_files(settings: Settings, document: Document) -> None:
     if crls is not None and not Path(crls).is_dir():
         # One that is not there would list nothing, and nobody would notice.
         document.add(("verification", "crl_directory"), f"{crls} is no folder; expected one with CRLs")
-    belonging = {listener.tenant for listener in settings.listeners}
+    belonging = set(settings.tenants)
     for tenant in settings.log.tenants:
         if tenant not in belonging:
             # A slip of the pen here would have more logged than somebody was promised.

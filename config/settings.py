@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -27,8 +27,8 @@ from pydantic import (
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-Mode = Literal["explicit"]
-LATER_MODES = ("explicit-tls", "transparent", "tproxy", "socks5", "wireguard")
+Mode = Literal["explicit", "transparent"]
+LATER_MODES = ("explicit-tls", "tproxy", "socks5", "wireguard")
 LATER_KMS = ("aws", "vault", "pkcs11")
 LATER_DATABASES = ("postgresql", "postgres")
 
@@ -108,7 +108,7 @@ def _bind(value: str) -> str:
 
 def _mode(value: Any) -> Any:
     if value in LATER_MODES:
-        raise NotYetError(f"mode {value} is not in this version; expected explicit")
+        raise NotYetError(f"mode {value} is not in this version; expected one of {', '.join(get_args(Mode))}")
     return value
 
 
@@ -307,6 +307,11 @@ class Listener(Section):
     mode: Annotated[Mode, BeforeValidator(_mode)] = "explicit"
     bind: Bind
     tenant: TenantName = "default"
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """All tenants that connections to this port may belong to, each once."""
+        return (self.tenant,)
 
 
 class Trust(Section):
@@ -607,6 +612,11 @@ class Settings(Section):
     log: Log = Log()
     tracing: Tracing = Tracing()
     limits: Limits = Limits()
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """The tenants that connections may belong to, each once."""
+        return tuple(dict.fromkeys(tenant for listener in self.listeners for tenant in listener.tenants))
 
     @model_validator(mode="after")
     def _listeners_apart(self) -> Settings:

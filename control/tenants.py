@@ -82,4 +82,4 @@ def delete(inst: Installation, name: str, now: datetime) -> tuple[str, ...]:
 
 
 def _listeners(inst: Installation, tenant: str) -> tuple[str, ...]:
-    return tuple(listener.name for listener in inst.settings.listeners if listener.tenant == tenant)
+    return tuple(listener.name for listener in inst.settings.listeners if tenant in listener.tenants)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,18 @@ from proxy import refusals
 from proxy.acceptor import Acceptor
 from proxy.block import answer_bytes
 from proxy.listeners.explicit import Explicit
+from proxy.listeners.transparent import Transparent
 from proxy.seats import Seat, Seats
-from proxy.session import Session
-from proxy.turned_away import TurnedAway
+from proxy.session import Beginning, Session
+from proxy.turned_away import TurnedAway, reset
 
 if TYPE_CHECKING:
     from proxy.worker import Worker
 
+WAYS: dict[str, Callable[[Session], Beginning]] = {"explicit": Explicit, "transparent": Transparent}
+"""How a connection of each mode begins."""
+_SPEAK_HTTP = frozenset({"explicit"})
+"""Modes whose clients understand an answer to a request that they have not made yet."""
 _NO_ID = "0" * 16
 """Stands in a prepared answer where the id of a connection goes."""
 
@@ -63,12 +69,12 @@ class Entrance:
         if (why := worker.overload.shedding) is not None:
             self._refuse(listener, connection, address, why)
             return
-        seat = self.seats.take(listener, address)
+        seat = self.seats.take(listener, listener.tenant, address)
         if isinstance(seat, str):
             self._refuse(listener, connection, address, seat)
             return
         try:
-            session = Session(worker, listener.name, listener.tenant, Explicit, seat)
+            session = Session(worker, listener, listener.tenant, WAYS[listener.mode], seat)
             connection.setblocking(False)
             # What asyncio's own server calls. connect_accepted_socket would cost a task and three coroutines for each
             # connection, a quarter more in all, to wait for what needs no waiting.
@@ -80,6 +86,11 @@ class Entrance:
             if not isinstance(error, OSError):  # the client is gone again
                 raise
 
+    def seat_for(self, listener: Listener, tenant: str, address: str, instead: Seat) -> Seat | str:
+        """Another seat for a connection of which more is known now, or the limit that forbids it: then it has none."""
+        self.seats.leave(instead)
+        return self.seats.take(listener, tenant, address)
+
     def left(self, seat: Seat) -> None:
         """A connection is closed: there is room for another."""
         self.seats.leave(seat)
@@ -89,13 +100,16 @@ class Entrance:
     # --- refusals ---
 
     def _refuse(self, listener: Listener, connection: socket.socket, address: str, which: str) -> None:
-        """Say it as the listener's protocol knows it: an explicit proxy's clients speak HTTP."""
+        """Say it as the listener's protocol knows it: an explicit proxy's clients speak HTTP, others see a reset."""
         worker = self.worker
         id = secrets.token_hex(8)
-        answer = self._answers.get(which)
-        if answer is None:
-            answer = self._answers[which] = answer_bytes(refusals.too_many(which, _NO_ID), None)
-        self.turned_away.tell(connection, answer.replace(_NO_ID.encode(), id.encode()))
+        if listener.mode in _SPEAK_HTTP:
+            answer = self._answers.get(which)
+            if answer is None:
+                answer = self._answers[which] = answer_bytes(refusals.too_many(which, _NO_ID), None)
+            self.turned_away.tell(connection, answer.replace(_NO_ID.encode(), id.encode()))
+        else:
+            reset(connection)
         client = worker.disclosure(listener.tenant).client(address)
         worker.refuse_counted(
             which, id=id, tenant=listener.tenant, client=client, listener=listener.name, status=503,

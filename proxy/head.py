@@ -14,6 +14,7 @@ from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserU
 
 _LINE = re.compile(rb"([A-Z-]{1,32}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n")
 _CR = 13
+_LONGEST_METHOD = 24
 _MAX_BLANK_LINES = 4
 """RFC 9112 2.2: at least one empty line before the request line should be ignored. More than a few is no client."""
 
@@ -166,3 +167,19 @@ def _check_fields(method: str, headers: list[tuple[bytes, bytes]]) -> None:
     if hosts > 1:
         # RFC 9112 3.2: more than one Host field is answered with 400
         raise BadHead("the request has more than one Host field; expected one")
+
+
+def begins_http(first: bytes | bytearray) -> bool | None:
+    """Whether the first bytes of a connection are those of a request line (RFC 9112, section 3); None: too few to say.
+
+    Methods are taken to be capital letters, as all that are registered are.
+    """
+    method, space, target = bytes(first[: _LONGEST_METHOD + 8]).partition(b" ")
+    if not (method.isalpha() and method.isupper()) or len(method) > _LONGEST_METHOD:
+        return False
+    if not space or not target:
+        return None
+    if target[:1] in (b"/", b"*"):
+        return True
+    scheme = target[:7].lower()
+    return True if scheme == b"http://" else None if b"http://".startswith(scheme) else False

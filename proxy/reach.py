@@ -17,8 +17,11 @@ async def reach(
 ) -> tuple[asyncio.Transport, str]:
     """Open a connection for the protocol; the transport, and the address. Admission as for a CONNECT.
 
-    Raises RefusedError where name, rules or network forbid it.
+    Where the way in has said whereto, it is there, whatever the request names. Raises RefusedError where name, rules or
+    network forbid it.
     """
+    if session.towards is not None:
+        host, port = session.towards
     worker, id_ = session.worker, session.id
     if (refusal := session.outdated(host.text)) is not None:
         raise RefusedError(refusal)
@@ -29,7 +32,7 @@ async def reach(
         raise RefusedError(refusals.unresolved(host.text, id_, error.timed_out, str(error))) from None
     permitted = tuple(address for address in addresses if worker.egress.permits(address))
     if session.followed:
-        session.stage("admission", began, listener=session.listener, host=host.text, port=port,
+        session.stage("admission", began, listener=session.listener.name, host=host.text, port=port,
                       egress="permitted" if permitted else "denied", addresses=permitted or addresses)  # fmt: skip
     if not permitted:
         raise RefusedError(refusals.destination_prohibited(host.text, addresses[0] if addresses else None, id_))

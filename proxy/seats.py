@@ -20,7 +20,7 @@ MOST = 1 << 20
 
 def columns(listeners: Sequence[Listener]) -> tuple[tuple[str, str], ...]:
     """The exact columns of a ledger for these listeners: each of them, and each tenant."""
-    tenants = dict.fromkeys(listener.tenant for listener in listeners)
+    tenants = dict.fromkeys(tenant for listener in listeners for tenant in listener.tenants)
     return (*(("listener", listener.name) for listener in listeners), *(("tenant", tenant) for tenant in tenants))
 
 
@@ -55,33 +55,36 @@ class Seats:
         """This worker has no descriptors for more, though the node may have."""
         return self.open >= self.room and self.ledger.total(0) < self.most
 
-    def take(self, listener: Listener, address: str) -> Seat | str:
+    def take(self, listener: Listener, tenant: str, address: str) -> Seat | str:
         """Count one more connection; where that is one too many, count nothing and name the limit.
+
+        ``tenant`` and ``address`` are empty where they are not known yet: then it is given up for another that counts
+        for them as soon as they are.
 
         It counts itself first and looks then, so that two workers at once can refuse one too many but never let one
         too many in.
         """
-        ledger, column, start = self.ledger, self.ledger.column, self.start
-        seat: Seat = (0, column["listener", listener.name], column["tenant", listener.tenant])
-        if self._client is not None:
-            seat += ledger.cells_of(client_key(address))
-        cells = ledger.cells
+        ledger, column, cells, start = self.ledger, self.ledger.column, self.ledger.cells, self.start
+        its_listener = column["listener", listener.name]
+        its_tenant = (column["tenant", tenant],) if tenant else ()
+        its_client = ledger.cells_of(client_key(address)) if self._client is not None and address else ()
+        seat: Seat = (0, its_listener, *its_tenant, *its_client)
         for cell in seat:
             cells[start + cell] += 1
-        which = self._over(seat)
+        which = self._over(its_listener, its_tenant, its_client)
         if which is None:
             return seat
         self.leave(seat)
         return which
 
-    def _over(self, seat: Seat) -> str | None:
+    def _over(self, listener: int, tenant: tuple[int, ...], client: tuple[int, ...]) -> str | None:
         """The limit that is exceeded, of the narrowest group that is: what only one client does is said so."""
         total = self.ledger.total
-        if self._client is not None and min(total(seat[3]), total(seat[4])) > self._client:
+        if self._client is not None and client and min(map(total, client)) > self._client:
             return "connections_per_client"
-        if self._tenant is not None and total(seat[2]) > self._tenant:
+        if self._tenant is not None and tenant and total(tenant[0]) > self._tenant:
             return "connections_per_tenant"
-        if self._listener is not None and total(seat[1]) > self._listener:
+        if self._listener is not None and total(listener) > self._listener:
             return "connections_per_listener"
         if total(0) > self.most:
             return "connections"

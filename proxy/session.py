@@ -12,12 +12,13 @@ import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from certs.decision import Decision
 from certs.names import Host
 from certs.trust import ServerTls
 from certs.verdict import Action, Verdict
+from config.settings import Listener
 from proxy.block import Refusal, answer_bytes
 from proxy.lanes.tap import Exchange
 from proxy.log import DEBUG, INFO, WARNING, members
@@ -80,7 +81,7 @@ class State(Enum):
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.HEAD: frozenset({State.NAME, State.HELLO, State.PLAIN, State.CLOSED}),
     State.NAME: frozenset({State.HELLO, State.CLOSED}),
-    State.HELLO: frozenset({State.SERVER, State.ANSWER, State.PASS, State.CLOSED}),
+    State.HELLO: frozenset({State.SERVER, State.ANSWER, State.PLAIN, State.PASS, State.CLOSED}),
     State.SERVER: frozenset({State.LEAF, State.ANSWER, State.PASS, State.CLOSED}),
     State.LEAF: frozenset({State.CLIENT, State.ANSWER, State.CLOSED}),
     State.CLIENT: frozenset({State.OPEN, State.ANSWER, State.CLOSED}),
@@ -129,6 +130,13 @@ class Phase(Protocol):
         """The session ends; let go of everything, the server's connection too. ``orderly`` tells both sides first."""
 
 
+class Beginning(Phase, Protocol):
+    """The first phase."""
+
+    def made(self) -> None:
+        """The connection stands."""
+
+
 class Unhurried:
     """A phase of which nothing has a time of its own, or whose own timer has it."""
 
@@ -144,18 +152,20 @@ class Session(Reader):
 
     __slots__ = (
         "about", "active", "deadline", "disclosure", "down", "draining", "entered", "facts", "id", "lane", "listener",
-        "loop", "peer", "phase", "port", "seat", "shown", "snapshot", "started", "state", "task", "trace", "transport",
-        "up", "warned_of", "worker",
+        "loop", "peer", "phase", "seat", "shown", "snapshot", "started", "state", "task", "tenant_name", "towards",
+        "trace", "transport", "up", "warned_of", "worker",
     )  # fmt: skip
 
     def __init__(
-        self, worker: Worker, listener: str, tenant: str, begin: Callable[[Session], Phase], seat: Seat = ()
+        self, worker: Worker, listener: Listener, tenant: str, begin: Callable[[Session], Beginning], seat: Seat = ()
     ) -> None:
+        """``tenant``: whose connection it is; empty where that is not known yet (see :meth:`belongs_to`)."""
         self.worker = worker
         self.seat = seat
         """Where it counts among all connections, until it is closed."""
         self.loop = worker.loop
         self.listener = listener
+        self.tenant_name = tenant
         self.snapshot: Snapshot | None = worker.snapshots.current.get(tenant)
         self.id = secrets.token_hex(8)
         self.disclosure = worker.disclosure(tenant)
@@ -168,6 +178,9 @@ class Session(Reader):
         self.transport: asyncio.Transport | None = None
         self.task: asyncio.Task[None] | None = None
         self.draining = False
+        self.towards: tuple[Host, int] | None = None
+        """Where the connection goes, as the way in has said of one whose client may not know of a proxy at all; None:
+        each plain request says it."""
         self.peer = ""
         self.shown = ""
         """The client's address as the log may have it."""
@@ -199,8 +212,7 @@ class Session(Reader):
     def enters(self, lane: str) -> None:
         """It has come to its lane, and is counted there. To be called before :meth:`to` where that cannot tell it."""
         self.lane = lane
-        entry = self.worker.entries[self.listener]
-        self.worker.metrics.connection(entry.tenant, entry.mode, lane)
+        self.worker.metrics.connection(self.tenant_name, self.listener.mode, lane)
 
     def look(self, now: float) -> None:
         """Hold the connection to its times; once a second."""
@@ -292,9 +304,29 @@ class Session(Reader):
         self.shown = self.disclosure.client(self.peer)
         self.worker.sessions.add(self)
         if self.followed:
-            self.log(DEBUG, "accepted", listener=self.listener)
-        if self.snapshot is None:
-            self.close("no such tenant")
+            self.log(DEBUG, "accepted", listener=self.listener.name)
+        if self.snapshot is None and self.tenant_name:
+            return self.close("no such tenant")
+        try:
+            return cast("Beginning", self.phase).made()
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection and no other
+            return self.broken(error)
+
+    def is_of(self, tenant: str, peer: str) -> str | None:
+        """It is known now whose connection it is, and whose address the client's is. The limit that forbids it, if one.
+
+        To be called before it has gone anywhere, when one of the two turns out to be another than was thought. Where
+        there is no such tenant, ``snapshot`` is None afterwards.
+        """
+        seat = self.worker.entrance.seat_for(self.listener, tenant, peer, self.seat)
+        if isinstance(seat, str):
+            self.seat = ()
+            return seat
+        self.seat, self.tenant_name, self.peer = seat, tenant, peer
+        self.snapshot = self.worker.snapshots.current.get(tenant)
+        self.disclosure = self.worker.disclosure(tenant)
+        self.shown = self.disclosure.client(peer)
+        return None
 
     def data_received(self, data: bytes) -> None:
         self.active = self.loop.time()
@@ -359,7 +391,7 @@ class Session(Reader):
         Where it has defects there is a line whatever is done; where it has none, for those who follow the connection.
         """
         first = verdict.findings[0].defect.value if verdict.findings else "none"
-        self.worker.metrics.verdict(self.worker.entries[self.listener].tenant, first, action.value)
+        self.worker.metrics.verdict(self.tenant_name, first, action.value)
         if verdict.ok and not self.followed:
             return
         level = DEBUG if verdict.ok else INFO
@@ -510,7 +542,7 @@ class Session(Reader):
     def exchange(self, exchange: Exchange) -> None:
         """A tap has seen a request and its response to their end."""
         if exchange.protocol != "bytes":
-            self.worker.metrics.request(self.worker.entries[self.listener].tenant, self.lane, exchange.status)
+            self.worker.metrics.request(self.tenant_name, self.lane, exchange.status)
         if self.disclosure.requests:
             if not self.about:
                 tenant = self.snapshot.tenant if self.snapshot is not None else None

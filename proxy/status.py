@@ -137,8 +137,8 @@ def _shown(session: Session, now: float) -> dict[str, Any]:
     facts = session.facts
     return {
         "id": session.id,
-        "tenant": session.worker.entries[session.listener].tenant,
-        "listener": session.listener,
+        "tenant": session.tenant_name,
+        "listener": session.listener.name,
         "client": session.peer,
         "host": facts.get("host"),
         "port": facts.get("port"),

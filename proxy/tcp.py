@@ -39,6 +39,8 @@ class Reader(asyncio.BufferedProtocol):
         self._at_once = READ_FIRST
         transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
         connection = transport.get_extra_info("socket")
+        if connection is None:
+            return  # not TCP of its own: a stream within another connection
         with contextlib.suppress(OSError):  # the peer was faster, and its end is told in another way
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 

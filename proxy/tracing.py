@@ -158,7 +158,7 @@ class Tracer:
         facts = dict(session.facts)
         attributes: dict[str, Any] = {
             "sallyport.id": session.id,
-            "sallyport.listener": session.listener,
+            "sallyport.listener": session.listener.name,
             "sallyport.tenant": session.snapshot.tenant if session.snapshot is not None else "",
             "sallyport.lane": trace.lane,
             "sallyport.state": state,

@@ -25,8 +25,10 @@ from proxy import refusals
 from proxy.block import Refusal
 from proxy.bypass_lists import matching
 from proxy.client_hello import BadClientHello, ClientHello, HelloReader, NotTls, alert_record
+from proxy.head import begins_http
 from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.fast import FastLane
+from proxy.lanes.forward import forward
 from proxy.lanes.splice import TLS_HANDSHAKE, Bypass, SpliceLane
 from proxy.leaves import DAY, Shown
 from proxy.ledger import client_key
@@ -53,12 +55,15 @@ class Tunnel(Unhurried):
     """The phase between the CONNECT and the lane; owner of the server leg until the lane takes it over."""
 
     __slots__ = (
-        "asked", "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "port",
-        "raw", "reader", "refusal", "server", "session", "showing", "shown", "stapled", "target", "warned_of", "why",
+        "asked", "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "plain",
+        "port", "raw", "reader", "refusal", "server", "session", "showing", "shown", "stapled", "target",
+        "warned_of", "why",
     )  # fmt: skip
 
-    def __init__(self, session: Session, target: Host, port: int) -> None:
+    def __init__(self, session: Session, target: Host, port: int, plain: bool = False) -> None:
+        """``plain``: what comes may be plain HTTP too."""
         self.session = session
+        self.plain = plain
         self.target = target
         self.port = port
         self.host = target
@@ -161,12 +166,23 @@ class Tunnel(Unhurried):
 
     def _not_tls(self) -> None:
         session = self.session
+        if self.plain and (http := begins_http(self.buffer)) is not False:
+            return self._forward() if http else None
         if session.worker.settings.tunnel.non_tls == "pass":
             return self._splice()
         if b"A" <= self.buffer[:1] <= b"Z":
             # It may be HTTP: then somebody can read why.
             return session.say(refusals.not_tls(self.target.text, session.id))
         return session.close("not TLS")
+
+    def _forward(self) -> None:
+        """Plain HTTP to a server that the client does not name in the first line."""
+        session = self.session
+        if self.refusal is not None:
+            return session.say(self.refusal)
+        self._drop_server(orderly=True)  # the lane has connections of its own, one after the other
+        session.towards = (self.target, self.port)
+        return forward(session, bytes(self.buffer))
 
     def _splice(self, bypass: Bypass | None = None) -> None:
         if self.refusal is not None:

@@ -84,7 +84,6 @@ class Worker:
         self, settings: Settings, sockets: list[tuple[Listener, socket.socket]], log: Log, seats: Seats, number: int = 0
     ) -> None:
         self.settings = settings
-        self.entries = {listener.name: listener for listener, _ in sockets}
         self.metrics = Metrics()
         self.sink = open_sink(settings, "worker", log)
         self.limits = settings.limits
@@ -120,7 +119,7 @@ class Worker:
             self.issuer, settings.limits.cached_hosts, self.wall, self.metrics, VERSIONS[settings.tls.client_minimum]
         )
         self.store = Store.open(settings.state_dir / DATABASE_FILE, create=False)
-        tenants = [listener.tenant for listener, _ in sockets]
+        tenants = [tenant for listener, _ in sockets for tenant in listener.tenants]
         common = parse_common_store(read_common_store(settings.trust.common_store))
         stapled = settings.verification.revocation != "off"
         self.snapshots = Snapshots(

@@ -10,6 +10,24 @@ from proxy.reach import reach
 from proxy.session import Session, State, Unhurried
 
 
+def forward(session: Session, data: bytes) -> None:
+    """Plain HTTP: forwarded, in the inspection lane where the tenant has inspectors for any host."""
+    inspectors = session.worker.inspectors
+    if inspectors is not None and inspectors.inspects_tenant(session.tenant.tenant):
+        from proxy.lanes.inspection.lane import InspectionLane
+
+        inspection = InspectionLane(session, inspectors, "", 0, None)
+        session.enters("inspection")
+        session.to(State.PLAIN, 0, inspection)
+        session.has_taken("inspection")
+        inspection.begin()
+        return inspection.data(data)
+    lane = ForwardLane(session)
+    session.to(State.PLAIN, 0, lane)
+    session.has_taken("plain")
+    return lane.data(data)
+
+
 class ForwardLane(Unhurried):
     """Phase of a session whose client sends plain HTTP requests."""
 
@@ -30,6 +48,7 @@ class ForwardLane(Unhurried):
             session.refused,
             disclosure=session.disclosure,
             limits=session.worker.limits,
+            origin=session.towards is not None,
         )
 
     @property

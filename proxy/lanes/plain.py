@@ -57,10 +57,12 @@ class PlainLane:
         pseudonym: str = PSEUDONYM,
         disclosure: Disclosure = DEFAULT,
         limits: Limits | None = None,
+        origin: bool = False,
     ) -> None:
+        """``origin``: clients take us for the server, so that a target may be a path beside the field Host."""
         self._client = client
         self._dial = dial
-        self._core = PlainCore(done, refused, clock, id, pseudonym, limits or Limits(), disclosure)
+        self._core = PlainCore(done, refused, clock, id, pseudonym, limits or Limits(), disclosure, origin)
         self._server: _ServerSide | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._client_paused = False

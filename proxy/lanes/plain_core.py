@@ -59,7 +59,9 @@ class PlainCore:
         pseudonym: str,
         limits: Limits,
         disclosure: Disclosure = DEFAULT,
+        origin: bool = False,
     ) -> None:
+        self._origin = origin
         self.phase = Phase.IDLE
         self.more = False
         """What came is not worked through: :meth:`go_on` is to be called in another turn of the loop."""
@@ -247,7 +249,9 @@ class PlainCore:
         method = request.method.decode("ascii")
         self._exchange = Exchange("HTTP/1.1", method[:MAX_METHOD], "", "", started=self._clock())
         try:
-            self._target = target = heads.read_target(method, request.target.decode("ascii"), self._id)
+            self._target = target = heads.read_target(
+                method, request.target.decode("ascii"), self._id, self._named(request)
+            )
             self._exchange.host = target.authority
             self._exchange.path = self._disclosure.path(target.path.encode())
             if self._disclosure.more_of_request:
@@ -261,6 +265,10 @@ class PlainCore:
         if heads.max_forwards(request) == 0:
             return self._answer(plain_answer.at_last_stop(request))
         return self._reach(target)
+
+    def _named(self, request: h11.Request) -> bytes | None:
+        """The field Host, where the client has not chosen a proxy and so names its server there."""
+        return heads.field(request.headers, b"host") if self._origin else None
 
     def _request_too_large(self, detail: str, target: heads.Target | None) -> None:
         """The head of the request is beyond a limit."""

@@ -68,10 +68,18 @@ class Target:
     path: str
 
 
-def read_target(method: str, text: str, id: str) -> Target:
-    """The target of a request in absolute-form (RFC 9112 3.2.2). Raises RefusedError for any other."""
+def read_target(method: str, text: str, id: str, named: bytes | None = None) -> Target:
+    """The target of a request in absolute-form (RFC 9112 3.2.2). Raises RefusedError for any other.
+
+    ``named``: the field Host of a request to which we are the server, as far as its client knows: then origin-form is
+    what it has (RFC 9112 3.2.1, and 3.3 for how the two together name the target), and ``*`` (3.2.4).
+    """
     if method == "CONNECT":
         raise RefusedError(refusals.late_connect(text, id))
+    if named is not None and (text.startswith("/") or text == "*"):
+        if not named:
+            raise RefusedError(refusals.bad_request(400, "it has no Host field", id))
+        text = f"http://{named.decode('latin-1')}{'' if text == '*' else text}"
     address = _ADDRESS.fullmatch(text)
     if address is None:
         if scheme := _SCHEME.match(text):

@@ -66,6 +66,6 @@ def test_a_listener_of_no_tenant_is_named_with_what_to_do(tmp_path: Path) -> Non
     two = Listener(name="two", bind="127.0.0.1:0", tenant="acme")
     found = missing_tenants(settings(tmp_path, Listener(name="one", bind="127.0.0.1:0"), two), ["default"])
     assert found == [
-        "listeners[1].tenant: there is no tenant acme; create it with: sallyport tenant create acme",
+        "listeners[1]: there is no tenant acme; create it with: sallyport tenant create acme",
     ]
     assert problems(settings(tmp_path / "none", two)) == [found[0].replace("[1]", "[0]")]

@@ -23,12 +23,13 @@ from typing import Any, Self
 
 import yaml
 
+from tests.harness.namespaces import Namespace
 from tests.harness.pki import Issued
 from tests.harness.processes import children, pss_kib, runs_module, tree, wait_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "cli.main")
-LISTENS = "Sallyport listens on http://"
+LISTENS = "Sallyport listens on "
 MONITORS = "Metrics and health: http://"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 START_SECONDS = 90  # of a machine that is busy
@@ -62,8 +63,10 @@ class Daemon:
     """``sallyport serve`` in a folder of its own.
 
     ``listeners`` are pairs of a name and a tenant, each on a free port of ``address``; a tenant other than ``default``
-    is created first. ``common`` is the common store: certificates of the tests' PKI, or a name or path as the
-    configuration takes it. ``extra`` is laid over the configuration, section by section.
+    is created first. ``ways`` is laid over the configuration of the listeners that it names: their modes, and what else
+    they have. The daemon's processes run in ``namespace``, where one is given. ``common`` is the common store:
+    certificates of the tests' PKI, or a name or path as the configuration takes it. ``extra`` is laid over the
+    configuration, section by section.
     """
 
     start_seconds = START_SECONDS
@@ -79,6 +82,8 @@ class Daemon:
         common: Issued | Sequence[Issued] | str | Path = "certifi",
         listeners: Sequence[tuple[str, str]] = (("explicit", "default"),),
         address: str = "127.0.0.1",
+        ways: Mapping[str, Mapping[str, Any]] | None = None,
+        namespace: Namespace | None = None,
         workers: int = 1,
         metrics: bool = False,
         extra: Mapping[str, Any] | None = None,
@@ -101,7 +106,8 @@ class Daemon:
             "state_dir": str(self.state_dir),
             "workers": workers,
             "listeners": [
-                {"name": name, "mode": "explicit", "bind": f"{where}:0", "tenant": tenant} for name, tenant in listeners
+                {"name": name, "mode": "explicit", "bind": f"{where}:0", "tenant": tenant, **(ways or {}).get(name, {})}
+                for name, tenant in listeners
             ],
             "trust": {"common_store": self._common_store(common)},
             "egress": {"allow": list(allow), "deny": list(deny)},
@@ -111,6 +117,7 @@ class Daemon:
             # A machine that is busy with other tests makes every worker late; tests of overload set their own.
             "limits": {"loop_lag": 10},
         }
+        self.namespace = namespace
         self.settings = merged(base, extra or {})
         self.write_config()
 
@@ -183,9 +190,10 @@ class Daemon:
     def start(self) -> None:
         """Start it and wait until it listens. Fails the test with what it wrote where it does not."""
         assert self._process is None, "it runs already"
+        inside = self.namespace.prefix if self.namespace is not None else ()
         with self.stderr.open("ab") as stderr:
             self._process = subprocess.Popen(
-                [*COMMAND, "--config", str(self.config), "serve"],
+                [*inside, *COMMAND, "--config", str(self.config), "serve"],
                 cwd=REPOSITORY,
                 env=environment(),
                 stdin=subprocess.DEVNULL,
@@ -209,7 +217,8 @@ class Daemon:
         for line in process.stdout:
             self.said.append(line.rstrip("\n"))
             if line.startswith(LISTENS) and len(self.addresses) < len(names):
-                self.addresses[names[len(self.addresses)]] = line.removeprefix(LISTENS).split()[0]
+                address = line.removeprefix(LISTENS).split()[0].rpartition("/")[2]
+                self.addresses[names[len(self.addresses)]] = address
                 if len(self.addresses) == len(names):
                     ready.set()
         ready.set()

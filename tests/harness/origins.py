@@ -20,8 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from tests.harness.namespaces import Namespace
 from tests.harness.pki import Issued
-from tests.harness.processes import free_port, wait_for
+from tests.harness.processes import free_port, listens_on, wait_for
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 OPENSSL = shutil.which("openssl")
@@ -68,7 +69,9 @@ class Nginx:
     ``/echo`` (what the request looked like, as JSON) and ``/status/CODE`` for 204, 304, 404 and 500.
     """
 
-    def __init__(self, folder: Path, sites: Sequence[Site]) -> None:
+    def __init__(self, folder: Path, sites: Sequence[Site], namespace: Namespace | None = None) -> None:
+        """``namespace``: where it runs; then its sites have the ports that they say."""
+        self.namespace = namespace
         assert NGINX is not None, "nginx is not installed: apt-get install nginx-light"
         self.folder = folder / "nginx"
         self.sites = {site.name: site for site in sites}
@@ -85,7 +88,7 @@ class Nginx:
     def __enter__(self) -> Self:
         for attempt in range(5):
             shared = free_port()
-            for site in self.sites.values():
+            for site in self.sites.values() if self.namespace is None else ():
                 site.port = free_port(site.address) if site.alone else shared
             try:
                 self._start()
@@ -108,8 +111,9 @@ class Nginx:
         errors.write_text("")
         config.write_text(self._config())
         assert NGINX is not None
+        inside = self.namespace.prefix if self.namespace is not None else ()
         self._process = subprocess.Popen(
-            [NGINX, "-p", str(self.folder), "-c", str(config), "-e", str(errors)],
+            [*inside, NGINX, "-p", str(self.folder), "-c", str(config), "-e", str(errors)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -118,6 +122,8 @@ class Nginx:
 
         def answers() -> bool:
             assert process.poll() is None, f"nginx did not start: {errors.read_text()}"
+            if self.namespace is not None:
+                return {site.port for site in self.sites.values()} <= listens_on(process.pid)
             return all(_accepts(*where) for where in {(site.address, site.port) for site in self.sites.values()})
 
         wait_for("nginx to listen", answers, timeout=START_SECONDS)

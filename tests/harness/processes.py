@@ -93,3 +93,15 @@ def wait_for[T](what: str, ask: Callable[[], T], timeout: float = 10, pause: flo
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout} s for {what}")
         time.sleep(pause)
+
+
+def listens_on(pid: int) -> set[int]:
+    """The TCP ports that somebody listens on in the process's network namespace."""
+    found: set[int] = set()
+    for family in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/net/{family}").read_text().splitlines()[1:]:
+                _, local, _, state = line.split()[:4]
+                if state == "0A":
+                    found.add(int(local.rpartition(":")[2], 16))
+    return found

@@ -17,6 +17,8 @@ PACKAGES = {
     "certutil": "libnss3-tools",
     "keytool": "default-jre-headless",
     "chromium": "chromium",
+    "ip": "iproute2",
+    "nft": "nftables",
 }
 """Program to Debian package, where scripts/test-packages installs it."""
 # A user's PATH often leaves out where daemons live.

@@ -60,24 +60,24 @@ def test_a_limit_lets_in_as_many_as_it_says_over_both_workers(
     first, second = workers(**{limit: 3})
     taken = []
     for seats, who in zip((first, second, first), within, strict=True):
-        seat = seats.take(*who)
+        seat = seats.take(who[0], who[0].tenant, who[1])
         assert not isinstance(seat, str)
         taken.append((seats, seat))
-    assert first.take(*beyond) == second.take(*beyond) == limit
+    assert first.take(beyond[0], beyond[0].tenant, beyond[1]) == second.take(*beyond) == limit
     if free is not None:
-        assert not isinstance(second.take(*free), str)
+        assert not isinstance(second.take(free[0], free[0].tenant, free[1]), str)
     seats, seat = taken[0]
     seats.leave(seat)
-    assert not isinstance(second.take(*beyond), str)
-    assert first.take(*beyond) == limit
+    assert not isinstance(second.take(beyond[0], beyond[0].tenant, beyond[1]), str)
+    assert first.take(beyond[0], beyond[0].tenant, beyond[1]) == limit
 
 
 def test_what_was_refused_counts_nothing(workers: Make) -> None:
     first, second = workers(connections=1, connections_per_client=1)
-    seat = first.take(A, "192.0.2.1")
+    seat = first.take(A, A.tenant, "192.0.2.1")
     assert not isinstance(seat, str)
     for _ in range(100):
-        assert isinstance(second.take(A, "192.0.2.1"), str)
+        assert isinstance(second.take(A, A.tenant, "192.0.2.1"), str)
     first.leave(seat)
     assert not any(first.ledger.cells)
 
@@ -87,19 +87,19 @@ def test_the_narrowest_limit_is_the_one_that_is_named(workers: Make) -> None:
         ("connections", "connections_per_listener", "connections_per_tenant", "connections_per_client"), 1
     )
     first, second = workers(**every)
-    first.take(A, "192.0.2.1")
-    assert second.take(A, "192.0.2.1") == "connections_per_client"
-    assert second.take(A, "192.0.2.2") == "connections_per_tenant"
-    assert second.take(OTHER, "192.0.2.2") == "connections"
+    first.take(A, A.tenant, "192.0.2.1")
+    assert second.take(A, A.tenant, "192.0.2.1") == "connections_per_client"
+    assert second.take(A, A.tenant, "192.0.2.2") == "connections_per_tenant"
+    assert second.take(OTHER, OTHER.tenant, "192.0.2.2") == "connections"
 
 
 def test_a_dead_workers_connections_make_room(workers: Make) -> None:
     first, second = workers(connections=2)
-    first.take(A, "192.0.2.1")
-    first.take(A, "192.0.2.1")
-    assert second.take(A, "192.0.2.1") == "connections"
+    first.take(A, A.tenant, "192.0.2.1")
+    first.take(A, A.tenant, "192.0.2.1")
+    assert second.take(A, A.tenant, "192.0.2.1") == "connections"
     first.ledger.free(0)
-    assert not isinstance(second.take(A, "192.0.2.1"), str)
+    assert not isinstance(second.take(A, A.tenant, "192.0.2.1"), str)
 
 
 def test_without_a_limit_the_descriptors_of_all_workers_are_the_limit(workers: Make) -> None:
@@ -107,12 +107,12 @@ def test_without_a_limit_the_descriptors_of_all_workers_are_the_limit(workers: M
     assert (first.room, first.most) == (4, 8)
     for _ in range(4):
         assert not first.full
-        assert not isinstance(first.take(A, "192.0.2.1"), str)
+        assert not isinstance(first.take(A, A.tenant, "192.0.2.1"), str)
     assert first.full  # the other worker should have the next one
     for _ in range(4):
-        assert not isinstance(second.take(A, "192.0.2.1"), str)
+        assert not isinstance(second.take(A, A.tenant, "192.0.2.1"), str)
     assert not first.full  # nobody has room: it may as well say so
-    assert first.take(A, "192.0.2.1") == second.take(A, "192.0.2.1") == "connections"
+    assert first.take(A, A.tenant, "192.0.2.1") == second.take(A, A.tenant, "192.0.2.1") == "connections"
 
 
 @settings(deadline=None)

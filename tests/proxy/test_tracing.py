@@ -38,7 +38,8 @@ def tracer(collector: Collector, folder: Path, sample: float = 1.0) -> Tracer:
 
 def session(**facts: Any) -> Session:
     made = SimpleNamespace(
-        facts={"host": "a.example", **facts}, shown="192.0.2.1", id="00ff", listener="explicit", started=10.0,
+        facts={"host": "a.example", **facts}, shown="192.0.2.1", id="00ff", started=10.0,
+        listener=SimpleNamespace(name="explicit"),
         snapshot=SimpleNamespace(tenant="default"), worker=SimpleNamespace(wall=lambda: 1_800_000_010.0),
         loop=SimpleNamespace(time=lambda: 12.0),
     )  # fmt: skip

@@ -117,10 +117,9 @@ def test_of_a_clean_connection_nothing_is_put_together_where_nobody_follows_it(l
     counted: list[tuple[str, ...]] = []
     worker = SimpleNamespace(
         metrics=SimpleNamespace(verdict=lambda *labels: counted.append(labels)),
-        entries={"explicit": SimpleNamespace(tenant="default")},
         log=SimpleNamespace(level=level),
     )
-    session = SimpleNamespace(worker=worker, listener="explicit", followed=False)
+    session = SimpleNamespace(worker=worker, tenant_name="default", followed=False)
     # Whatever else of the session it touched would raise.
     Session.judged(cast("Session", session), Verdict(), Action.ALLOW, cast("Judged", None))
     assert counted == [("default", "none", "allow")]

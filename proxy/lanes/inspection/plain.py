@@ -18,12 +18,16 @@ from proxy.lanes.plain_heads import (
 from proxy.refusals import Refusal, RefusedError
 
 
-def admit(request: http.Request, id: str) -> Refusal | None:
-    """Take the target of a request in absolute-form apart, and make its head fit for the server."""
+def admit(request: http.Request, id: str, origin: bool) -> Refusal | None:
+    """Take the target of a request apart, and make its head fit for the server.
+
+    It is in absolute-form; ``origin``: or in origin-form, from a client that takes us for the server.
+    """
     data = request.data
     text = (data.scheme + b"://" + data.authority + data.path if data.authority else data.path).decode("latin-1")
     try:
-        target = read_target(request.method, text, id)
+        named = request.headers.get("host", "").encode("latin-1", "replace") if origin else None
+        target = read_target(request.method, text, id, named)
     except RefusedError as error:
         return error.refusal
     fields = request.headers.fields

@@ -56,7 +56,7 @@ class Rules:
         named = request.data.authority
         host = request.headers.get_all("host")
         if not self.secure:
-            if (refusal := plain.admit(request, self.session.id)) is not None:
+            if (refusal := plain.admit(request, self.session.id, self.session.towards is not None)) is not None:
                 self.session.refused(refusal)
             return refusal
         if request.data.scheme != b"https":
