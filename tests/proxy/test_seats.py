@@ -63,7 +63,11 @@ def test_a_limit_lets_in_as_many_as_it_says_over_both_workers(
         seat = seats.take(who[0], who[0].tenant, who[1])
         assert not isinstance(seat, str)
         taken.append((seats, seat))
-    assert first.take(beyond[0], beyond[0].tenant, beyond[1]) == second.take(*beyond) == limit
+    assert (
+        first.take(beyond[0], beyond[0].tenant, beyond[1])
+        == second.take(beyond[0], beyond[0].tenant, beyond[1])
+        == limit
+    )
     if free is not None:
         assert not isinstance(second.take(free[0], free[0].tenant, free[1]), str)
     seats, seat = taken[0]
