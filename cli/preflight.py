@@ -26,11 +26,13 @@ def problems(settings: Settings, account: Account | None = None) -> list[str]:
     the supervisor, which holds its lock, tells the same of ports, and the tenants are read from the store.
     """
     from proxy.admission import check_resolver_hosts
+    from proxy.listeners.outer_identity import check as listeners
     from proxy.server_rules import check as client_certificates
 
     found = [
         common_store(settings), check_resolver_hosts(settings.resolver.hosts), never_log(settings),
         client_certificates(settings.tls), inspectors(settings, account), *bypass_lists(settings, account),
+        listeners(settings),
     ]  # fmt: skip
     if is_fresh(settings.state_dir):
         found += [*missing_tenants(settings, {FIRST_TENANT}), *_ports(settings)]

@@ -14,7 +14,15 @@ from config.common_store import StoreFileError, check
 from config.document import LARGEST_FILE, Document, Plain, read
 from config.list_files import ListFileError, look
 from config.problems import ConfigError, Problem
-from config.settings import SHIPPED_INSPECTORS, STORES_BY_NAME, Metrics, Settings, listener_clashes, parse_bind
+from config.settings import (
+    SHIPPED_INSPECTORS,
+    STORES_BY_NAME,
+    ListenerTls,
+    Metrics,
+    Settings,
+    listener_clashes,
+    parse_bind,
+)
 from config.wording import explain
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
@@ -152,12 +160,20 @@ def _resolve(settings: Settings, base: Path) -> Settings:
         else each.model_copy(update={"certificate": str(base / each.certificate), "key": str(base / each.key)})
         for each in settings.tls.servers
     )
+    listeners = tuple(each.model_copy(update={"tls": _resolved(each.tls, base)}) for each in settings.listeners)
     tls = settings.tls.model_copy(update={"servers": servers})
     lists = tuple(each.model_copy(update={"file": str(base / each.file)}) for each in settings.bypass.files)
     bypass = settings.bypass.model_copy(update={"files": lists})
     changed = {"state_dir": base / settings.state_dir, "trust": trust, "tls": tls, "log": logged, "bypass": bypass}
-    changed["verification"] = verification
+    changed |= {"verification": verification, "listeners": listeners}
     return settings.model_copy(update={**changed, "inspection": inspection})
+
+
+def _resolved(tls: ListenerTls, base: Path) -> ListenerTls:
+    pair = {"certificate": tls.certificate, "key": tls.key}
+    files = {name: str(base / file) for name, file in pair.items() if file is not None}
+    cas = tuple(each.model_copy(update={"file": str(base / each.file)}) for each in tls.client_cas)
+    return tls.model_copy(update={**files, "client_cas": cas})
 
 
 def _check_files(settings: Settings, document: Document) -> None:

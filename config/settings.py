@@ -27,8 +27,8 @@ from pydantic import (
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-Mode = Literal["explicit", "transparent"]
-LATER_MODES = ("explicit-tls", "tproxy", "socks5", "wireguard")
+Mode = Literal["explicit", "explicit-tls", "transparent"]
+LATER_MODES = ("tproxy", "socks5", "wireguard")
 LATER_KMS = ("aws", "vault", "pkcs11")
 LATER_DATABASES = ("postgresql", "postgres")
 
@@ -300,6 +300,33 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class ClientCa(Section):
+    """A CA that may vouch for clients of a TLS proxy, and whose they then are."""
+
+    file: FileName
+    tenant: TenantName | None = None
+
+
+class ListenerTls(Section):
+    """What a proxy that is reached over TLS shows its clients, and what it wants to see of them."""
+
+    names: tuple[str, ...] = Field(default=(), strict=False)
+    certificate: FileName | None = None
+    key: FileName | None = None
+    client_certificates: Literal["none", "optional", "required"] = "none"
+    client_cas: tuple[ClientCa, ...] = Field(default=(), strict=False)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ListenerTls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together; expected both or neither")
+        if (self.client_certificates == "none") != (not self.client_cas):
+            raise ValueError("client_certificates and client_cas go together; expected both or neither")
+        if self.client_cas and self.certificate is None:
+            raise ValueError("a proxy that asks for certificates has one of its own; expected certificate and key")
+        return self
+
+
 class Listener(Section):
     """One listening port, and the tenant that its connections belong to."""
 
@@ -307,11 +334,23 @@ class Listener(Section):
     mode: Annotated[Mode, BeforeValidator(_mode)] = "explicit"
     bind: Bind
     tenant: TenantName = "default"
+    tls: ListenerTls = ListenerTls()
 
     @property
     def tenants(self) -> tuple[str, ...]:
         """All tenants that connections to this port may belong to, each once."""
-        return (self.tenant,)
+        return tuple(dict.fromkeys((self.tenant, *(each.tenant for each in self.tls.client_cas if each.tenant))))
+
+    @model_validator(mode="after")
+    def _has_what_its_mode_takes(self) -> Listener:
+        if self.mode == "explicit-tls" and not self.tls.names and self.tls.certificate is None:
+            raise ValueError(
+                "mode explicit-tls shows a certificate; expected tls.names, the names or addresses by which clients "
+                "know this proxy, or tls.certificate and tls.key"
+            )
+        if self.mode != "explicit-tls" and self.tls != ListenerTls():
+            raise ValueError("tls is for mode explicit-tls alone")
+        return self
 
 
 class Trust(Section):

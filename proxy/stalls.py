@@ -55,6 +55,8 @@ class Stalls:
 
 def acknowledged(transport: asyncio.Transport) -> int:
     """Bytes that the peer has acknowledged; 0 where that cannot be said, and nothing will have been taken."""
+    if (taken := transport.get_extra_info("taken")) is not None:
+        return int(taken)  # of a stream within a connection, its windows say it
     connection = transport.get_extra_info("socket")
     try:
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + _ACKED.size)

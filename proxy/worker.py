@@ -194,7 +194,9 @@ class Worker:
         await self.draining.wait()
         await self._accept_no_more()
         end = self.loop.time() + self.limits.drain_timeout
-        while (self.sessions or self.entrance.turned_away) and self.loop.time() < end:
+        for outer in tuple(self.entrance.outer):
+            outer.drain()
+        while (self.sessions or self.entrance.turned_away or self.entrance.outer) and self.loop.time() < end:
             for session in tuple(self.sessions):
                 if not self.retiring or self._rests(session):
                     session.drain()

@@ -35,8 +35,8 @@ WARNING = "chrome-error://chromewebdata/"
 class Chromium:
     """A browser in a home of its own, whose certificate database (NSS) has the anchors ``trusts``.
 
-    ``hosts`` are its ``--host-resolver-rules``, ``proxy`` is where its proxy listens; without one it goes directly. It
-    calls nobody on its own.
+    ``hosts`` are its ``--host-resolver-rules``, ``proxy`` is where its proxy listens, with a scheme where that is not
+    http; without one it goes directly. It calls nobody on its own.
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class Chromium:
         if proxy is None:
             self._reach.append("--no-proxy-server")
         else:
-            self._reach += [f"--proxy-server=http://{proxy}", "--proxy-bypass-list=<-loopback>"]
+            server = proxy if "://" in proxy else f"http://{proxy}"
+            self._reach += [f"--proxy-server={server}", "--proxy-bypass-list=<-loopback>"]
         self._trusts = trusts
         self._errors = folder / "chromium.stderr"
         self._process: subprocess.Popen[bytes] | None = None
