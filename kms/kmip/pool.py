@@ -11,7 +11,7 @@ signature more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +27,10 @@ PROBE_SECONDS = 2.0
 """How often a broken host is looked at."""
 SHARE = 0.45
 """Of the deadline, for one attempt where there is another host to be asked: the rest is for that."""
+
+
+type Work[A] = Callable[[Connection], Awaitable[A]]
+"""What is asked on a connection. It may be done again on another one, to another host."""
 
 
 class Watcher(Protocol):
@@ -121,11 +125,15 @@ class Pool:
         for slot in self._slots:
             slot.drop()
 
-    async def ask[A](self, question: Question[A], check: Callable[[A], None] | None = None) -> A:
-        """The answer of the first host that gives one, within the deadline.
+    async def ask[A](self, question: Question[A]) -> A:
+        """The answer of the first host that gives one, within the deadline. Raises KmipError."""
+        return await self.use(lambda connection: connection.ask(question))
 
-        ``check`` raises KmipError for an answer that cannot be believed: it is asked for again, on another connection.
-        Raises KmipError.
+    async def use[A](self, work: Work[A]) -> A:
+        """What the work gives at the first host where it is done, within the deadline.
+
+        The work raises KmipError for an answer that cannot be believed (``SIGNATURE``): it is done again, on another
+        connection. Raises KmipError.
         """
         if self._closed:
             raise _closed()
@@ -137,7 +145,7 @@ class Pool:
             async with asyncio.timeout(self._limits.timeout), self._seats:
                 slot = self._free.pop()
                 try:
-                    return await self._answer(slot, question, check, asked)
+                    return await self._answer(slot, work, asked)
                 finally:
                     slot.used = self._clock()
                     self._free.append(slot)
@@ -147,9 +155,7 @@ class Pool:
         finally:
             self._waiting -= 1
 
-    async def _answer[A](
-        self, slot: _Slot, question: Question[A], check: Callable[[A], None] | None, asked: list[Endpoint]
-    ) -> A:
+    async def _answer[A](self, slot: _Slot, work: Work[A], asked: list[Endpoint]) -> A:
         tried: list[HostState] = []
         last: KmipError | None = None
         while True:
@@ -162,7 +168,7 @@ class Pool:
             asked.append(host.endpoint)
             kept = slot.usable(host)
             try:
-                answer = await self._within(host, self._attempt(slot, host, question, check))
+                answer = await self._within(host, self._attempt(slot, host, work))
             except KmipError as error:
                 if error.answered:
                     self._is_well(host)
@@ -177,16 +183,11 @@ class Pool:
             self._is_well(host)
             return answer
 
-    async def _attempt[A](
-        self, slot: _Slot, host: HostState, question: Question[A], check: Callable[[A], None] | None
-    ) -> A:
+    async def _attempt[A](self, slot: _Slot, host: HostState, work: Work[A]) -> A:
         connection = slot.usable(host)
         if connection is None:
             connection = await self._connected(slot, host)
-        answer = await connection.ask(question)
-        if check is not None:
-            check(answer)
-        return answer
+        return await work(connection)
 
     async def _within[A](self, host: HostState, work: Coroutine[None, None, A]) -> A:
         """The work, within its share of the deadline where another host is left to ask."""
@@ -265,7 +266,7 @@ class Pool:
             self._free.remove(slot)
             try:
                 async with asyncio.timeout(self._limits.timeout):
-                    await self._attempt(slot, host, operations.query(), None)
+                    await self._attempt(slot, host, lambda connection: connection.ask(operations.query()))
             except (KmipError, TimeoutError) as error:
                 if isinstance(error, KmipError) and error.answered:
                     return  # it says no, and so it is there

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from certs.signer import SigningError, VerifyingKey, hash_for
 from kms.kmip import operations
+from kms.kmip.connection import Connection, Endpoint
 from kms.kmip.errors import KmipError, Reason
 from kms.kmip.operations import SignatureScheme
 from kms.kmip.pool import Pool
@@ -31,7 +30,8 @@ class KmipSigner:
         self._pool = pool
         self._name = key_name
         self._public_key = public_key
-        self._identifier: str | None = None
+        self._identifiers: dict[Endpoint, str] = {}
+        """What each host calls the key: that two of them give it the same Unique Identifier, KMIP does not say."""
 
     def __repr__(self) -> str:
         return f"KmipSigner({self.scheme.algorithm} key {self._name!r})"
@@ -50,40 +50,43 @@ class KmipSigner:
         self._pool.stop()
 
     async def signature(self, data: bytes) -> bytes:
-        """The signature of the data. Raises SigningError: of a KmipError, or since there is not just one such key."""
+        """The signature of the data. Raises SigningError, of a KmipError."""
         try:
-            # One deadline, whatever has to be asked for it.
-            async with asyncio.timeout(self._pool.timeout):
-                return await self._signature(data)
+            made = await self._pool.use(lambda connection: self._signed(connection, data))
         except KmipError as error:
             raise SigningError(str(error)) from error
-        except TimeoutError:
-            raise SigningError(f"no signature within {self._pool.timeout:g} s") from None
+        return encoded(self._public_key, made)
 
-    async def _signature(self, data: bytes) -> bytes:
-        known = self._identifier
+    async def _signed(self, connection: Connection, data: bytes) -> bytes:
+        endpoint = connection.at.endpoint
+        known = self._identifiers.get(endpoint)
+        if known is None:
+            return await self._sign(connection, await self._located(connection), data)
         try:
-            return await self._sign(known or await self._located(), data)
+            return await self._sign(connection, known, data)
         except KmipError as error:
-            if known is None or error.reason not in (Reason.REFUSED, Reason.SIGNATURE):
+            if not error.answered and error.reason is not Reason.SIGNATURE:
                 raise
-        # The key was replaced by another of the same name; whether that is the CA's its signature tells.
-        return await self._sign(await self._located(), data)
+            # The key may have been replaced by another of the same name; whether that is the CA's its signature tells.
+            self._identifiers.pop(endpoint, None)
+            if (found := await self._located(connection)) == known:
+                raise
+        return await self._sign(connection, found, data)
 
-    async def _located(self) -> str:
-        found = await self._pool.ask(operations.locate_private_keys(self._name))
+    async def _located(self, connection: Connection) -> str:
+        found = await connection.ask(operations.locate_private_keys(self._name))
         if len(found) != 1:
             what = "no private key" if not found else f"{len(found)} private keys"
-            raise SigningError(f"the key manager has {what} of the name {self._name!r}; there must be just one")
-        self._identifier = found[0]
+            raise KmipError(
+                Reason.REFUSED, f"the key manager has {what} of the name {self._name!r}; there must be just one"
+            )
+        self._identifiers[connection.at.endpoint] = found[0]
         return found[0]
 
-    async def _sign(self, identifier: str, data: bytes) -> bytes:
-        def check(signature: bytes) -> None:
-            verify(self._public_key, self.scheme, signature, data, self._name)
-
-        made = await self._pool.ask(operations.sign(identifier, self.scheme, data), check)
-        return encoded(self._public_key, made)
+    async def _sign(self, connection: Connection, identifier: str, data: bytes) -> bytes:
+        made = await connection.ask(operations.sign(identifier, self.scheme, data))
+        verify(self._public_key, self.scheme, made, data, self._name)
+        return made
 
 
 def verify(key: VerifyingKey, scheme: SignatureScheme, signature: bytes, data: bytes, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -345,13 +345,15 @@ class TestASigner:
     def test_never_gives_what_does_not_verify(self) -> None:
         async def work() -> None:
             async with rig() as r:
+                signer = KmipSigner(r.pool, "signing", SIGNING_KEY.public_key())
+                await signer.signature(b"data")
                 r.primary.key = r.alternate.key = kept_key("rsa2048", 8)  # type: ignore[assignment]
                 with pytest.raises(SigningError, match="does not verify") as caught:
-                    await KmipSigner(r.pool, "signing", SIGNING_KEY.public_key()).signature(b"data")
+                    await signer.signature(b"data")
                 assert isinstance(caught.value.__cause__, KmipError)
                 assert caught.value.__cause__.reason is Reason.SIGNATURE
                 # Once more on a new connection, since an answer may have been another's; then the other host.
-                assert r.signs() == (2, 1)
+                assert r.signs() == (1 + 2, 1)
 
         run(work())
 
@@ -379,6 +381,33 @@ class TestASigner:
 
                 r.primary.on["SIGN"] = gone
                 assert await signer.signature(b"data")
+
+        run(work())
+
+    def test_asks_each_host_by_what_that_calls_the_key(self) -> None:
+        def only(identifier: str) -> Callable[[Asked], Answer]:
+            def answer(asked: Asked) -> Answer:
+                if asked.payload.unique_identifier == identifier:
+                    return asked.as_it_should()
+                return asked.refuse(ResultReason.ITEM_NOT_FOUND, "another host's")
+
+            return answer
+
+        async def work() -> None:
+            async with rig(connections=1) as r:
+                r.primary.identifiers, r.alternate.identifiers = ["here"], ["there"]
+                r.primary.on["SIGN"], r.alternate.on["SIGN"] = only("here"), only("there")
+                signer = KmipSigner(r.pool, "signing", SIGNING_KEY.public_key())
+                await signer.signature(b"data")
+                r.primary.kill()
+                for _ in range(2):
+                    await signer.signature(b"data")
+                await r.primary.start()
+                await r.pool.tend()
+                await signer.signature(b"data")
+                assert r.signs() == (2, 2), "nobody was asked by the other's"
+                for host in (r.primary, r.alternate):
+                    assert [asked.operation.name for asked in host.asked].count("LOCATE") == 1
 
         run(work())
 
