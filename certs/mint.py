@@ -14,7 +14,7 @@ from functools import cache
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes, CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -23,7 +23,7 @@ from certs.der import BIT_STRING, SEQUENCE, DerError, fields_and_algorithm, with
 from certs.kept import kept
 from certs.lint import lint
 from certs.profile import LeafRequest, ProfileError, build
-from certs.signer import LocalSigner, RemoteSigner, Signer, SigningError, SigningKey, VerifyingKey, hash_for
+from certs.signer import LocalSigner, RemoteSigner, Signer, SigningError, hash_for, padding_for, stand_in
 
 
 class MintError(Exception):
@@ -56,7 +56,7 @@ def rehearsed(request: LeafRequest, signer: RemoteSigner, now: datetime, lifetim
     key = signer.public_key()
     builder = _builder(request, key, now, lifetime)
     try:
-        twin = builder.sign(_throw_away(_kind_of(key)), hash_for(key), rsa_padding=_padding(signer))
+        twin = builder.sign(stand_in(key), hash_for(key), rsa_padding=padding_for(key, signer.pss))
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise SigningError(f"the certificate could not be signed: {error}") from error
     lint(twin, request, now)
@@ -65,7 +65,7 @@ def rehearsed(request: LeafRequest, signer: RemoteSigner, now: datetime, lifetim
 
 def make_ready(signer: RemoteSigner) -> None:
     """Have what :func:`rehearsed` needs for that signer; an RSA key to be thrown away may take a second."""
-    _throw_away(_kind_of(signer.public_key()))
+    stand_in(signer.public_key())
 
 
 def completed(twin: x509.Certificate, signature: bytes, request: LeafRequest) -> x509.Certificate:
@@ -141,27 +141,6 @@ def _unfit(issuer: x509.Certificate) -> str | None:
 def _rehearsal() -> LocalSigner:
     """Signs twins. A key of this process that nobody trusts, forgotten with it."""
     return LocalSigner(ec.generate_private_key(ec.SECP256R1()))
-
-
-def _kind_of(key: VerifyingKey) -> str:
-    return "rsa" if isinstance(key, rsa.RSAPublicKey) else key.curve.name
-
-
-@cache
-def _throw_away(kind: str) -> SigningKey:
-    """A key of this process that nobody trusts: RSA, or on the curve of that name."""
-    if kind == "rsa":
-        return rsa.generate_private_key(65537, 2048)
-    curves = {curve.name: curve for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())}
-    return ec.generate_private_key(curves[kind])
-
-
-def _padding(signer: RemoteSigner) -> padding.PSS | padding.PKCS1v15 | None:
-    key = signer.public_key()
-    if not isinstance(key, rsa.RSAPublicKey):
-        return None
-    chosen = hash_for(key)
-    return padding.PSS(padding.MGF1(chosen), chosen.digest_size) if signer.pss else padding.PKCS1v15()
 
 
 def _check_signed(leaf: x509.Certificate, twin: x509.Certificate) -> None:

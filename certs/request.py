@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from certs.authority import CA_USAGE, LONGEST_COMMON_NAME
+from certs.authority import CA_USAGE, LONGEST_COMMON_NAME, encoded_key
+from certs.der import BIT_STRING, SEQUENCE, read, written
 from certs.profile import KEY_USAGE
-from certs.signer import SigningKey, hash_for
+from certs.signer import SigningError, SigningKey, VerifyingKey, hash_for, padding_for, stand_in
 
 type Algorithm = Literal["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
 
@@ -75,13 +78,56 @@ def make_request(subject: Subject, algorithm: Algorithm) -> tuple[SigningKey, x5
     if problems := check_subject(subject):
         raise ValueError("; ".join(problems))
     key = _new_key(algorithm)
-    builder = (
+    return key, _ca_request(subject, key.public_key()).sign(key, hash_for(key))
+
+
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """A request whose key is elsewhere, encoded. ``info`` is what the key signs, hashed by its :func:`hash_for`.
+
+    It is the CertificationRequestInfo of RFC 2986 4.1; ``algorithm`` says how the key signs it.
+    """
+
+    info: bytes
+    algorithm: bytes
+
+    def signed(self, signature: bytes) -> x509.CertificateSigningRequest:
+        """The request. Raises :class:`certs.signer.SigningError` where the signature is not the key's."""
+        octets = self.info + self.algorithm + written(BIT_STRING, b"\0" + signature)  # no unused bits
+        try:
+            made = x509.load_der_x509_csr(written(SEQUENCE, octets))
+            verifies = made.is_signature_valid
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise SigningError("what the signer returned makes no certification request") from error
+        if not verifies:
+            raise SigningError("the signature of the certification request does not verify with its public key")
+        return made
+
+
+def unsigned_request(subject: Subject, key: VerifyingKey, pss: bool = False) -> Unsigned:
+    """The request for a CA certificate that :func:`make_request` makes, on a key that is elsewhere.
+
+    It is signed with a throw-away key of the same kind, and then has the true one in that one's place. ``pss``: the key
+    signs by RSASSA-PSS. Raises ValueError with all that :func:`check_subject` finds, and SigningError for a key that
+    should sign nothing.
+    """
+    if problems := check_subject(subject):
+        raise ValueError("; ".join(problems))
+    signing = stand_in(key)
+    made = _ca_request(subject, key).sign(signing, hash_for(key), rsa_padding=padding_for(key, pss))
+    info, algorithm, _ = read(made.public_bytes(Encoding.DER)).children()
+    version, name, _, attributes = info.children()
+    fields = version.whole + name.whole + encoded_key(key) + attributes.whole
+    return Unsigned(written(SEQUENCE, fields), algorithm.whole)
+
+
+def _ca_request(subject: Subject, key: VerifyingKey) -> x509.CertificateSigningRequestBuilder:
+    return (
         x509.CertificateSigningRequestBuilder(_name(subject))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(CA_USAGE, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
-    return key, builder.sign(key, hash_for(key))
 
 
 def make_client_request(subject: Subject, algorithm: Algorithm) -> tuple[SigningKey, x509.CertificateSigningRequest]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 from cryptography import x509
@@ -141,3 +142,31 @@ def hash_for(key: SigningKey | VerifyingKey) -> hashes.SHA256 | hashes.SHA384 | 
             return found
         raise SigningError(f"a signing key on curve {key.curve.name} is not usable; use P-256, P-384 or P-521")
     raise SigningError(f"a signing key of kind {type(key).__name__} is not usable; use RSA or ECDSA")
+
+
+def padding_for(key: VerifyingKey, pss: bool) -> padding.PSS | padding.PKCS1v15 | None:
+    """How an RSA key signs certificates: by PKCS #1 v1.5, or by PSS with a salt as long as the hash (RFC 4055 3.1).
+
+    None for ECDSA, which has none.
+    """
+    if not isinstance(key, rsa.RSAPublicKey):
+        return None
+    chosen = hash_for(key)
+    return padding.PSS(padding.MGF1(chosen), chosen.digest_size) if pss else padding.PKCS1v15()
+
+
+def stand_in(key: VerifyingKey) -> SigningKey:
+    """A key of this process that nobody trusts, of the same kind: what it signs names the same algorithm.
+
+    RSA takes a second, once. Raises :class:`SigningError` for a key that should sign nothing.
+    """
+    hash_for(key)
+    return _stand_in("rsa" if isinstance(key, rsa.RSAPublicKey) else key.curve.name)
+
+
+@cache
+def _stand_in(kind: str) -> SigningKey:
+    if kind == "rsa":
+        return rsa.generate_private_key(65537, 2048)
+    curves = {curve.name: curve for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())}
+    return ec.generate_private_key(curves[kind])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from certs.signer import SigningError, VerifyingKey, hash_for
+from certs.signer import SigningError, VerifyingKey, hash_for, padding_for
 from kms.kmip import operations
 from kms.kmip.connection import Connection, Endpoint
 from kms.kmip.errors import KmipError, Reason
@@ -94,8 +94,9 @@ def verify(key: VerifyingKey, scheme: SignatureScheme, signature: bytes, data: b
     chosen = hash_for(key)
     try:
         if isinstance(key, rsa.RSAPublicKey):
-            pss = padding.PSS(padding.MGF1(chosen), chosen.digest_size)
-            key.verify(signature, data, pss if scheme.pss else padding.PKCS1v15(), chosen)
+            how = padding_for(key, scheme.pss)
+            assert how is not None  # noqa: S101 - RSA has one
+            key.verify(signature, data, how, chosen)
         else:
             key.verify(encoded(key, signature), data, ec.ECDSA(chosen))
     except (InvalidSignature, ValueError):

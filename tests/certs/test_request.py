@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certs.der import name_text, read
-from certs.request import Algorithm, Subject, check_subject, make_request
-from certs.signer import LocalSigner
+from certs.request import Algorithm, Subject, check_subject, make_request, unsigned_request
+from certs.signer import LocalSigner, SigningError, hash_for, padding_for
 from certs.signing import examine_signing
 from tests.harness import bad_uploads, pki
 from tests.harness.pki import NOW, Authority
@@ -183,3 +183,51 @@ def test_whatever_is_typed_is_refused_or_makes_a_request(subject: Subject) -> No
     assert request.is_signature_valid
     assert request.subject == x509.load_der_x509_csr(request.public_bytes(Encoding.DER)).subject
     assert pki.common_name(subject.common_name).rdns[0] in request.subject.rdns
+
+
+@pytest.mark.parametrize(
+    ("kind", "pss"),
+    [("rsa2048", False), ("rsa2048", True), ("rsa3072", False), ("ec256", False), ("ec384", False), ("ec521", False)],
+)
+def test_a_request_on_a_key_that_is_elsewhere_is_what_it_would_be_if_the_key_were_here(kind: str, pss: bool) -> None:
+    key = pki.kept_key(kind, 1)
+    assert isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
+    public = key.public_key()
+    unsigned = unsigned_request(WHOLE, public, pss)
+    request = unsigned.signed(signed_with(key, unsigned.info, pss))
+    text = openssl_reads(request)
+    assert "CA:TRUE, pathlen:0" in text
+    assert request.public_key() == public
+    here = make_request(WHOLE, "ecdsa-p256")[1]
+    assert request.subject == here.subject
+    assert [one.oid for one in request.extensions] == [one.oid for one in here.extensions]
+    found = request.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    assert found == x509.SubjectKeyIdentifier.from_public_key(public)
+
+
+@pytest.mark.parametrize("signature", [b"", b"no signature", bytes(256)])
+def test_a_request_that_another_key_has_signed_is_given_to_nobody(signature: bytes) -> None:
+    key, other = (pki.kept_key("rsa2048", number) for number in (1, 2))
+    assert isinstance(key, rsa.RSAPrivateKey)
+    assert isinstance(other, rsa.RSAPrivateKey)
+    unsigned = unsigned_request(WHOLE, key.public_key())
+    for made in (signature, signed_with(other, unsigned.info, False), signed_with(key, unsigned.info, True)):
+        with pytest.raises(SigningError, match="does not verify with its public key"):
+            unsigned.signed(made)
+
+
+def test_a_key_that_should_sign_nothing_gets_no_request() -> None:
+    for kind in ("rsa1024", "ec192"):
+        weak = pki.kept_key(kind, 1).public_key()
+        with pytest.raises(SigningError, match="signing key"):
+            unsigned_request(WHOLE, weak)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="common name"):
+        unsigned_request(Subject(""), pki.kept_key("ec256", 1).public_key())  # type: ignore[arg-type]
+
+
+def signed_with(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, data: bytes, pss: bool) -> bytes:
+    if isinstance(key, rsa.RSAPrivateKey):
+        how = padding_for(key.public_key(), pss)
+        assert how is not None
+        return key.sign(data, how, hash_for(key))
+    return key.sign(data, ec.ECDSA(hash_for(key)))
