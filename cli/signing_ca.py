@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from certs.bundle import Bundle
-    from control.on_premises import Connection
+    from control.on_premises import Connection, Enrolment, Examined
     from control.signing_cas import Upload
     from store.records import SigningCa
 
@@ -120,10 +120,34 @@ def download(context: Context, name: str | None, part: Part | None, form: str, t
 @click.option("--country", metavar="CC", help="Two letters, as in ISO 3166.")
 @click.option("--state", metavar="ST")
 @click.option("--city", metavar="L")
+@click.option("--key-name", metavar="KMIPNAME", help="Ask for a key in a key manager (KMIP): its name there.")
+@click.option("--primary", metavar="HOST[:PORT]", help="The key manager; port 5696 unless said otherwise.")
+@click.option("--alternate", metavar="HOST[:PORT]", help="Who is asked where the primary does not answer.")
+@click.option("--pss", is_flag=True, help="Sign by RSASSA-PSS instead of PKCS #1 v1.5.")
+@click.option("--create-key", "create", is_flag=True, help="Make the RSA key pair in the key manager first.")
+@click.option("--key-size", "bits", type=click.Choice(["2048", "3072", "4096"]), help="Of the new key, in bits.")
+@click.option(
+    "--public-key", metavar="FILE", help="The public key, or a certificate of it, where the key manager gives none."
+)
 @click.option("--output", "target", metavar="F", help="Write the request to the file F instead of to standard output.")
 @pass_context
-def csr(context: Context, /, name: str, target: str | None, **fields: str | None) -> None:
+def csr(
+    context: Context,
+    /,
+    name: str,
+    target: str | None,
+    key_name: str | None,
+    primary: str | None,
+    alternate: str | None,
+    pss: bool,
+    create: bool,
+    bits: str | None,
+    public_key: str | None,
+    **fields: str | None,
+) -> None:
     """Make a key that never leaves, and print a request for a CA certificate on it (PKCS #10, PEM).
+
+    With --key-name and --primary the key is one that stays in a key manager, which signs the request.
 
     Have it signed by the CA above, as a CA certificate, and bring what you get with: signing-ca complete NAME FILE…
     """
@@ -131,7 +155,18 @@ def csr(context: Context, /, name: str, target: str | None, **fields: str | None
     from control import signing_cas
 
     subject = Subject(**fields)  # type: ignore[arg-type] # click requires the common name
-    made = signing_cas.request(context.installation, context.tenant, name, subject, clock.now())
+    remarks: tuple[str, ...] = ()
+    if key_name is None and primary is None:
+        if alternate is not None or pss or create or bits is not None or public_key is not None:
+            output.misuse("what says of a key in a key manager needs --key-name KMIPNAME and --primary HOST[:PORT]")
+        made = signing_cas.request(context.installation, context.tenant, name, subject, clock.now())
+    else:
+        wanted = _enrolment(key_name, primary, alternate, pss, create, bits, public_key)
+        made, remarks = signing_cas.request_on_premises(
+            context.installation, context.tenant, name, subject, wanted, clock.now()
+        )
+    for remark in remarks:
+        click.echo(output.clean(f"Note: {remark}."), err=True)  # standard output may be the request's
     output.write_output(target, request_pem(made))
     if target is not None and target != "-":
         click.echo(f"Signing CA {name} waits for its certificate; the request is in {target}.")
@@ -145,10 +180,13 @@ def csr(context: Context, /, name: str, target: str | None, **fields: str | None
 @pass_context
 def complete(context: Context, name: str, files: tuple[str, ...], activated: bool) -> None:
     """Save the signed chain for the request NAME, in one file or several, in any order."""
+    from cli.kmip import Steps
     from control import signing_cas
 
     read = [output.read_input(file) for file in files]
-    ca, bundle = signing_cas.complete(context.installation, context.tenant, name, read, clock.now(), activated)
+    ca, bundle = signing_cas.complete(
+        context.installation, context.tenant, name, read, clock.now(), activated, Steps(context).tell
+    )
     _saved(context, ca, bundle)
 
 
@@ -241,6 +279,9 @@ def validate(
     elif name is not None and files and not certs:
         read = [output.read_input(file) for file in files]
         bundle = signing_cas.validate_completion(context.installation, context.tenant, name, read, clock.now())
+        if signing_cas.show(context.installation, context.tenant, name).kind == "on_premises":
+            _validate_steps(context, name, bundle)
+            return
     else:
         output.misuse(
             "expected the arguments of complete (NAME FILE…), those of import (--cert FILE --key FILE) or those of "
@@ -281,7 +322,12 @@ def revoke(context: Context, name: str) -> None:
     from control import signing_cas
 
     done = signing_cas.revoke(context.installation, context.tenant, name, clock.now())
-    click.echo(f"Signing CA {name} is revoked: its key is destroyed, and it signs nothing ever again.")
+    became = (
+        "its key, which stays in the key manager, is not used again"
+        if done.ca.kind == "on_premises"
+        else ("its key is destroyed, and it signs nothing ever again")
+    )
+    click.echo(f"Signing CA {name} is revoked: {became}.")
     if done.successor is not None:
         click.echo(f"Signing CA {done.successor.name} is active in its place; devices need its root.")
     output.remains(done.remains)
@@ -311,12 +357,44 @@ def _wanted(
     return Connection(files, key_at(key_name, primary, alternate, pss=pss))
 
 
+def _enrolment(
+    key_name: str | None, primary: str | None, alternate: str | None, pss: bool, create: bool, bits: str | None,
+    public_key: str | None,
+) -> Enrolment:  # fmt: skip
+    from control.on_premises import Enrolment, key_at
+
+    if key_name is None or primary is None:
+        output.misuse("--key-name KMIPNAME and --primary HOST[:PORT] are needed together")
+    if bits is not None and not create:
+        output.misuse("--key-size is of a new key; it goes with --create-key")
+    if create and public_key is not None:
+        output.misuse("--public-key is of a key that exists; it does not go with --create-key")
+    held = None if public_key is None else output.read_input(public_key)
+    return Enrolment(key_at(key_name, primary, alternate, pss=pss), create, None if bits is None else int(bits), held)
+
+
 def _validate_connection(context: Context, wanted: Connection) -> None:
-    from cli.kmip import Steps, step_as_object
+    from cli.kmip import Steps
     from control import on_premises
 
     telling = Steps(context)
-    examined = on_premises.examine(context.installation, context.tenant, wanted, clock.now(), telling.tell)
+    _report_examined(
+        context, on_premises.examine(context.installation, context.tenant, wanted, clock.now(), telling.tell)
+    )
+
+
+def _validate_steps(context: Context, name: str, bundle: Bundle) -> None:
+    """The same for a request whose key is in a key manager: its certificates, and the steps."""
+    from cli.kmip import Steps
+    from control import on_premises
+
+    steps = on_premises.examine_saved(context.installation, context.tenant, name, Steps(context).tell)
+    _report_examined(context, on_premises.Examined(bundle, tuple(steps)))
+
+
+def _report_examined(context: Context, examined: Examined) -> None:
+    from cli.kmip import step_as_object
+
     wrong = [finding.message for finding in examined.bundle.findings if finding.level == "error"]
     if context.json:
         steps = [step_as_object(endpoint, found) for endpoint, found in examined.steps]

@@ -1,4 +1,4 @@
-"""Signing CAs whose key stays in the organisation's key manager: looked at step by step.
+"""Signing CAs whose key stays in the organisation's key manager: looked at step by step; requests on such keys.
 
 Nothing is saved (:func:`control.signing_cas.connect`) that could not sign a moment before.
 """
@@ -6,8 +6,9 @@ Nothing is saved (:func:`control.signing_cas.connect`) that could not sign a mom
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certs.bundle import Bundle
 from certs.names import Host, InvalidHost, parse_authority
-from certs.signer import VerifyingKey
+from certs.public_keys import PublicKeyProblem, read_public_key
+from certs.request import Subject, unsigned_request
+from certs.signer import SigningError, VerifyingKey
 from certs.signing import examine_signing
 from control.errors import Refused
 from control.installation import Installation
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from kms.kmip.validation import Found
 
 LONGEST_KEY_NAME = 255
+BITS = 3072
+"""Of a new RSA key, where nothing says how many."""
 DEFAULT_PORT = 5696
 """KMIP's, by IANA."""
 
@@ -44,6 +49,28 @@ class Connection:
     files: tuple[bytes, ...]
     """The issuing certificate, and those above it, in one file or several."""
     key: KmipKey
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What an administrator says of a key for which a certificate is to be asked."""
+
+    key: KmipKey
+    create: bool = False
+    """Have the key pair made in the key manager first."""
+    bits: int | None = None
+    """Of a new key; None: as ``signing.csr_key`` has it, where that is RSA, else 3072."""
+    public_key: bytes | None = field(default=None, repr=False)
+    """A file with the public half, or with a certificate of it, where the key manager does not give it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A request that the key has signed. ``remarks``: what the administrator should know of it, a line for each."""
+
+    request: x509.CertificateSigningRequest
+    key: VerifyingKey
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +89,9 @@ class Examined:
 
 def key_at(key_name: str, primary: str, alternate: str | None = None, *, pss: bool = False) -> KmipKey:
     """Where a key is, from HOST[:PORT]. An alternate without a port has the primary's. Raises Refused."""
-    if not key_name or len(key_name) > LONGEST_KEY_NAME or not key_name.isprintable():
-        raise Refused(f"the key's name must have 1 to {LONGEST_KEY_NAME} printable characters")
+    # KMIP's text is UTF-8; what encodes it here writes ASCII alone.
+    if not key_name or len(key_name) > LONGEST_KEY_NAME or not (key_name.isascii() and key_name.isprintable()):
+        raise Refused(f"the key's name must have 1 to {LONGEST_KEY_NAME} printable characters of ASCII")
     host, port = _place("primary", primary, DEFAULT_PORT)
     other = None if alternate is None else _place("alternate", alternate, port)
     if other == (host, port):
@@ -99,7 +127,84 @@ def examine_saved(
         key = None if ca is None else kmip.key_of(connection, ca.id)
     if ca is None or key is None:
         raise Refused(f"tenant {tenant} has no on-premises signing CA {name!r}; see: sallyport signing-ca list")
-    return _looked_at(inst, tenant, key, _key_of(x509.load_der_x509_certificate(ca.certificate)), tell)
+    # Where the certificate is still to come, the request has the key.
+    return _looked_at(inst, tenant, key, _key_of(_carrier(ca)), tell)
+
+
+def enrol(inst: Installation, tenant: str, wanted: Enrolment, subject: Subject) -> Enrolled:
+    """A request for a certificate of a key in a key manager, which that has signed. Saves nothing here.
+
+    Where ``wanted.create`` is set, the key pair is made there: once all hosts have been connected to, and none has
+    anything of its name. Any other key must be one that both hosts sign with now. Raises Refused.
+    """
+    given = None if wanted.public_key is None else _public_key(wanted.public_key)
+    return asyncio.run(_enrolled(_reach(inst, tenant), wanted, given, subject, inst))
+
+
+async def _enrolled(
+    reach: Reach, wanted: Enrolment, given: VerifyingKey | None, subject: Subject, inst: Installation
+) -> Enrolled:
+    from kms.kmip.enrolment import EnrolmentError, create_key, public_key
+
+    hosts, name, seconds = endpoints(wanted.key), wanted.key.key_name, inst.settings.kmip.timeout
+    remarks: tuple[str, ...] = ()
+    try:
+        if wanted.create:
+            key, protected = await create_key(hosts, reach, name, wanted.bits or _bits(inst), seconds)
+            hosts = hosts[:1]  # the others may have to hear of it first
+            remarks = (f"the key pair {name} was made at {hosts[0]}, and is active",)
+            if not protected:
+                remarks += ("the key manager knows no attribute by which a key never leaves it; see to it there",)
+        else:
+            key = given or await public_key(hosts[0], reach, name, seconds)
+    except EnrolmentError as error:
+        raise Refused(str(error)) from None
+    try:
+        steps = await _steps(hosts, reach, wanted.key, key, seconds, None)
+        _refuse_failed(steps)
+        return Enrolled(await _signed(hosts, reach, wanted.key, key, subject, seconds), key, remarks)
+    except (SigningError, Refused) as error:
+        hint = f"; the key pair {name} was made and stays: ask again without --create-key" if wanted.create else ""
+        hint = hint if given is None else "; look whether --public-key is the public half of that key"
+        raise Refused(f"{error}{hint}") from None
+
+
+async def _signed(
+    hosts: Sequence[Endpoint], reach: Reach, key: KmipKey, public_key: VerifyingKey, subject: Subject, seconds: float
+) -> x509.CertificateSigningRequest:
+    from kms.kmip.pool import Pool, PoolLimits
+    from kms.kmip.signer import KmipSigner
+
+    unsigned = unsigned_request(subject, public_key, key.pss)
+    signer = KmipSigner(
+        Pool(hosts, reach, PoolLimits(1, 1, seconds), time.monotonic), key.key_name, public_key, key.pss
+    )
+    try:
+        return unsigned.signed(await signer.signature(unsigned.info))
+    finally:
+        signer.stop()
+
+
+def _public_key(data: bytes) -> VerifyingKey:
+    try:
+        return read_public_key(data)
+    except PublicKeyProblem as error:
+        raise Refused(f"the public key cannot be used: {error}") from None
+
+
+def _bits(inst: Installation) -> int:
+    kind, _, size = inst.settings.signing.csr_key.partition("-")
+    return int(size) if kind == "rsa" else BITS
+
+
+def refuse_incomplete(inst: Installation, tenant: str, ca: SigningCa, tell: Tell | None) -> None:
+    """Raise Refused where any host of an on-premises CA would not sign for it now, as before a CA is connected."""
+    _refuse_failed(examine_saved(inst, tenant, ca.name, tell))
+
+
+def _refuse_failed(steps: Sequence[tuple[Endpoint, Found]]) -> None:
+    if wrong := [f"{endpoint}: {found.text}" for endpoint, found in steps if not found.passed]:
+        raise Refused("; ".join(wrong))
 
 
 def refuse_unfit(inst: Installation, tenant: str, ca: SigningCa) -> None:
@@ -147,7 +252,14 @@ def _reach(inst: Installation, tenant: str) -> Reach:
         raise Refused(str(refusal)) from None
 
 
-def _key_of(certificate: x509.Certificate) -> VerifyingKey:
+def _carrier(ca: SigningCa) -> x509.Certificate | x509.CertificateSigningRequest:
+    if ca.chain:
+        return x509.load_der_x509_certificate(ca.certificate)
+    assert ca.request is not None  # noqa: S101 - every CA without a certificate has one
+    return x509.load_der_x509_csr(ca.request)
+
+
+def _key_of(certificate: x509.Certificate | x509.CertificateSigningRequest) -> VerifyingKey:
     key = certificate.public_key()
     assert isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)  # noqa: S101 - others are refused as weak
     return key

@@ -126,6 +126,31 @@ def request(inst: Installation, tenant: str, name: str, subject: Subject, now: d
     return added
 
 
+def request_on_premises(
+    inst: Installation, tenant: str, name: str, subject: Subject, wanted: on_premises.Enrolment, now: datetime
+) -> tuple[SigningCa, tuple[str, ...]]:
+    """Make a request on a key that stays in a key manager, which signs it; it waits for its certificate here.
+
+    Where that is wanted, the key pair is made there first. Returns what the administrator should know, too. Raises
+    Refused: a name or subject that cannot be or is taken, a key of another signing CA, or whatever the key manager
+    has against it.
+    """
+    check_name(name, "a signing CA")
+    if problems := check_subject(subject):
+        raise Refused("; ".join(problems))
+    with inst.reading(tenant) as (connection, found):
+        _refuse_taken(connection, found, name)
+    made = on_premises.enrol(inst, tenant, wanted, subject)
+    encoded, spki = made.request.public_bytes(Encoding.DER), key_sha256(made.key)
+    with inst.changing(tenant) as (connection, found):
+        _refuse_taken(connection, found, name)
+        _refuse_known_key(connection, found, name, spki)
+        added = signing_cas.add_request(connection, found.id, name, encoded, spki, None, now, inst.actor.name)
+        kmip.set_key(connection, added.id, wanted.key)
+        _record(inst, connection, found, "request", None, added, now)
+    return added, made.remarks
+
+
 def validate_completion(inst: Installation, tenant: str, name: str, files: Sequence[bytes], now: datetime) -> Bundle:
     """What the files hold, and whether they complete the request. Saves nothing. Raises Refused where there is none."""
     with inst.reading(tenant) as (connection, found):
@@ -134,14 +159,23 @@ def validate_completion(inst: Installation, tenant: str, name: str, files: Seque
 
 
 def complete(
-    inst: Installation, tenant: str, name: str, files: Sequence[bytes], now: datetime, activated: bool = False
+    inst: Installation,
+    tenant: str,
+    name: str,
+    files: Sequence[bytes],
+    now: datetime,
+    activated: bool = False,
+    tell: on_premises.Tell | None = None,
 ) -> tuple[SigningCa, Bundle]:
     """Save the signed chain of a request, in one file or several; ``activated``: and make it the active one.
 
-    Raises Refused: no such request, or files with an error (all findings with it).
+    Where its key is in a key manager, all hosts of that must sign a trial now; ``tell`` is told of each step. Raises
+    Refused: no such request, files with an error (all findings with it), or a step that failed.
     """
     bundle = validate_completion(inst, tenant, name, files, now)
     refuse_errors(name, bundle)
+    if (ca := show(inst, tenant, name)).kind == "on_premises":
+        on_premises.refuse_incomplete(inst, tenant, ca, tell)
     with inst.changing(tenant) as (connection, found):
         before = _requested(_one(connection, found, name))
         refuse_errors(name, _examined_for(before, files, now))  # the request may be another one by now
@@ -226,9 +260,7 @@ def connect(
     spki = spki_sha256(examined.bundle.chain[0])
     with inst.changing(tenant) as (connection, found):
         _refuse_taken(connection, found, name)
-        known = signing_cas.names_by_key(connection, found.id)
-        if spki in known.values() or spki in signing_cas.revoked_keys(connection, found.id):
-            raise Refused(f"{name}: a signing CA with this key is there already, or was revoked; see: signing-ca list")
+        _refuse_known_key(connection, found, name, spki)
         chain = _encoded(examined.bundle)
         added = signing_cas.add(connection, found.id, name, "on_premises", chain, None, None, now, inst.actor.name)
         kmip.set_key(connection, added.id, wanted.key)
@@ -473,6 +505,12 @@ def _one(connection: Connection, tenant: Tenant, name: str) -> SigningCa:
 def _refuse_taken(connection: Connection, tenant: Tenant, name: str) -> None:
     if signing_cas.by_name(connection, tenant.id, name) is not None:
         raise Refused(f"tenant {tenant.name} has a signing CA {name!r} already; choose another name")
+
+
+def _refuse_known_key(connection: Connection, tenant: Tenant, name: str, spki: bytes) -> None:
+    known = signing_cas.names_by_key(connection, tenant.id)
+    if spki in known.values() or spki in signing_cas.revoked_keys(connection, tenant.id):
+        raise Refused(f"{name}: a signing CA with this key is there already, or was revoked; see: signing-ca list")
 
 
 def _record(

@@ -78,18 +78,20 @@ def add_request(
     name: str,
     request: bytes,
     spki: bytes,
-    sealed_key: bytes,
+    sealed_key: bytes | None,
     now: datetime,
     by: str,
 ) -> SigningCa:
     """Add one whose certificate is still to be signed elsewhere: ``request`` is PKCS #10, ``spki`` its key's SHA-256.
+
+    Without a key it is of kind ``on_premises``, else of kind ``csr``.
 
     Raises Conflict where the tenant has one of that name.
     """
     statement = sa.insert(signing_cas).values(
         tenant_id=tenant_id,
         name=name,
-        kind="csr",
+        kind="on_premises" if sealed_key is None else "csr",
         state="requested",
         chain=(),
         issuing_spki_sha256=spki,

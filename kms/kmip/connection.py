@@ -27,7 +27,6 @@ from kms.kmip.messages import (
     Login,
     Question,
     Version,
-    answer_to,
     message_length,
 )
 from kms.kmip.operations import discover_versions
@@ -202,8 +201,7 @@ class Connection:
         self._asking = True
         try:
             octets = await self._exchange(request.octets)
-            payload = answer_to(request, self.version, octets)
-            answer = question.read(payload)
+            answer = question.answer(request, self.version, octets)
         except KmipError as error:
             if not error.answered:
                 self.abort()

@@ -49,11 +49,24 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Question[A]:
-    """One operation, and how what is wanted is read from the answer's payload, which is None where it has none."""
+    """One operation, and how what is wanted is read from the answer's payload, which is None where it has none.
+
+    ``sift`` is for what PyKMIP cannot decode: it takes that out of the answer's octets, and ``read`` gets what it took
+    in place of the payload.
+    """
 
     operation: enums.Operation
     payload: payloads.RequestPayload = field(repr=False)
     read: Callable[[Any], A] = field(repr=False)
+    sift: Callable[[bytes], tuple[bytes, Any]] | None = field(default=None, repr=False)
+
+    def answer(self, request: Request, version: Version, octets: bytes) -> A:
+        """What is read of the answer. Raises KmipError as :func:`answer_to`."""
+        if self.sift is None:
+            return self.read(answer_to(request, version, octets))
+        octets, taken = self.sift(octets)
+        answer_to(request, version, octets)
+        return self.read(taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,7 @@ class Encoder:
         """The number of the last request; the next has the next."""
 
     def request(self, question: Question[Any]) -> Request:
-        """The question as the only item of a batch."""
+        """The question as the only item of a batch. Raises KmipError for text that PyKMIP cannot write."""
         self.last += 1
         id = self.last.to_bytes(8)
         item = messages.RequestBatchItem(
@@ -91,7 +104,12 @@ class Encoder:
             batch_count=contents.BatchCount(1),
         )
         stream = BytearrayStream()
-        messages.RequestMessage(header, [item]).write(stream, self._kmip_version)
+        try:
+            messages.RequestMessage(header, [item]).write(stream, self._kmip_version)
+        except struct.error:
+            raise KmipError(
+                Reason.MALFORMED, "a name or an identifier is not all ASCII, and cannot be asked for"
+            ) from None
         return Request(question.operation, id, bytes(stream.buffer))
 
     def _authentication(self) -> contents.Authentication | None:

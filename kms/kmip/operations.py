@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kmip.core import attributes, enums
+from kmip.core import attributes, enums, objects
 from kmip.core.factories.attributes import AttributeFactory
 from kmip.core.messages import contents, payloads
+from kmip.core.secrets import PublicKey
 
+from certs.public_keys import PublicKeyProblem, public_key_of
+from certs.signer import VerifyingKey
 from kms.kmip.errors import KmipError, Reason, cleaned
+from kms.kmip.links import PUBLIC_KEY_LINK, Link, without_links
 from kms.kmip.messages import VERSIONS, Question, Version
 
 _WANTED = ("State", "Cryptographic Algorithm", "Cryptographic Length", "Cryptographic Usage Mask")
@@ -81,20 +86,101 @@ def query() -> Question[Server]:
 
 def locate_private_keys(name: str) -> Question[tuple[str, ...]]:
     """The Unique Identifiers of the private keys of that name (KMIP 1.4, 4.9)."""
+    return _locate(name, enums.ObjectType.PRIVATE_KEY)
+
+
+def locate_public_keys(name: str) -> Question[tuple[str, ...]]:
+    """The same of public keys."""
+    return _locate(name, enums.ObjectType.PUBLIC_KEY)
+
+
+def locate_anything(name: str) -> Question[tuple[str, ...]]:
+    """The same of objects of any kind."""
+    return _locate(name)
+
+
+def _locate(name: str, kind: enums.ObjectType | None = None) -> Question[tuple[str, ...]]:
     factory = AttributeFactory()
-    text = attributes.Name.create(name, enums.NameType.UNINTERPRETED_TEXT_STRING)
-    wanted = [
-        factory.create_attribute(enums.AttributeType.NAME, text),
-        factory.create_attribute(enums.AttributeType.OBJECT_TYPE, enums.ObjectType.PRIVATE_KEY),
-    ]
+    wanted = [_named(name)]
+    if kind is not None:
+        wanted.append(factory.create_attribute(enums.AttributeType.OBJECT_TYPE, kind))
     payload = payloads.LocateRequestPayload(maximum_items=2, attributes=wanted)  # two are one too many
     return Question(enums.Operation.LOCATE, payload, _identifiers)
+
+
+def _named(name: str) -> Any:
+    text = attributes.Name.create(name, enums.NameType.UNINTERPRETED_TEXT_STRING)
+    return AttributeFactory().create_attribute(enums.AttributeType.NAME, text)
 
 
 def get_attributes(identifier: str) -> Question[KeyAttributes]:
     """State, algorithm, length and usage of a key, and no more: servers have others in forms of their own."""
     payload = payloads.GetAttributesRequestPayload(identifier, list(_WANTED))
     return Question(enums.Operation.GET_ATTRIBUTES, payload, _attributes)
+
+
+def object_type(identifier: str) -> Question[str | None]:
+    """Of which kind an object is, in KMIP's names (``PUBLIC_KEY``); None where the server does not say."""
+    payload = payloads.GetAttributesRequestPayload(identifier, ["Object Type"])
+    return Question(enums.Operation.GET_ATTRIBUTES, payload, _object_type)
+
+
+def public_key_links(identifier: str) -> Question[tuple[str, ...]]:
+    """The Unique Identifiers of the public keys that a private key says are its own (KMIP 1.4, 3.35)."""
+    # PyKMIP's server, which has no links, says nothing at all where it has none of what was asked for.
+    payload = payloads.GetAttributesRequestPayload(identifier, ["Link", "Object Type"])
+    return Question(enums.Operation.GET_ATTRIBUTES, payload, _public_keys, without_links)
+
+
+def get_public_key(identifier: str) -> Question[VerifyingKey]:
+    """A public key (KMIP 1.4, 4.11), whose :func:`object_type` must have been seen to be that.
+
+    An answer with anything else in it ends the connection, and nothing of it is used.
+    """
+    return Question(enums.Operation.GET, payloads.GetRequestPayload(unique_identifier=identifier), _public_key)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """The Unique Identifiers of a new one."""
+
+    private: str
+    public: str
+
+
+def create_key_pair(
+    name: str, public_name: str, bits: int, protection: Mapping[enums.AttributeType, bool]
+) -> Question[KeyPair]:
+    """A new RSA key pair (KMIP 1.4, 4.2): the private half may Sign, the public one Verify, and neither anything else.
+
+    The halves have names of their own, since names are to be unique (3.2). ``protection``: what else the private half
+    is to be.
+    """
+    factory = AttributeFactory()
+    common = [
+        factory.create_attribute(enums.AttributeType.CRYPTOGRAPHIC_ALGORITHM, enums.CryptographicAlgorithm.RSA),
+        factory.create_attribute(enums.AttributeType.CRYPTOGRAPHIC_LENGTH, bits),
+    ]
+    halves = [
+        [_named(each), factory.create_attribute(enums.AttributeType.CRYPTOGRAPHIC_USAGE_MASK, [use])]
+        for each, use in (
+            (name, enums.CryptographicUsageMask.SIGN),
+            (public_name, enums.CryptographicUsageMask.VERIFY),
+        )
+    ]
+    halves[0] += [factory.create_attribute(kind, value) for kind, value in protection.items()]
+    payload = payloads.CreateKeyPairRequestPayload(
+        objects.TemplateAttribute(attributes=common, tag=enums.Tags.COMMON_TEMPLATE_ATTRIBUTE),
+        objects.TemplateAttribute(attributes=halves[0], tag=enums.Tags.PRIVATE_KEY_TEMPLATE_ATTRIBUTE),
+        objects.TemplateAttribute(attributes=halves[1], tag=enums.Tags.PUBLIC_KEY_TEMPLATE_ATTRIBUTE),
+    )
+    return Question(enums.Operation.CREATE_KEY_PAIR, payload, _key_pair)
+
+
+def activate(identifier: str) -> Question[None]:
+    """Have a key be active, so that it can sign (KMIP 1.4, 4.19)."""
+    payload = payloads.ActivateRequestPayload(attributes.UniqueIdentifier(identifier))
+    return Question(enums.Operation.ACTIVATE, payload, lambda _: None)
 
 
 def sign(identifier: str, scheme: SignatureScheme, data: bytes) -> Question[bytes]:
@@ -130,6 +216,39 @@ def _attributes(payload: Any) -> KeyAttributes:
         length=length if isinstance(length, int) else None,
         usage=frozenset(one.name for one in enums.CryptographicUsageMask if used & one.value),
     )
+
+
+def _object_type(payload: Any) -> str | None:
+    for attribute in getattr(payload, "attributes", None) or ():
+        if attribute.attribute_name.value == "Object Type":
+            return getattr(attribute.attribute_value.value, "name", None)
+    return None
+
+
+def _public_keys(links: tuple[Link, ...]) -> tuple[str, ...]:
+    return tuple(link.identifier for link in links if link.kind == PUBLIC_KEY_LINK)
+
+
+def _public_key(payload: Any) -> VerifyingKey:
+    held = getattr(payload, "secret", None)
+    if getattr(payload, "object_type", None) is not enums.ObjectType.PUBLIC_KEY or not isinstance(held, PublicKey):
+        raise KmipError(Reason.MALFORMED, "the answer to Get holds no public key, but something else: it is not used")
+    block = held.key_block
+    value = getattr(getattr(block.key_value, "key_material", None), "value", None)
+    if block.key_wrapping_data is not None or not isinstance(value, bytes):
+        raise KmipError(Reason.MALFORMED, "the key manager gives the public key in a form that is not read")
+    try:
+        return public_key_of(value)
+    except PublicKeyProblem as error:
+        raise KmipError(Reason.MALFORMED, f"the public key that the key manager gives: {error}") from None
+
+
+def _key_pair(payload: Any) -> KeyPair:
+    private = getattr(payload, "private_key_unique_identifier", None)
+    public = getattr(payload, "public_key_unique_identifier", None)
+    if not private or not public:
+        raise KmipError(Reason.MALFORMED, "the answer to CreateKeyPair does not name two keys")
+    return KeyPair(private, public)
 
 
 def _signature(payload: Any) -> bytes:

@@ -394,3 +394,27 @@ def test_proposals_are_listed_and_dismissed(run: Run) -> None:
     assert run("bypass", "proposals").stdout == "No client refuses a host alone.\n"
     assert json.loads(run("bypass", "proposals", "--json").stdout) == []
     assert "nothing is known of app.example" in refused(run, "bypass", "dismiss", "app.example")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--create-key"], "needs --key-name KMIPNAME and --primary"),
+        (["--public-key", "key.pem"], "needs --key-name KMIPNAME and --primary"),
+        (["--alternate", "kms.example"], "needs --key-name KMIPNAME and --primary"),
+        (["--key-name", "proxy-ca"], "are needed together"),
+        (["--primary", "kms.example"], "are needed together"),
+        (["--key-name", "k", "--primary", "kms.example", "--key-size", "2048"], "goes with --create-key"),
+        (["--key-name", "k", "--primary", "kms.example", "--create-key", "--public-key", "f"], "does not go with"),
+    ],
+)
+def test_what_a_request_on_a_key_elsewhere_needs_is_said(run: Run, given: list[str], said: str) -> None:
+    done = run("signing-ca", "csr", "hsm", "--common-name", "Proxy CA", *given)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_a_request_on_a_key_elsewhere_needs_to_know_who_asks(run: Run) -> None:
+    where = ("--key-name", "proxy-ca", "--primary", "kms.example", "--create-key")
+    said = refused(run, "signing-ca", "csr", "hsm", "--common-name", "Proxy CA", *where)
+    assert "has no client certificate for its key manager; see: sallyport kmip set" in said

@@ -22,11 +22,13 @@ from control import kmip_forwarding, on_premises, signing_cas
 from control.errors import Refused
 from control.installation import Installation
 from control.kmip_forwarding import Credentials
-from control.on_premises import Connection, key_at
+from control.on_premises import Connection, Enrolment, key_at
 from kms.kmip.validation import Step
 from store import audit_log, kmip
 from store import signing_cas as stored
+from store.records import SigningCa
 from tests.control.conftest import kinds_since, last_change
+from tests.control.test_signing_cas import root_above, signed
 from tests.harness.kmip_server import KmipServer, client_certificate
 from tests.harness.pki import DAY, NOW, Authority, kept_key
 from tests.kms.kmip.rig import HOST, SIGNING_KEY, client, root, server_identity
@@ -236,6 +238,7 @@ class TestConnecting:
         [
             (("", "kms.example"), "1 to 255 printable characters"),
             (("k" * 256, "kms.example"), "1 to 255 printable characters"),
+            (("schlüssel", "kms.example"), "of ASCII"),
             (("key", "kms example"), "the primary host 'kms example'"),
             (("key", "kms.example", "kms.example:70000"), "the alternate host 'kms.example:70000'"),
             (("key", "kms.example", "KMS.example:5696"), "the alternate host is the primary one"),
@@ -275,3 +278,126 @@ class TestConnecting:
         assert done.successor.kind == "built_in"
         with pytest.raises(Refused, match="revoked"):
             signing_cas.activate(known, "default", "hsm", NOW)
+
+
+class TestRequests:
+    """A certificate for a key that stays in the key manager: asked for, signed by openssl's root, and brought."""
+
+    def test_a_key_that_is_made_there_signs_its_request_and_then_leaves(
+        self, known: Installation, manager: KmipServer, tmp_path: Path
+    ) -> None:
+        last = last_change(known)
+        asked, remarks = requested(known, manager, "made", create=True, bits=2048)
+        assert (asked.kind, asked.status) == ("on_premises", "requested")
+        assert remarks == (f"the key pair made was made at {HOST}:{manager.port}, and is active",)
+        assert kinds_since(known, last) == ["signing_ca_added"]
+        assert asked.request is not None
+        request = x509.load_der_x509_csr(asked.request)
+        assert request.is_signature_valid
+        assert request.subject.rfc4514_string() == "CN=Organisation Proxy,O=Organisation"
+        with known.store.reading() as connection, pytest.raises(KeyError):
+            stored.sealed_key(connection, asked.id)
+        root_pem = root_above(tmp_path)
+        files = [signed(tmp_path, asked.request), root_pem]
+        told: list[tuple[Step, bool]] = []
+        ca, bundle = signing_cas.complete(
+            known, "default", "hsm", files, NOW + DAY, True, lambda _, one: told.append((one.step, one.passed))
+        )
+        assert bundle.ok
+        assert (ca.kind, ca.status) == ("on_premises", "active")
+        assert told == [(step, True) for step in Step]
+        assert [one.passed for _, one in on_premises.examine_saved(known, "default", "hsm")] == [True] * len(Step)
+
+    def test_a_key_of_that_name_is_refused_and_no_other_made(self, known: Installation, manager: KmipServer) -> None:
+        last = last_change(known)
+        with pytest.raises(Refused, match="has something of the name 'signing' already, so nothing is made"):
+            requested(known, manager, "signing", create=True)
+        assert last_change(known) == last
+
+    def test_a_key_that_exists_is_asked_for_by_its_public_half(self, known: Installation, manager: KmipServer) -> None:
+        public = SIGNING_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        with pytest.raises(Refused, match="--public-key FILE"):
+            requested(known, manager, "signing")
+        for file in (public, ISSUING.pem()):
+            asked, remarks = requested(known, manager, "signing", public_key=file)
+            assert asked.request is not None
+            assert x509.load_der_x509_csr(asked.request).public_key() == SIGNING_KEY.public_key()
+            assert remarks == ()
+            signing_cas.delete(known, "default", "hsm", NOW)
+
+    @pytest.mark.parametrize(
+        ("name", "file", "said"),
+        [
+            ("another", ISSUING.pem(), "does not verify"),
+            ("signing", kept_key("rsa3072", 9).public_key().public_bytes(*_SPKI), "the key is RSA 2048"),
+            ("sleeping", ISSUING.pem(), "only an active one signs"),
+            ("signing", b"nothing", "the public key cannot be used"),
+            ("signing", client().key_pem(), "the file holds a private key"),
+        ],
+    )
+    def test_what_would_not_sign_is_asked_for_nothing(
+        self, known: Installation, manager: KmipServer, name: str, file: bytes, said: str
+    ) -> None:
+        last = last_change(known)
+        with pytest.raises(Refused, match=said):
+            requested(known, manager, name, public_key=file)
+        assert last_change(known) == last
+
+    def test_what_is_wrong_here_is_said_before_anything_is_made_there(
+        self, known: Installation, manager: KmipServer
+    ) -> None:
+        signing_cas.connect(known, "default", "hsm", wanted(manager), NOW)
+        for subject, said in ((SUBJECT, "has a signing CA 'hsm' already"), (Subject(""), "common name")):
+            with pytest.raises(Refused, match=said):
+                requested(known, manager, "unmade", subject=subject, create=True)
+        with pytest.raises(Refused, match="a signing CA with this key is there already"):
+            requested(known, manager, "signing", ca="second", public_key=ISSUING.pem())
+        asked, _ = requested(known, manager, "unmade", ca="third", create=True, bits=2048)
+        assert asked.status == "requested", "nothing of that name was there"
+
+    def test_a_private_address_is_refused_before_anything_is_made(
+        self, known: Installation, manager: KmipServer
+    ) -> None:
+        strict = replace(known, settings=known.settings.model_copy(update={"kmip": Kmip()}))
+        for create, file in ((True, None), (False, ISSUING.pem())):
+            with pytest.raises(Refused, match="is a private, loopback or link-local address"):
+                requested(strict, manager, "private", create=create, public_key=file)
+        with pytest.raises(Refused, match="has no private key"):
+            requested(known, manager, "private")
+
+    def test_a_request_is_completed_only_where_all_hosts_sign_now(
+        self, known: Installation, manager: KmipServer, tmp_path: Path
+    ) -> None:
+        asked, _ = requested(known, manager, "signing", public_key=ISSUING.pem())
+        files = [ISSUING.chain_pem(with_root=True)]
+        with known.store.transaction() as connection:
+            kmip.set_key(connection, asked.id, key_at("gone", f"{HOST}:{manager.port}"))
+        with pytest.raises(Refused, match="has no private key of the name 'gone'"):
+            signing_cas.complete(known, "default", "hsm", files, NOW)
+        assert signing_cas.show(known, "default", "hsm").status == "requested"
+        with pytest.raises(Refused, match="no certificate yet"):
+            signing_cas.activate(known, "default", "hsm", NOW)
+        other = ABOVE.intermediate("Another", key=kept_key("rsa2048", 9)).chain_pem(with_root=True)
+        with pytest.raises(Refused) as caught:
+            signing_cas.complete(known, "default", "hsm", [other], NOW)
+        assert [finding.level for finding in caught.value.findings] == ["error"]
+
+    def test_a_request_can_be_revoked_and_its_key_is_then_refused_for_good(
+        self, known: Installation, manager: KmipServer
+    ) -> None:
+        requested(known, manager, "signing", public_key=ISSUING.pem())
+        assert [one.name for one in signing_cas.listing(known, "default") if one.status == "requested"] == ["hsm"]
+        assert signing_cas.revoke(known, "default", "hsm", NOW).successor is None
+        with pytest.raises(Refused, match="or was revoked"):
+            requested(known, manager, "signing", ca="again", public_key=ISSUING.pem())
+
+
+SUBJECT = Subject("Organisation Proxy", organization="Organisation")
+
+
+def requested(
+    inst: Installation, manager: KmipServer, name: str, *, ca: str = "hsm", subject: Subject = SUBJECT,
+    create: bool = False, bits: int | None = None, public_key: bytes | None = None, **where: Any,
+) -> tuple[SigningCa, tuple[str, ...]]:  # fmt: skip
+    asked = Enrolment(key_at(name, f"{HOST}:{manager.port}", **where), create, bits, public_key)
+    return signing_cas.request_on_premises(inst, "default", ca, subject, asked, NOW)

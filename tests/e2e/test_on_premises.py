@@ -57,7 +57,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, manager: KmipServer, origin
     }
     extra = {"kmip": {"allow_private_addresses": True, "timeout": 3}}
     with Daemon(folder, hosts=hosts, common=PUBLIC, workers=2, metrics=True, extra=extra) as running:
-        _client_certificate(running, folder)
+        client_certificate(running, folder)
         (folder / "ca.pem").write_bytes(_issuing().chain_pem(with_root=True))
         running.told("signing-ca", "connect", "hsm", "--intermediate", str(folder / "ca.pem"), "--key-name", "signing",
                      "--primary", f"{HOST}:{manager.port}", "--activate")  # fmt: skip
@@ -68,7 +68,8 @@ def _issuing() -> Authority:
     return Authority.root("Organisation Root").intermediate("Organisation Proxy", key=SIGNING_KEY)
 
 
-def _client_certificate(daemon: Daemon, folder: Path) -> None:
+def client_certificate(daemon: Daemon, folder: Path) -> None:
+    """Have the key manager's CA sign a client certificate for a key that is made here, by openssl."""
     daemon.told("kmip", "csr", "--common-name", "sallyport", "--output", str(folder / "client.csr"))
     (folder / "root.pem").write_bytes(root().pem())
     (folder / "root.key").write_bytes(root().key_pem())

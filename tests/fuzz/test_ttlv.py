@@ -11,6 +11,7 @@ from kmip.core import enums
 from kms.kmip import gate, operations
 from kms.kmip.errors import KmipError
 from kms.kmip.gate import Denied
+from kms.kmip.links import without_links
 from kms.kmip.messages import VERSIONS, Encoder, Request, Version, answer_to
 from kms.kmip.operations import SignatureScheme
 from tests.fuzz.strategies import edited
@@ -21,6 +22,7 @@ QUESTIONS = [
     operations.query(),
     operations.locate_private_keys("signing"),
     operations.get_attributes("1"),
+    operations.public_key_links("1"),
     operations.sign("1", SignatureScheme("RSA", "SHA_256"), b"data" * 50),
 ]
 REQUESTS = [encoder.request(question) for encoder in ENCODERS for question in QUESTIONS]
@@ -65,3 +67,10 @@ def test_an_answer_is_read_or_is_an_error_of_one_line(request_: Request, version
         except KmipError as error:
             assert "\n" not in str(error)
             assert len(str(error)) < 1000
+
+
+@given(st.one_of(EDITED, st.binary(max_size=400), st.sampled_from(OCTETS)))
+def test_links_are_taken_out_of_a_message_or_it_is_an_error(octets: bytes) -> None:
+    with suppress(KmipError):
+        left, _ = without_links(octets)
+        assert without_links(left) == (left, ())

@@ -20,9 +20,11 @@ from typing import Any, Self
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from kmip.core import enums
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from kmip.core import enums, objects, primitives, secrets
 from kmip.core.factories.attributes import AttributeFactory
 from kmip.core.messages import contents, messages, payloads
+from kmip.core.misc import KeyFormatType
 from kmip.core.utils import BytearrayStream
 
 from tests.harness.pki import Authority, Issued
@@ -101,6 +103,12 @@ class Asked:
                 return self.reply(
                     payloads.GetAttributesResponsePayload(self.payload.unique_identifier, self._attributes())
                 )
+            case enums.Operation.GET:
+                return self.reply(self._object(fake.kinds.get(self.payload.unique_identifier, "PRIVATE_KEY")))
+            case enums.Operation.CREATE_KEY_PAIR:
+                return self.reply(payloads.CreateKeyPairResponsePayload("1", "public"))
+            case enums.Operation.ACTIVATE:
+                return self.reply(payloads.ActivateResponsePayload(self.payload.unique_identifier))
             case enums.Operation.SIGN:
                 signature = fake.signature(self.payload)
                 return self.reply(payloads.SignResponsePayload(self.payload.unique_identifier, signature))
@@ -111,13 +119,57 @@ class Asked:
         factory = AttributeFactory()
         fake = self.fake
         algorithm = "RSA" if isinstance(fake.key, rsa.RSAPrivateKey) else "ECDSA"
-        made = {
+        kind = fake.kinds.get(self.payload.unique_identifier, "PRIVATE_KEY")
+        made: dict[enums.AttributeType, Any] = {
+            enums.AttributeType.OBJECT_TYPE: enums.ObjectType[kind],
             enums.AttributeType.STATE: enums.State[fake.state],
             enums.AttributeType.CRYPTOGRAPHIC_ALGORITHM: enums.CryptographicAlgorithm[fake.algorithm or algorithm],
             enums.AttributeType.CRYPTOGRAPHIC_LENGTH: fake.length or fake.key.key_size,
             enums.AttributeType.CRYPTOGRAPHIC_USAGE_MASK: [enums.CryptographicUsageMask[name] for name in fake.usage],
         }
-        return [factory.create_attribute(kind, value) for kind, value in made.items()]
+        asked = self.payload.attribute_names
+        attributes = [factory.create_attribute(kind, value) for kind, value in made.items() if kind.value in asked]
+        if "Link" in asked:
+            attributes += [link(kind, identifier, self.version) for kind, identifier in fake.links]
+        return attributes
+
+    def _object(self, kind: str) -> Any:
+        """The half of the key that is of that kind."""
+        key = self.fake.key
+        if kind == "PRIVATE_KEY":
+            form = KeyFormatType(enums.KeyFormatType.PKCS_8)
+            octets = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+            made = secrets.PrivateKey(objects.KeyBlock(form, key_value=objects.KeyValue(objects.KeyMaterial(octets))))
+        else:
+            form = KeyFormatType(enums.KeyFormatType.X_509)
+            octets = self.fake.public or key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            made = secrets.PublicKey(objects.KeyBlock(form, key_value=objects.KeyValue(objects.KeyMaterial(octets))))
+        return payloads.GetResponsePayload(enums.ObjectType[kind], self.payload.unique_identifier, made)
+
+
+def link(kind: enums.LinkType, identifier: str, version: enums.KMIPVersion) -> Any:
+    """A link as an attribute, which PyKMIP has no class for."""
+    value = _Link(kind, identifier)
+    if version >= enums.KMIPVersion.KMIP_2_0:
+        value.tag = enums.Tags.LINK
+    return objects.Attribute(objects.Attribute.AttributeName("Link"), attribute_value=value)
+
+
+class _Link(primitives.Struct):  # type: ignore[misc] # PyKMIP has no types
+    def __init__(self, kind: enums.LinkType, identifier: str) -> None:
+        super().__init__(enums.Tags.ATTRIBUTE_VALUE)
+        self._fields = [
+            primitives.Enumeration(enums.LinkType, kind, enums.Tags.LINK_TYPE),
+            primitives.TextString(identifier, enums.Tags.LINKED_OBJECT_IDENTIFIER),
+        ]
+
+    def write(self, stream: Any, kmip_version: Any = None) -> None:
+        content = BytearrayStream()
+        for field in self._fields:
+            field.write(content)
+        self.length = content.length()
+        super().write(stream)
+        stream.write(content.buffer)
 
 
 class FakeKmip:
@@ -129,6 +181,11 @@ class FakeKmip:
         self.operations = ["DISCOVER_VERSIONS", "QUERY", "LOCATE", "GET_ATTRIBUTES", "SIGN"]
         self.identifiers = ["1"]
         self.state, self.usage = "ACTIVE", ["SIGN"]
+        self.kinds = {"public": "PUBLIC_KEY"}
+        """Of which kind the object of that Unique Identifier is; all others are private keys."""
+        self.links: list[tuple[enums.LinkType, str]] = []
+        self.public: bytes | None = None
+        """What it gives as the public key; None: what is right."""
         self.algorithm: str | None = None
         self.length: int | None = None
         self.p1363 = False

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from kmip import enums
 from kmip.pie.client import ProxyKmipClient
-from kmip.pie.objects import PrivateKey
+from kmip.pie.objects import PrivateKey, PublicKey
 
 from tests.harness.pki import Authority, Issued, Overrides
 from tests.harness.processes import wait_for
@@ -118,6 +118,17 @@ class KmipServer:
         made = PrivateKey(
             enums.CryptographicAlgorithm.RSA, key.key_size, value, enums.KeyFormatType.PKCS_1, list(usage), name
         )
+        return self._registered(made, active)
+
+    def register_public(self, name: str, key: rsa.RSAPublicKey) -> str:
+        """Put a public key in; its Unique Identifier."""
+        value = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1)
+        verify = [enums.CryptographicUsageMask.VERIFY]
+        form = enums.KeyFormatType.PKCS_1
+        made = PublicKey(enums.CryptographicAlgorithm.RSA, key.key_size, value, form, verify, name)
+        return self._registered(made, active=False)
+
+    def _registered(self, made: Any, active: bool) -> str:
         # Its client asks ssl for what is deprecated.
         with warnings.catch_warnings(action="ignore"), self.admin() as client:
             identifier: str = client.register(made)

@@ -92,6 +92,16 @@ class TestARealServer:
 
         run(work())
 
+    def test_a_name_that_cannot_be_written_is_an_error_like_others(self, server: KmipServer) -> None:
+        async def work() -> None:
+            connection = await connect(at(server.port), reach())
+            error = await failing(connection.ask(operations.locate_private_keys("schlüssel")))
+            assert "not all ASCII" in str(error)
+            assert await connection.ask(operations.locate_private_keys("signing")), "nothing of it was sent"
+            await connection.close()
+
+        run(work())
+
     def test_tls_1_2_is_spoken_where_the_server_has_no_newer(self, tmp_path: Any) -> None:
         async def work(port: int) -> str:
             connection = await connect(at(port), reach())

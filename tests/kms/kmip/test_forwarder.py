@@ -18,6 +18,7 @@ from kmip.core.messages import payloads
 
 from kms.kmip import operations
 from kms.kmip.connection import Connection, connect
+from kms.kmip.enrolment import EnrolmentError, create_key, public_key
 from kms.kmip.errors import KmipError, Reason
 from kms.kmip.gate import LARGEST_REQUEST
 from kms.kmip.messages import VERSIONS, Question
@@ -76,6 +77,7 @@ def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KmipServer]:
     with KmipServer(tmp_path_factory.mktemp("kmip"), server_identity(), root()) as server:
         server.register("signing", SIGNING_KEY)
         server.register("another", SIGNING_KEY)
+        server.register_public("signing", SIGNING_KEY.public_key())
         yield server
 
 
@@ -130,9 +132,24 @@ def test_every_version_passes(forwarder: ForwarderProcess, version: tuple[int, i
     run(work())
 
 
+def test_no_key_is_made_through_it_and_no_public_key_got_which_is_said_plainly(forwarder: ForwarderProcess) -> None:
+    async def work() -> None:
+        place, within = at(forwarder.port), inside()
+        with pytest.raises(EnrolmentError) as caught:
+            await create_key([place], within, "new", 2048, 10)
+        assert "no key pair was made: CreateKeyPair was refused (OPERATION_NOT_SUPPORTED): " in str(caught.value)
+        assert "CreateKeyPair does not pass this forwarder; make it there" in str(caught.value)
+        with pytest.raises(EnrolmentError) as caught:
+            await public_key(place, within, "signing", 10)
+        assert "Get does not pass this forwarder; give it with --public-key FILE" in str(caught.value)
+
+    run(work())
+
+
 def _questions() -> Sequence[tuple[str, Any]]:
     return (
         ("GET", payloads.GetRequestPayload("1")),
+        ("CREATE_KEY_PAIR", operations.create_key_pair("new", "new-public", 2048, {}).payload),
         ("DESTROY", payloads.DestroyRequestPayload()),
         ("ACTIVATE", payloads.ActivateRequestPayload(attributes.UniqueIdentifier("1"))),
         ("REVOKE", payloads.RevokeRequestPayload(attributes.UniqueIdentifier("1"), objects.RevocationReason())),
