@@ -38,6 +38,9 @@ BITS = 3072
 DEFAULT_PORT = 5696
 """KMIP's, by IANA."""
 
+OF_ANOTHER_KEY = frozenset({"algorithm", "signature"})
+"""The steps that fail where the public key is not that of the private one."""
+
 type Tell = Callable[[Endpoint, Found], None]
 """Told of each step when it is done."""
 
@@ -159,13 +162,15 @@ async def _enrolled(
             key = given or await public_key(hosts[0], reach, name, seconds)
     except EnrolmentError as error:
         raise Refused(str(error)) from None
+    hint = f"; the key pair {name} was made and stays: ask again without --create-key" if wanted.create else ""
+    steps = await _steps(hosts, reach, wanted.key, key, seconds, None)
+    if not wanted.create and any(not found.passed and found.step in OF_ANOTHER_KEY for _, found in steps):
+        whose = "that the key manager gives" if given is None else "that was given"
+        hint = f"; the public key {whose} may be of another key: look for the right one, and give it with --public-key"
     try:
-        steps = await _steps(hosts, reach, wanted.key, key, seconds, None)
         _refuse_failed(steps)
         return Enrolled(await _signed(hosts, reach, wanted.key, key, subject, seconds), key, remarks)
     except (SigningError, Refused) as error:
-        hint = f"; the key pair {name} was made and stays: ask again without --create-key" if wanted.create else ""
-        hint = hint if given is None else "; look whether --public-key is the public half of that key"
         raise Refused(f"{error}{hint}") from None
 
 
