@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from kmip.core.enums import LinkType, ResultReason
 
-from kms.kmip import operations
-from kms.kmip.connection import connect
+from kms.kmip import enrolment, operations
+from kms.kmip.connection import Connection, Endpoint, Reach, connect
 from kms.kmip.enrolment import PUBLIC_SUFFIX, EnrolmentError, create_key, public_key
 from kms.kmip.errors import KmipError, Reason
+from kms.kmip.messages import VERSIONS, Version
 from kms.kmip.signer import scheme_for, verify
 from tests.harness.kmip_fake import Answer, Asked, CloseNow, FakeKmip
 from tests.harness.kmip_server import KmipServer
@@ -92,6 +93,23 @@ class TestANewKeyPair:
             connection.abort()
             assert await public_key(at(manager.port), reach(), "made", 10) == key
 
+        run(work())
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_is_made_and_found_again_in_every_version(
+        self, manager: KmipServer, version: Version, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def in_that(endpoint: Endpoint, how: Reach) -> Connection:
+            agreed = await connect(endpoint, how)
+            return Connection(agreed.at, version, None, agreed.last_id)
+
+        async def work() -> None:
+            name = "made in {}.{}".format(*version)
+            key, protected = await create_key([at(manager.port)], reach(), name, 2048, 10)
+            assert protected is (version >= (1, 4))
+            assert await public_key(at(manager.port), reach(), name, 10) == key
+
+        monkeypatch.setattr(enrolment, "connect", in_that)
         run(work())
 
     def test_is_not_made_where_the_name_is_taken(self, manager: KmipServer) -> None:
