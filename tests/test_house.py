@@ -58,6 +58,7 @@ class TestMakefile:
             "test",
             "flood",
             "verdicts",
+            "clients",
             "check",
             "fuzz",
             "bench",

@@ -19,6 +19,8 @@ PACKAGES = {
     "chromium": "chromium",
     "ip": "iproute2",
     "nft": "nftables",
+    "git": "git",
+    "wget": "wget",
 }
 """Program to Debian package, where scripts/test-packages installs it."""
 # A user's PATH often leaves out where daemons live.
