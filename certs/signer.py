@@ -28,7 +28,14 @@ _TRIAL = b"no certificate"
 
 
 class SigningError(Exception):
-    """No signature could be made. One line, without anything of the key."""
+    """No signature could be made. One line, without anything of the key.
+
+    ``crowded``: others were wanted at the same time, and so many cannot be made; there is nothing else wrong.
+    """
+
+    def __init__(self, message: str, *, crowded: bool = False) -> None:
+        super().__init__(message)
+        self.crowded = crowded
 
 
 class Signer(Protocol):
@@ -51,6 +58,13 @@ class RemoteSigner(Protocol):
     @property
     def down(self) -> str | None:
         """Why it is known that nothing can be signed now; None: it may be."""
+
+    @property
+    def crowded(self) -> str | None:
+        """Why not all that was wanted a moment ago could be signed, where that was because it was too much."""
+
+    def has_room(self) -> bool:
+        """Whether what nobody waits for can be signed now, and nobody will wait for that."""
 
     def public_key(self) -> VerifyingKey:
         """The public half of the key, which must be that of the issuing certificate."""

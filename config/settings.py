@@ -480,6 +480,7 @@ class Kmip(Section):
     timeout: Seconds = 5.0
     connections: Annotated[int, Field(ge=1, le=64)] = 4
     queue: Annotated[int, Field(ge=1, le=10_000)] = 256
+    signatures_per_second: Annotated[int, Field(ge=1, le=10_000)] = 100
     source_address: HostAddress | None = None
 
 

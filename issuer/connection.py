@@ -7,7 +7,7 @@ requests per second and its requests in flight are bounded, and bytes that are n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Protocol
 
 from issuer.errors import Refusal
@@ -26,6 +26,7 @@ from issuer.protocol import (
     encode_answer,
 )
 from issuer.sockets import is_ours, peer_uid
+from kms.bucket import Bucket
 from store.engine import StoreError
 
 MOST_IN_FLIGHT = 1000
@@ -52,28 +53,6 @@ class Peers(Protocol):
 
     def may_sign(self, tenant: str) -> bool:
         """One more new leaf for the tenant, over all workers; False where it has had its share of this second."""
-
-
-class Bucket:
-    """A token bucket: ``rate`` a second, and as many at once as one second brings. ``clock`` counts seconds."""
-
-    __slots__ = ("_clock", "_rate", "_since", "_tokens")
-
-    def __init__(self, rate: int, clock: Callable[[], float]) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._tokens = float(rate)
-        self._since = clock()
-
-    def take(self) -> bool:
-        """One token; False where there is none."""
-        now = self._clock()
-        self._tokens = min(self._rate, self._tokens + (now - self._since) * self._rate)
-        self._since = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
 
 class Connection(asyncio.Protocol):

@@ -172,8 +172,11 @@ class Issuance:
         """Whether leaves can be made for a tenant. Raises Refusal with the reason, or StoreError."""
         working = await self._working_set(request.tenant)
         self._log.limit(working, None, self._clock())
-        if isinstance(working.signer, RemoteSigner) and (why := working.signer.down) is not None:
-            raise Refusal(Code.KEY_MANAGER_DOWN, f"tenant {request.tenant}: {why}")
+        if isinstance(working.signer, RemoteSigner):
+            if (why := working.signer.down) is not None:
+                raise Refusal(Code.KEY_MANAGER_DOWN, f"tenant {request.tenant}: {why}")
+            if (why := working.signer.crowded) is not None:
+                raise Refusal(Code.KEY_MANAGER_BUSY, f"tenant {request.tenant}: {why}")
         return CheckAnswer(request.id, working.generation)
 
     def forget(self, tenant_id: int) -> int:

@@ -120,7 +120,9 @@ class KeyManagers:
         reach = reach_of(tenant_key, tenant, found.forwarding, found.secrets, self._settings)
         # Whoever waits for a leaf is to hear of it before its own time is over.
         seconds = min(kmip_settings.timeout, self._settings.limits.leaf_timeout * SHARE)
-        limits = PoolLimits(kmip_settings.connections, kmip_settings.queue, seconds)
+        limits = PoolLimits(
+            kmip_settings.connections, kmip_settings.queue, seconds, kmip_settings.signatures_per_second
+        )
         pool = Pool(endpoints(found.key), reach, limits, self._clock, _Watcher(tenant, self._metrics))
         try:
             assert isinstance(public_key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)  # noqa: S101 - seen when it was saved

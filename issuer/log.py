@@ -175,7 +175,9 @@ class IssuanceLog:
             signature = await signer.signature(twin.tbs_certificate_bytes)
             leaf = completed(twin, signature, request)
         except (LintError, MintError, SigningError) as error:
-            raise Refusal(Code.SIGNING_FAILED, f"no leaf for {job.host}: {error}") from error
+            crowded = isinstance(error, SigningError) and error.crowded
+            code = Code.KEY_MANAGER_BUSY if crowded else Code.SIGNING_FAILED
+            raise Refusal(code, f"no leaf for {job.host}: {error}") from error
         self._metrics.signed(kind_of(signer), time.perf_counter() - began)
         return replace(job, signed=leaf, begun=now)
 

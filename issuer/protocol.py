@@ -49,6 +49,7 @@ class Code(StrEnum):
     KEY_UNAVAILABLE = "key_unavailable"
     SIGNING_FAILED = "signing_failed"
     KEY_MANAGER_DOWN = "key_manager_down"
+    KEY_MANAGER_BUSY = "key_manager_busy"
     UNKNOWN_LEAF_KEY = "unknown_leaf_key"
     INTERNAL = "internal"
 

@@ -13,12 +13,13 @@ from cachetools import LRUCache
 
 from config.settings import Settings
 from issuer import feed
-from issuer.connection import Bucket, Connection
+from issuer.connection import Connection
 from issuer.events import log_event
 from issuer.issuing import Issuance
 from issuer.keyring import WorkingSet
 from issuer.log import NOT_COUNTED
 from issuer.metrics import Metrics
+from kms.bucket import Bucket
 from kms.provider import KeyProvider
 from store.engine import Store, StoreError
 

@@ -16,8 +16,10 @@ from issuer.protocol import Code
 CHECK_SECONDS = 2.0
 UNREACHABLE = frozenset({"timeout", "refused_peer", "protocol"})
 """Codes of the client's own: there was no answer of the issuer's."""
-NO_FAULT = frozenset({Code.INVALID_HOST.value, Code.RATE_LIMITED.value, "closed"})
+NO_FAULT = frozenset({Code.INVALID_HOST.value, Code.RATE_LIMITED.value, Code.KEY_MANAGER_BUSY.value, "closed"})
 """Codes that say nothing about whether the next leaf can be had."""
+NO_NEW = frozenset({Code.KEY_MANAGER_DOWN.value, Code.KEY_MANAGER_BUSY.value})
+"""Codes by which there may be no leaf but those that are there."""
 CANNOT_SIGN = frozenset({Code.CA_EXPIRED.value, Code.KEY_UNAVAILABLE.value})
 """Codes that no time and no other host will change: an administrator has to."""
 REMEMBERED_SECONDS = 60.0
@@ -44,7 +46,8 @@ class IssuerWatch:
         self.cannot_sign: frozenset[str] = frozenset()
         """Tenants whose signing CA has expired, or whose key cannot be opened."""
         self.without_new: frozenset[str] = frozenset()
-        """Tenants whose key manager cannot be asked: leaves that are there can be had, and no new ones."""
+        """Tenants whose key manager cannot be asked, or not for so much: leaves that are there can be had, and perhaps
+        no new ones."""
         self.unusable: dict[str, str] | None = None
         """Why a tenant's key cannot be opened, while that is so. None: nobody was asked yet."""
         self._signing_cas: dict[str, int | None] = {}
@@ -73,7 +76,7 @@ class IssuerWatch:
                     found[tenant] = str(error)
                 if error.code in CANNOT_SIGN:
                     cannot_sign.add(tenant)
-                if error.code == Code.KEY_MANAGER_DOWN.value:
+                if error.code in NO_NEW:
                     without_new.add(tenant)
                 if error.code == Code.KEY_UNAVAILABLE.value:
                     unusable[tenant] = str(error)

@@ -426,8 +426,9 @@ def key_manager_down(host: str, id: str) -> Refusal:
         "proxy_internal_error",
         "key_manager",
         "The proxy cannot sign certificates for new websites now",
-        f"The certificate with which this proxy shows you {host} is signed elsewhere in your organisation, and nobody "
-        "answers there. Websites that were visited in the last days work. The website itself may be fine.",
+        f"The certificate with which this proxy shows you {host} is signed elsewhere in your organisation, and no "
+        "signature can be had from there. Websites that were visited in the last days work. The website itself may be "
+        "fine.",
         LATER,
         host,
         id,

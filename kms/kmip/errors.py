@@ -36,6 +36,8 @@ class Reason(StrEnum):
     """What was to be a signature does not verify."""
     BUSY = "busy"
     """Too many wait already."""
+    LIMITED = "limited"
+    """More signatures are wanted than may be asked for in a second."""
     UNAVAILABLE = "unavailable"
     """Every host failed a moment ago."""
 
@@ -55,6 +57,11 @@ class KmipError(Exception):
     def answered(self) -> bool:
         """Whether the key manager is well and has refused: another one of the same cluster would say the same."""
         return self.reason is Reason.REFUSED and self.said not in FAULTS
+
+    @property
+    def crowded(self) -> bool:
+        """Whether nobody was asked, since too much was wanted at a time: the key manager may be as well as can be."""
+        return self.reason in (Reason.BUSY, Reason.LIMITED)
 
 
 def cleaned(text: str) -> str:

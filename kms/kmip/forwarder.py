@@ -16,6 +16,7 @@ from typing import Protocol
 
 from cachetools import LRUCache
 
+from kms.bucket import Bucket
 from kms.kmip import gate
 from kms.kmip.connection import Endpoint, Reach, TlsStream, tls
 from kms.kmip.errors import KmipError, Reason
@@ -45,24 +46,6 @@ class Log(Protocol):
     def __call__(self, event: str, /, **fields: object) -> None: ...
 
 
-class Rate:
-    """So many a second, and as many at once as one second brings. ``clock`` counts seconds."""
-
-    def __init__(self, rate: int, clock: Callable[[], float]) -> None:
-        self._rate, self._clock = rate, clock
-        self._tokens, self._since = float(rate), clock()
-
-    def take(self) -> bool:
-        """One more; False where that is too many."""
-        now = self._clock()
-        self._tokens = min(self._rate, self._tokens + (now - self._since) * self._rate)
-        self._since = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
 class Forwarder:
     """``targets``: the key manager's hosts, in the order in which they are tried. ``names``: of keys; None: all."""
 
@@ -85,7 +68,7 @@ class Forwarder:
         """Why no target can be reached; None: one can."""
         self.open = 0
         self.known: LRUCache[str, None] = LRUCache(MOST_IDENTIFIERS)
-        self.rate = Rate(limits.rate, clock)
+        self.rate = Bucket(limits.rate, clock)
 
     async def listen(self, host: str, port: int, context: ssl.SSLContext) -> asyncio.Server:
         """Accept connections. Raises OSError."""
@@ -153,7 +136,7 @@ class Passage:
     def __init__(self, forwarder: Forwarder, client: str) -> None:
         self._forwarder = forwarder
         self._client = client
-        self._rate = Rate(forwarder.limits.rate_each, forwarder.clock)
+        self._rate = Bucket(forwarder.limits.rate_each, forwarder.clock)
         self._out: TlsStream | None = None
 
     def end(self) -> None:

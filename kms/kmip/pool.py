@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kms.bucket import Bucket
 from kms.kmip import operations
 from kms.kmip.connection import Connect, Connection, Endpoint, Reach, connect
 from kms.kmip.errors import KmipError, Reason
@@ -27,6 +28,11 @@ PROBE_SECONDS = 2.0
 """How often a broken host is looked at."""
 SHARE = 0.45
 """Of the deadline, for one attempt where there is another host to be asked: the rest is for that."""
+
+PATIENCE = 0.5
+"""Of the deadline, for waiting until one more signature may be asked for: the rest is for the signature."""
+CROWDED_SECONDS = 5.0
+"""For so long after something was refused since too much was wanted, it is taken for granted that more will be."""
 
 
 type Work[A] = Callable[[Connection], Awaitable[A]]
@@ -56,11 +62,15 @@ class Unwatched:
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """``timeout``: seconds for a request, all in all. ``queue``: how many may wait for a connection."""
+    """``timeout``: seconds for a request, all in all. ``queue``: how many may wait for a connection.
+
+    ``signatures``: in a second; a tenth of them may come at once.
+    """
 
     connections: int = 4
     queue: int = 256
     timeout: float = 5.0
+    signatures: int = 100
 
 
 @dataclass(slots=True, eq=False)
@@ -104,7 +114,9 @@ class Pool:
         self._slots = [_Slot() for _ in range(limits.connections)]
         self._free = list(self._slots)
         self._seats = asyncio.Semaphore(limits.connections)
+        self._rate = Bucket(limits.signatures, clock, max(1, limits.signatures // 10))
         self._waiting = 0
+        self._crowded: tuple[float, str] | None = None
         self._closed = False
         self._tending: asyncio.Task[None] | None = None
 
@@ -125,6 +137,51 @@ class Pool:
         for slot in self._slots:
             slot.drop()
 
+    @property
+    def crowded(self) -> str | None:
+        """Why something was refused a moment ago since too much was wanted; None where nothing was."""
+        if self._crowded is None or self._clock() - self._crowded[0] > CROWDED_SECONDS:
+            return None
+        return self._crowded[1]
+
+    def has_room(self) -> bool:
+        """Whether a signature that nobody waits for can be asked for, and whoever comes next finds their own."""
+        return self._waiting * 2 < max(2, self._limits.connections) and self._rate.half_full
+
+    async def turn(self) -> None:
+        """Wait until one more signature may be asked for, behind those who came before.
+
+        One that is asked for a second time, of the other host say, is still that one. Raises KmipError where it would
+        take too long, or too many wait already: at once, so that whoever wants it knows.
+        """
+        self._look_at_queue()
+        wait = self._rate.reserve(self._limits.timeout * PATIENCE)
+        if wait is None:
+            most = self._limits.signatures
+            raise self._too_much(Reason.LIMITED, f"more than kmip.signatures_per_second ({most}) are wanted")
+        if not wait:
+            return
+        self._waiting += 1
+        try:
+            await asyncio.sleep(wait)
+        except BaseException:
+            self._rate.give_back()
+            raise
+        finally:
+            self._waiting -= 1
+
+    def _look_at_queue(self) -> None:
+        if self._closed:
+            raise _closed()
+        if self._waiting >= self._limits.queue:
+            raise self._too_much(Reason.BUSY, f"{self._waiting} requests wait for the key manager already")
+
+    def _too_much(self, reason: Reason, what: str) -> KmipError:
+        self._crowded = (self._clock(), what)
+        error = KmipError(reason, f"{what}; try again later")
+        self._watcher.failed(self.hosts.states[0].endpoint, error)
+        return error
+
     async def ask[A](self, question: Question[A]) -> A:
         """The answer of the first host that gives one, within the deadline. Raises KmipError."""
         return await self.use(lambda connection: connection.ask(question))
@@ -135,10 +192,7 @@ class Pool:
         The work raises KmipError for an answer that cannot be believed (``SIGNATURE``): it is done again, on another
         connection. Raises KmipError.
         """
-        if self._closed:
-            raise _closed()
-        if self._waiting >= self._limits.queue:
-            raise KmipError(Reason.BUSY, f"{self._waiting} requests wait for the key manager already; try again later")
+        self._look_at_queue()
         self._waiting += 1
         asked: list[Endpoint] = []
         try:

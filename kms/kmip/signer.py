@@ -43,6 +43,13 @@ class KmipSigner:
     def down(self) -> str | None:
         return self._pool.hosts.why_none
 
+    @property
+    def crowded(self) -> str | None:
+        return self._pool.crowded
+
+    def has_room(self) -> bool:
+        return self._pool.has_room()
+
     def start(self) -> None:
         self._pool.start()
 
@@ -52,9 +59,14 @@ class KmipSigner:
     async def signature(self, data: bytes) -> bytes:
         """The signature of the data. Raises SigningError, of a KmipError."""
         try:
-            made = await self._pool.use(lambda connection: self._signed(connection, data))
+            # One deadline, whatever has to be asked for it.
+            async with asyncio.timeout(self._pool.timeout):
+                await self._pool.turn()
+                made = await self._pool.use(lambda connection: self._signed(connection, data))
         except KmipError as error:
-            raise SigningError(str(error)) from error
+            raise SigningError(str(error), crowded=error.crowded) from error
+        except TimeoutError:
+            raise SigningError(f"no signature within {self._pool.timeout:g} s") from None
         return encoded(self._public_key, made)
 
     async def _signed(self, connection: Connection, data: bytes) -> bytes:

@@ -16,7 +16,7 @@ import pytest
 
 from control.installation import Installation
 from issuer.client import IssuedLeaf, IssuerClient, IssuerUnavailable
-from issuer.connection import MOST_IN_FLIGHT, Bucket
+from issuer.connection import MOST_IN_FLIGHT
 from issuer.protocol import LeafRequest, encode_request
 from issuer.service import Service
 from issuer.sockets import connect_unix
@@ -155,16 +155,6 @@ def test_a_tenant_has_its_share_of_new_leaves_over_all_workers_and_known_ones_co
 
     with installation(settings_for(tmp_path, limits={"leaves_per_second_per_tenant": 10}), clock) as inst:
         asyncio.run(run(inst))
-
-
-def test_a_bucket_holds_one_second_of_tokens() -> None:
-    now = 100.0
-    bucket = Bucket(10, lambda: now)
-    assert [bucket.take() for _ in range(11)] == [True] * 10 + [False]
-    now += 0.25
-    assert [bucket.take() for _ in range(3)] == [True, True, False]
-    now += 3600
-    assert sum(bucket.take() for _ in range(100)) == 10
 
 
 def test_a_thousand_requests_are_in_flight_at_most(tmp_path: Path, clock: Clock) -> None:

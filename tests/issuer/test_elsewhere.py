@@ -43,6 +43,8 @@ class Elsewhere:
     def __init__(self) -> None:
         self.signed = 0
         self.down: str | None = None
+        self.crowded: str | None = None
+        self.room = True
         self.wrong = False
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
@@ -57,11 +59,14 @@ class Elsewhere:
     async def signature(self, data: bytes) -> bytes:
         self.signed += 1
         await self.may_go_on.wait()
-        if self.down:
-            raise SigningError(self.down)
+        if self.down or self.crowded:
+            raise SigningError(self.down or self.crowded or "", crowded=not self.down)
         key = kept_key("rsa2048", 8) if self.wrong else ISSUING.key
         assert isinstance(key, rsa.RSAPrivateKey)
         return key.sign(data, padding.PKCS1v15(), SHA256())
+
+    def has_room(self) -> bool:
+        return self.room
 
     def start(self) -> None:
         self.running += 1
@@ -170,6 +175,27 @@ def test_what_does_not_verify_is_neither_recorded_nor_shown(
             assert caught.value.code == "signing_failed"
             assert "does not verify" in str(caught.value)
             assert count_leaves(settings) == 0
+
+    run(work())
+
+
+def test_a_key_manager_that_is_asked_too_much_is_told_from_one_that_is_down(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+
+    async def work() -> None:
+        async with issuing(settings, clock, monkeypatch) as (signer, client, _):
+            await client.check("default")
+            signer.crowded = "more than kmip.signatures_per_second (100) are wanted"
+            for asked in (client.leaf("default", "www.example", "rsa", None), client.check("default")):
+                with pytest.raises(IssuerUnavailable, match="signatures_per_second") as caught:
+                    await asked
+                assert caught.value.code == "key_manager_busy"
+            signer.down = DOWN
+            with pytest.raises(IssuerUnavailable) as caught:
+                await client.check("default")
+            assert caught.value.code == "key_manager_down"
 
     run(work())
 

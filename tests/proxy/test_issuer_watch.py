@@ -48,9 +48,24 @@ def test_a_leaf_that_could_not_be_had_counts_until_another_could_or_a_minute_is_
 
 def test_what_a_client_asked_wrongly_says_nothing_of_the_issuer() -> None:
     watch = IssuerWatch(Issuer(), tuple, lambda: 0.0)
-    for code in ("invalid_host", "rate_limited", "closed"):
+    for code in ("invalid_host", "rate_limited", "key_manager_busy", "closed"):
         watch.heard(IssuerUnavailable(code, "no"))
     assert watch.failed is None
+
+
+def test_a_key_manager_that_is_asked_too_much_is_a_reason_to_look_first_and_none_to_take_the_proxy_out() -> None:
+    issuer = Issuer()
+    watch = IssuerWatch(issuer, lambda: ("down", "busy", "well"), lambda: 0.0)
+    issuer.answers = {
+        "down": IssuerUnavailable("key_manager_down", "no key manager can be asked"),
+        "busy": IssuerUnavailable("key_manager_busy", "more are wanted than may be"),
+    }
+    asyncio.run(watch.look())
+    assert watch.without_new == {"down", "busy"}
+    assert watch.tenants == {"down": "no key manager can be asked"}
+    issuer.answers = {}
+    asyncio.run(watch.look())
+    assert watch.without_new == frozenset()
 
 
 def test_what_was_found_of_a_signing_ca_is_over_with_it() -> None:

@@ -19,7 +19,7 @@ from kms.kmip.connection import Endpoint, connect
 from kms.kmip.errors import KmipError, Reason
 from kms.kmip.hosts import HostState
 from kms.kmip.operations import SignatureScheme
-from kms.kmip.pool import PING_SECONDS, Pool, PoolLimits, Unwatched
+from kms.kmip.pool import CROWDED_SECONDS, PING_SECONDS, Pool, PoolLimits, Unwatched
 from kms.kmip.signer import KmipSigner
 from tests.harness.kmip_fake import Answer, Asked, CloseNow, FakeKmip
 from tests.harness.pki import kept_key
@@ -71,12 +71,14 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(connections: int = 2, seconds: float = 5.0, queue: int = 100, alone: bool = False) -> Any:
+async def rig(
+    connections: int = 2, seconds: float = 5.0, queue: int = 100, alone: bool = False, signatures: int = 1000
+) -> Any:
     async with (
         FakeKmip(server_identity(), root(), SIGNING_KEY) as primary,
         FakeKmip(server_identity(), root(), SIGNING_KEY) as alternate,
     ):
-        made = Rig(primary, alternate, PoolLimits(connections, queue, seconds), alone)
+        made = Rig(primary, alternate, PoolLimits(connections, queue, seconds, signatures), alone)
         yield made
         made.pool.stop()
 
@@ -290,6 +292,53 @@ class TestDeadlines:
 
         run(work())
 
+    def test_signatures_above_the_limit_wait_for_their_turn_and_not_for_longer_than_half_of_the_deadline(self) -> None:
+        async def work() -> None:
+            async with rig(seconds=0.4, signatures=20) as r:
+                outcomes = await asyncio.gather(*(r.pool.turn() for _ in range(9)), return_exceptions=True)
+                assert outcomes[:6] == [None] * 6, "two at once, and four within 0.2 s"
+                assert {error.reason for error in outcomes[6:]} == {Reason.LIMITED}
+                assert r.seen.told == ["failed kms.example limited"] * 3
+                assert "more than kmip.signatures_per_second (20) are wanted" in str(outcomes[8])
+                assert r.pool.crowded is not None
+                r.clock.now += CROWDED_SECONDS + 1
+                assert r.pool.crowded is None
+                await r.pool.turn()
+
+        run(work())
+
+    def test_who_gives_up_before_their_turn_takes_it_from_nobody(self) -> None:
+        async def work() -> None:
+            async with rig(seconds=100.0, signatures=1) as r:
+                await r.pool.turn()
+                impatient = asyncio.ensure_future(r.pool.turn())
+                await asyncio.sleep(0)
+                assert not r.pool.has_room()
+                impatient.cancel()
+                await asyncio.wait([impatient])
+                r.clock.now += 1.0
+                assert r.pool.has_room()
+                await asyncio.wait_for(r.pool.turn(), 5)
+
+        run(work())
+
+    def test_there_is_room_for_what_nobody_waits_for_only_where_nobody_will_wait_for_it(self) -> None:
+        async def work() -> None:
+            async with rig(connections=2, signatures=100, seconds=30.0, alone=True) as r:
+                assert r.pool.has_room()
+                r.primary.on["SIGN"] = silent
+                waiting = asyncio.ensure_future(r.pool.ask(SIGN))
+                await r.primary.came.wait()
+                assert not r.pool.has_room(), "one more would take the last connection"
+                waiting.cancel()
+                await asyncio.wait([waiting])
+                assert r.pool.has_room()
+                for _ in range(6):
+                    await r.pool.turn()
+                assert not r.pool.has_room(), "less than half of what may come at once is left"
+
+        run(work())
+
     def test_who_gives_up_leaves_no_answer_to_the_next(self) -> None:
         async def work() -> None:
             async with rig(connections=1, alone=True) as r:
@@ -316,6 +365,20 @@ class TestASigner:
                 for _ in range(3):
                     SIGNING_KEY.public_key().verify(await signer.signature(b"data"), b"data", *_pkcs1())
                 assert [asked.operation.name for asked in r.primary.asked].count("LOCATE") == 1
+
+        run(work())
+
+    def test_above_the_limit_says_that_it_is_too_much_and_asks_nobody(self) -> None:
+        async def work() -> None:
+            async with rig(seconds=0.2, signatures=1) as r:
+                signer = KmipSigner(r.pool, "signing", SIGNING_KEY.public_key())
+                await r.pool.turn()
+                with pytest.raises(SigningError, match="signatures_per_second") as caught:
+                    await signer.signature(b"data")
+                assert caught.value.crowded
+                assert signer.crowded
+                assert signer.down is None
+                assert r.primary.asked == []
 
         run(work())
 
