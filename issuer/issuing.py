@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -18,6 +18,7 @@ from certs.names import Host, InvalidHost, parse_host
 from certs.signer import RemoteSigner
 from config.settings import Settings
 from issuer import keyring, reuse
+from issuer.ahead import Ahead
 from issuer.desk import Desk, SharedDesk, settle
 from issuer.errors import Refusal, Superseded
 from issuer.events import log_event
@@ -109,13 +110,13 @@ class Issuance:
         self._making: dict[tuple[int, str], list[asyncio.Future[KeptLeaf]]] = {}
         self._since_checkpoint = 0
         self._elsewhere: set[asyncio.Task[None]] = set()
-        self._renewing: set[tuple[int, str]] = set()
-        """What is being signed elsewhere while the leaf before it is shown."""
+        self.ahead = Ahead(settings.limits.cached_hosts, clock, self._limit_of, self._made_ahead, self._keyring.holds)
 
     async def stop(self, seconds: float) -> None:
         """Let the threads end, and wait for that, but not longer than so many seconds."""
         for task in self._elsewhere:
             task.cancel()
+        self.ahead.stop()
         self._keyring.close()
         await asyncio.gather(*(desk.stop(seconds) for desk in (self._issuing, self.reading, self._tidying)))
 
@@ -133,6 +134,8 @@ class Issuance:
         key = working.leaf_key(working.kind_for(wanted.key), now, self._leaf_key_lifetime)
         if key is None or (leaf := self._find_kept(working, key, wanted, now)) is None:
             return None
+        if working.signs_elsewhere:
+            self.ahead.used(Job(working, key, wanted.host, wanted.server_not_after), leaf, now)
         return _answer(wanted, working, key, leaf, now)
 
     async def leaf(self, wanted: Wanted) -> LeafAnswer:
@@ -151,6 +154,8 @@ class Issuance:
             limit = self._log.limit(working, wanted.server_not_after, now)
             serves_on = leaf.for_want is not None and now < leaf.not_after <= limit
             if self._keyring.holds(working) and (serves_on or reuse.usable(leaf, limit, now)):
+                if working.signs_elsewhere:
+                    self.ahead.used(Job(working, key, wanted.host, wanted.server_not_after), leaf, now)
                 return _answer(wanted, working, key, leaf, now)
 
     async def leaf_key(self, request: LeafKeyRequest) -> LeafKeyAnswer:
@@ -181,7 +186,10 @@ class Issuance:
 
     def forget(self, tenant_id: int) -> int:
         """Drop a tenant's keys and leaves at once. Returns how many leaves that were."""
-        gone = {key.id for working in self._keyring.forget(tenant_id) for key in working.leaf_keys.values()}
+        dropped = self._keyring.forget(tenant_id)
+        for working in dropped:
+            self.ahead.forget(working)
+        gone = {key.id for working in dropped for key in working.leaf_keys.values()}
         stale = [entry for entry in self._kept if entry[0] in gone]
         for entry in stale:
             del self._kept[entry]
@@ -250,7 +258,7 @@ class Issuance:
     async def _made_elsewhere(self, entry: tuple[int, str], job: Job, signer: RemoteSigner) -> None:
         """Have it signed by who takes as long as it takes, while others are issued; then record it as any other.
 
-        Where there is one that is due for renewal and still valid, nobody waits for the new one.
+        Where there is one that is still valid, nobody waits for a new one.
         """
         try:
             outcome: Outcome | None = None
@@ -264,29 +272,28 @@ class Issuance:
         except Exception as error:  # noqa: BLE001 - nothing carries on: it is raised where it is awaited
             # What was given up since another CA became the active one is done again with that.
             return self._issued(entry, job, error if self._keyring.holds(job.working) else Superseded())
-        self._issued(entry, job, outcome)
-        if isinstance(outcome, KeptLeaf) and outcome.for_want is not None:
-            await self._renewed_elsewhere(entry, job, signer)
-        return None
+        return self._issued(entry, job, outcome)
 
-    async def _renewed_elsewhere(self, entry: tuple[int, str], job: Job, signer: RemoteSigner) -> None:
-        """Nobody waits for it. Where there is no signature to be had, the one before serves on until it ends."""
-        if entry in self._renewing:
-            return
-        self._renewing.add(entry)
-        try:
-            signed = await self._log.signed_elsewhere(job, signer)
-        except Exception as error:  # noqa: BLE001 - said, and tried again when it is next asked for
-            self._renewing.discard(entry)
-            why = str(error) if isinstance(error, Refusal) else type(error).__name__
-            log_event("leaf_not_renewed", "warning", tenant=job.working.tenant, host=job.host.text, message=why)
-            return
+    async def _made_ahead(self, job: Job) -> KeptLeaf:
+        """Another leaf for a host that has one, signed elsewhere and recorded, with the leaf key that counts now.
+
+        Raises Refusal, Superseded, StoreError.
+        """
+        working = job.working
+        assert isinstance(working.signer, RemoteSigner)  # noqa: S101 - nothing else is done ahead
+        job = replace(job, key=await self._leaf_key(working, job.key.kind))
+        signed = await self._log.signed_elsewhere(job, working.signer)
+        made: asyncio.Future[KeptLeaf] = self._loop.create_future()
 
         def recorded(outcome: KeptLeaf | Exception) -> None:
-            self._renewing.discard(entry)
-            self._note(entry, signed, outcome)
+            self._note((job.key.id, job.host.text), signed, outcome)
+            settle(made, outcome)
 
         self._issuing.submit(signed, recorded)
+        return await made
+
+    def _limit_of(self, job: Job, now: datetime) -> datetime:
+        return self._log.limit(job.working, job.server_not_after, now)
 
     async def _still_valid(self, job: Job) -> KeptLeaf | None:
         if job.working.untrusted:
@@ -342,7 +349,7 @@ def _answer(wanted: Wanted, working: WorkingSet, key: HeldLeafKey, leaf: KeptLea
         signing_ca=working.ca_id,
         generation=working.generation,
         not_after=leaf.not_after.timestamp(),
-        reuse_until=reuse.keep_until(leaf, now).timestamp(),
+        reuse_until=reuse.keep_until(leaf, now, tell=working.signs_elsewhere).timestamp(),
     )
 
 

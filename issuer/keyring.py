@@ -63,11 +63,12 @@ class WorkingSet:
     untrusted: bool = False
     """Not the tenant's active CA, but the one that clients are warned by."""
     leaf_keys: dict[KeyKind, HeldLeafKey] = field(default_factory=dict, repr=False)
+    signs_elsewhere: bool = field(init=False)
+    """Whether its key is in a key manager."""
 
-    @property
-    def signs_elsewhere(self) -> bool:
-        """Whether its key is in a key manager."""
-        return isinstance(self.signer, RemoteSigner)
+    def __post_init__(self) -> None:
+        # Looked at once: to compare an object with a protocol takes longer than to find a leaf.
+        self.signs_elsewhere = isinstance(self.signer, RemoteSigner)
 
     @property
     def signs_at_once(self) -> bool:

@@ -16,6 +16,11 @@ LAST_MINUTE = timedelta(seconds=60)
 ASK_AGAIN = timedelta(seconds=600)
 """How long a worker may keep a leaf that is past its time of renewal because no longer one can be had yet."""
 
+IN_USE = timedelta(hours=24)
+"""A host that was asked for within this time, or a third of its leaf's life, is in use."""
+TOLD_WITHIN = 0.25
+"""Of that, after which a worker asks again, so that it is known."""
+
 
 class Dated(Protocol):
     """Anything that is good from one instant to another: a leaf."""
@@ -30,6 +35,19 @@ class Dated(Protocol):
 def renew_at(leaf: Dated) -> datetime:
     """When a longer one is made where it can be: after two thirds of its life."""
     return leaf.issued_at + (leaf.not_after - leaf.issued_at) * 2 / 3
+
+
+def renew_ahead_at(leaf: Dated, share: float) -> datetime:
+    """When it is made anew where that takes a while, so that it is there at :func:`renew_at`.
+
+    Within the twelfth of its life before that: ``share``, from 0 to 1, says where.
+    """
+    return renew_at(leaf) - (leaf.not_after - leaf.issued_at) / 12 * (1 - share)
+
+
+def in_use(leaf: Dated) -> timedelta:
+    """For how long after it was asked for a host with that leaf is in use."""
+    return min(IN_USE, (leaf.not_after - leaf.issued_at) / 3)
 
 
 def usable(leaf: Dated, limit: datetime, now: datetime) -> bool:
@@ -51,6 +69,7 @@ def best[T: Dated](leaves: Iterable[T], limit: datetime, now: datetime) -> T | N
     return max((leaf for leaf in leaves if usable(leaf, limit, now)), key=lambda leaf: leaf.not_after, default=None)
 
 
-def keep_until(leaf: Dated, now: datetime) -> datetime:
-    """Until when the one who asked may use it without asking again."""
-    return min(max(renew_at(leaf), now + ASK_AGAIN), leaf.not_after)
+def keep_until(leaf: Dated, now: datetime, *, tell: bool = False) -> datetime:
+    """Until when the one who asked may use it without asking again. ``tell``: that it is in use is to be known."""
+    until = min(max(renew_at(leaf), now + ASK_AGAIN), leaf.not_after)
+    return min(until, now + in_use(leaf) * TOLD_WITHIN) if tell else until

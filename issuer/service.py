@@ -48,6 +48,7 @@ class Service:
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._following: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._buckets: LRUCache[str, Bucket] = LRUCache(KEPT_BUCKETS)
         self._empty = asyncio.Event()
         self._empty.set()
@@ -61,6 +62,7 @@ class Service:
         loop = asyncio.get_running_loop()
         self.issuance.keyring.seen = await self.issuance.reading.call(partial(feed.latest, self._store))
         self._following = loop.create_task(self._follow())
+        self._renewing = loop.create_task(self.issuance.ahead.follow())
         # Not create_unix_server: it would remove the socket's file at the end, and the file is the supervisor's.
         self._server = await loop.create_server(self._connection, sock=listener)
         return self._following
@@ -76,9 +78,11 @@ class Service:
             await asyncio.wait_for(self._empty.wait(), seconds)
         for connection in list(self._connections):
             connection.abort()
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait([self._following])
+        tasks = [task for task in (self._following, self._renewing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         await self.issuance.stop(max(0.1, deadline - asyncio.get_running_loop().time()))
 
     def joined(self, connection: Connection) -> None:

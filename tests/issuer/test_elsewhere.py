@@ -21,6 +21,7 @@ from certs.signer import SigningError
 from config.settings import Settings
 from control.installation import Installation
 from issuer.client import IssuerClient, IssuerUnavailable
+from issuer.issuing import Issuance
 from issuer.key_managers import KeyManagers
 from store import changes, kmip
 from store import signing_cas as stored
@@ -50,6 +51,8 @@ class Elsewhere:
         self.may_go_on.set()
         self.running = 0
         self.stopped = asyncio.Event()
+        self.issuance: Issuance | None = None
+        """What asks it."""
 
     def public_key(self) -> rsa.RSAPublicKey:
         key = ISSUING.key.public_key()
@@ -94,7 +97,8 @@ async def issuing(
             ca = stored.add(connection, 1, "hsm", "on_premises", chain, None, None, NOW, "test")
             kmip.set_key(connection, ca.id, KmipKey("signing", "kms.example", 5696))
             stored.activate(connection, 1, ca.id, NOW, "test")
-        async with issuer_here(inst, clock) as (_, client):
+        async with issuer_here(inst, clock) as (service, client):
+            signer.issuance = service.issuance
             yield signer, client, inst
         assert signer.running == 0
 
