@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Protocol, runtime_checkable
 
@@ -38,6 +39,32 @@ class SigningError(Exception):
         self.crowded = crowded
 
 
+@dataclass(frozen=True, slots=True)
+class HostHealth:
+    """How one host of whoever signs elsewhere is. Times are seconds from now, back or ahead."""
+
+    address: str
+    down_for: float | None = None
+    """None: it is well."""
+    why: str = ""
+    next_try_in: float | None = None
+    connections: int = 0
+    asked: int = 0
+    """Requests that wait for its answer."""
+    signed_ago: float | None = None
+    """None: it has signed nothing yet."""
+    seconds: float | None = None
+    """What a signature takes, the median of the last ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How whoever signs elsewhere is. ``waiting``: signatures that wait for a connection, or for their turn."""
+
+    hosts: tuple[HostHealth, ...] = ()
+    waiting: int = 0
+
+
 class Signer(Protocol):
     """Signs certificates with the key of one issuing certificate."""
 
@@ -62,6 +89,9 @@ class RemoteSigner(Protocol):
     @property
     def crowded(self) -> str | None:
         """Why not all that was wanted a moment ago could be signed, where that was because it was too much."""
+
+    def health(self) -> Health:
+        """How it is now."""
 
     def has_room(self) -> bool:
         """Whether what nobody waits for can be signed now, and nobody will wait for that."""

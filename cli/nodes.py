@@ -1,16 +1,24 @@
-"""``sallyport nodes``: the workers of the running daemon, what each works with, and its last purge."""
+"""``sallyport nodes``: the workers of the running daemon, what each works with, its last purge, and key managers."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import output
+from cli import clock, output
 from cli.context import Context, json_option, pass_context
+
+if TYPE_CHECKING:
+    from certs.signer import Health, HostHealth
+
+ISSUER_SECONDS = 2.0
+"""How long the issuer may take to tell of key managers."""
 
 
 @click.command(name="nodes")
@@ -19,7 +27,8 @@ from cli.context import Context, json_option, pass_context
 def command(context: Context) -> None:
     """Show the workers: generation and signing CA's end of each tenant, and when what was before was purged.
 
-    A worker has purged once nothing of the signing CA before is left in it, and says how long after the change.
+    A worker has purged once nothing of the signing CA before is left in it, and says how long after the change. Where a
+    signing CA's key is in a key manager: each of its hosts, whether it is well, and what a signature takes.
     """
     from proxy.status_client import ask_all
 
@@ -28,7 +37,17 @@ def command(context: Context) -> None:
     if not health:
         output.refuse(f"no worker answers in {state_dir / 'run'}; start the daemon with: sallyport serve")
     node = socket.gethostname()
-    found = [_shown(node, worker, name, tenant) for worker in health for name, tenant in worker["tenants"].items()]
+    names = sorted({name for worker in health for name in worker["tenants"]})
+    managers, unknown = asyncio.run(_key_managers(state_dir, names))
+    now = clock.now()
+    told = {name: _told(manager, now) for name, manager in managers.items()}
+    found = [
+        _shown(node, worker, name, tenant) | {"key_manager": told.get(name)}
+        for worker in health
+        for name, tenant in worker["tenants"].items()
+    ]
+    if unknown is not None:
+        click.echo(output.clean(f"Of key managers nothing is known: {unknown}"), err=True)
     if context.json:
         output.as_json(found)
         return
@@ -42,6 +61,70 @@ def command(context: Context) -> None:
     ]  # fmt: skip
     headings = ("node", "worker", "pid", "tenant", "generation", "last purge", "took")
     output.table(headings, rows, "No worker serves a tenant.")
+    if told:
+        click.echo()
+        hosts = [_row(name, manager, host) for name, manager in told.items() for host in manager["hosts"]]
+        output.table(MANAGER_HEADINGS, hosts, "")
+
+
+MANAGER_HEADINGS = ("tenant", "key manager", "connections", "asked", "waiting", "last signature", "takes", "state")
+
+
+async def _key_managers(state_dir: Path, tenants: Sequence[str]) -> tuple[dict[str, Health], str | None]:
+    """How those of the tenants are, of which each has hosts; and why that is not known of some."""
+    from issuer.client import IssuerClient, IssuerUnavailable
+    from proxy.control import ISSUER_SOCKET
+
+    client = IssuerClient(state_dir.joinpath(*ISSUER_SOCKET), ISSUER_SECONDS)
+    try:
+        answers = await asyncio.gather(*map(client.key_manager, tenants), return_exceptions=True)
+    finally:
+        await client.close()
+    found: dict[str, Health] = {}
+    unknown: str | None = None
+    for tenant, answer in zip(tenants, answers, strict=True):
+        if isinstance(answer, IssuerUnavailable):
+            unknown = str(answer)
+        elif isinstance(answer, BaseException):
+            raise answer
+        elif answer.hosts:
+            found[tenant] = answer
+    return found, unknown
+
+
+def _told(health: Health, now: datetime) -> dict[str, Any]:
+    return {"waiting": health.waiting, "hosts": [_host(host, now) for host in health.hosts]}
+
+
+def _host(host: HostHealth, now: datetime) -> dict[str, Any]:
+    def at(seconds: float | None) -> str | None:
+        return None if seconds is None else (now + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+
+    return {
+        "address": host.address,
+        "state": "well" if host.down_for is None else "down",
+        "down_since": at(None if host.down_for is None else -host.down_for),
+        "why": host.why or None,
+        "next_try": at(host.next_try_in),
+        "connections": host.connections,
+        "asked": host.asked,
+        "last_signature": at(None if host.signed_ago is None else -host.signed_ago),
+        "signature_seconds": None if host.seconds is None else round(host.seconds, 4),
+    }
+
+
+def _row(tenant: str, manager: dict[str, Any], host: dict[str, Any]) -> tuple[object, ...]:
+    def second(moment: str | None) -> str:
+        return "" if moment is None else output.second(datetime.fromisoformat(moment))
+
+    state = "well"
+    if host["state"] == "down":
+        state = f"down since {second(host['down_since'])}, next try {second(host['next_try'])}: {host['why']}"
+    seconds = host["signature_seconds"]
+    return (
+        tenant, host["address"], host["connections"], host["asked"], manager["waiting"],
+        second(host["last_signature"]) or "never", "" if seconds is None else f"{seconds * 1000:.0f} ms", state,
+    )  # fmt: skip
 
 
 def _shown(node: str, worker: dict[str, Any], name: str, tenant: dict[str, Any]) -> dict[str, Any]:

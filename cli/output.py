@@ -159,6 +159,11 @@ def minute(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
+def second(moment: datetime) -> str:
+    """Date and time for people, to the second, UTC: ``2026-11-23 10:00:05``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def read_input(name: str) -> bytes:
     """The bytes of a file that the user named; ``-`` is standard input. What cannot be read is a usage error."""
     try:

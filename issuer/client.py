@@ -11,6 +11,7 @@ import asyncio
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -23,6 +24,8 @@ from issuer.protocol import (
     Failure,
     FrameReader,
     KeyKind,
+    KeyManagerAnswer,
+    KeyManagerRequest,
     LeafAnswer,
     LeafKeyAnswer,
     LeafKeyRequest,
@@ -33,6 +36,9 @@ from issuer.protocol import (
     encode_request,
 )
 from issuer.sockets import connect_unix, is_ours, peer_uid
+
+if TYPE_CHECKING:
+    from certs.signer import Health
 
 type PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -140,6 +146,16 @@ class IssuerClient:
         if not isinstance(answer, CheckAnswer):
             raise self._misfit(answer)
         return answer.generation
+
+    async def key_manager(self, tenant: str) -> Health:
+        """How the hosts are that keep the key of a tenant's signing CA; none where it is in no key manager.
+
+        Raises IssuerUnavailable.
+        """
+        answer = await self._ask(KeyManagerRequest(next(self._ids), tenant))
+        if not isinstance(answer, KeyManagerAnswer):
+            raise self._misfit(answer)
+        return answer.health
 
     async def close(self) -> None:
         """Close the connection; who still waits gets IssuerUnavailable."""

@@ -19,6 +19,7 @@ from issuer.protocol import (
     Code,
     Failure,
     FrameReader,
+    KeyManagerRequest,
     LeafRequest,
     ProtocolError,
     Request,
@@ -152,6 +153,8 @@ class Connection(asyncio.Protocol):
                 self._fail(request, Code.RATE_LIMITED, "more new leaves in a second than a tenant may have; try again")
                 return
             work: Coroutine[None, None, Answer] = self._issuance.leaf(wanted)
+        elif isinstance(request, KeyManagerRequest):
+            return self._send(self._issuance.key_manager(request))
         elif isinstance(request, CheckRequest):
             work = self._issuance.check(request)
         else:
@@ -189,7 +192,7 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         if code in OUR_FAULTS and not _asked_again(request, code) and now - self._complained >= QUIET_SECONDS:
             self._complained = now
-            connection = "" if isinstance(request, CheckRequest) else request.connection
+            connection = "" if isinstance(request, CheckRequest | KeyManagerRequest) else request.connection
             log_event("request_failed", "error", id=connection, tenant=request.tenant, code=code.value, message=message)
         self._send(Failure(request.id, code, message))
 

@@ -15,7 +15,7 @@ from functools import partial
 from cachetools import LRUCache
 
 from certs.names import Host, InvalidHost, parse_host
-from certs.signer import RemoteSigner
+from certs.signer import Health, RemoteSigner
 from config.settings import Settings
 from issuer import keyring, reuse
 from issuer.ahead import Ahead
@@ -32,6 +32,8 @@ from issuer.protocol import (
     CheckRequest,
     Code,
     KeyKind,
+    KeyManagerAnswer,
+    KeyManagerRequest,
     LeafAnswer,
     LeafKeyAnswer,
     LeafKeyRequest,
@@ -183,6 +185,12 @@ class Issuance:
             if (why := working.signer.crowded) is not None:
                 raise Refusal(Code.KEY_MANAGER_BUSY, f"tenant {request.tenant}: {why}")
         return CheckAnswer(request.id, working.generation)
+
+    def key_manager(self, request: KeyManagerRequest) -> KeyManagerAnswer:
+        """How the hosts are that keep the key of a tenant's active CA."""
+        working = self._keyring.held(request.tenant)
+        elsewhere = None if working is None or not isinstance(working.signer, RemoteSigner) else working.signer
+        return KeyManagerAnswer(request.id, Health() if elsewhere is None else elsewhere.health())
 
     def forget(self, tenant_id: int) -> int:
         """Drop a tenant's keys and leaves at once. Returns how many leaves that were."""

@@ -13,10 +13,13 @@ import json
 import math
 import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from certs.signer import Health
 
 MAX_FRAME = 64 * 1024
 """Bytes of one frame, its length not counted."""
@@ -92,6 +95,14 @@ class CheckRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyManagerRequest:
+    """How the hosts are that keep the key of a tenant's signing CA."""
+
+    id: int
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeafAnswer:
     """A leaf, and the CA's chain above it without a self-signed root. Times are seconds since 1970."""
 
@@ -123,6 +134,14 @@ class CheckAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyManagerAnswer:
+    """They are so; no host where the key is in no key manager, or nobody has asked for a leaf yet."""
+
+    id: int
+    health: Health
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A request that was refused."""
 
@@ -131,8 +150,8 @@ class Failure:
     message: str
 
 
-Request = LeafRequest | LeafKeyRequest | CheckRequest
-Answer = LeafAnswer | LeafKeyAnswer | CheckAnswer | Failure
+Request = LeafRequest | LeafKeyRequest | CheckRequest | KeyManagerRequest
+Answer = LeafAnswer | LeafKeyAnswer | CheckAnswer | KeyManagerAnswer | Failure
 
 
 class FrameReader:
@@ -193,6 +212,8 @@ def encode_request(request: Request) -> bytes:
             )
         case CheckRequest():
             return _frame({"id": request.id, "op": "check", "tenant": request.tenant})
+        case KeyManagerRequest():
+            return _frame({"id": request.id, "op": "key_manager", "tenant": request.tenant})
 
 
 def decode_request(frame: bytes) -> Request:
@@ -223,6 +244,9 @@ def decode_request(frame: bytes) -> Request:
         case "check":
             _keys(message, "id", "tenant")
             return CheckRequest(_id(message, "id"), _text(message, "tenant"))
+        case "key_manager":
+            _keys(message, "id", "tenant")
+            return KeyManagerRequest(_id(message, "id"), _text(message, "tenant"))
         case _:
             raise ProtocolError("a request without a known op")
 
@@ -241,6 +265,9 @@ def encode_answer(answer: Answer) -> bytes:
             return _frame({"id": answer.id, "ok": True, "key": _base64(answer.key), "kind": answer.kind})
         case CheckAnswer():
             return _frame({"id": answer.id, "ok": True, "checked": answer.generation})
+        case KeyManagerAnswer():
+            health = asdict(answer.health)
+            return _frame({"id": answer.id, "ok": True, "hosts": health["hosts"], "waiting": health["waiting"]})
         case Failure():
             return _frame(
                 {"id": answer.id, "ok": False, "error": answer.error.value, "message": answer.message[:_MAX_TEXT]}
@@ -266,6 +293,9 @@ def decode_answer(frame: bytes) -> Answer:
     if "checked" in message:
         _keys(message, "id", "checked")
         return CheckAnswer(_id(message, "id"), _id(message, "checked"))
+    if "hosts" in message:
+        _keys(message, "id", "hosts", "waiting")
+        return KeyManagerAnswer(_id(message, "id"), _health(message))
     _keys(message, "id", "certificate", "chain", "leaf_key", "signing_ca", "generation", "not_after", "reuse_until")
     if not isinstance(message["chain"], list):
         raise ProtocolError("a chain that is no list")
@@ -279,6 +309,41 @@ def decode_answer(frame: bytes) -> Answer:
         _instant(message, "not_after"),
         _instant(message, "reuse_until"),
     )
+
+
+def _health(message: dict[str, Any]) -> Health:
+    from certs.signer import Health, HostHealth  # workers, which import this module, never get such an answer
+
+    hosts = message["hosts"]
+    if not isinstance(hosts, list):
+        raise ProtocolError("hosts that are no list")
+    found: list[HostHealth] = []
+    for host in hosts:
+        if not isinstance(host, dict):
+            raise ProtocolError("a host that is no object")
+        _keys(host, *(field.name for field in fields(HostHealth)))
+        found.append(
+            HostHealth(
+                _text(host, "address"),
+                _seconds(host, "down_for"),
+                _text(host, "why"),
+                _seconds(host, "next_try_in"),
+                _id(host, "connections"),
+                _id(host, "asked"),
+                _seconds(host, "signed_ago"),
+                _seconds(host, "seconds"),
+            )
+        )
+    return Health(tuple(found), _id(message, "waiting"))
+
+
+def _seconds(message: dict[str, Any], name: str) -> float | None:
+    value = message[name]
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+        raise ProtocolError(f"{name} is no number of seconds")
+    return float(value)
 
 
 def _frame(message: dict[str, Any]) -> bytes:

@@ -6,8 +6,10 @@ found it well. No clock and no socket: the pool says what happened.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median
 
 from kms.kmip.connection import Endpoint
 from kms.kmip.errors import KmipError, Reason
@@ -21,6 +23,10 @@ BROKEN_AT_ONCE = frozenset({Reason.NAME, Reason.ADDRESS, Reason.CONNECT, Reason.
 """What a new connection fails with: the next would fail with it too."""
 
 
+SIGNATURES_BACK = 32
+"""Whose durations are remembered."""
+
+
 @dataclass(slots=True)
 class HostState:
     """One host. ``since`` is when it broke, ``why`` in words."""
@@ -32,6 +38,11 @@ class HostState:
     why: str = ""
     wait: float = 0.0
     """How long it is left alone from then on; 0: until a connection can be made."""
+    asked: int = 0
+    """Requests that wait for its answer."""
+    signed_at: float | None = None
+    took: deque[float] = field(default_factory=lambda: deque(maxlen=SIGNATURES_BACK), repr=False)
+    """Seconds of its last signatures."""
 
     def failed(self, error: KmipError, now: float) -> bool:
         """A request failed, or a connection to it. Whether it broke by that."""
@@ -44,6 +55,16 @@ class HostState:
         by_request = error.reason not in BROKEN_AT_ONCE
         self.wait = min(max(FIRST_WAIT, 2 * self.wait), LONGEST_WAIT) if by_request else 0.0
         return True
+
+    def signed(self, seconds: float, now: float) -> None:
+        """It has made a signature, and took so long."""
+        self.signed_at = now
+        self.took.append(seconds)
+
+    @property
+    def median(self) -> float | None:
+        """Seconds of a signature; None where it has made none yet."""
+        return median(self.took) if self.took else None
 
     def served(self) -> bool:
         """It has answered a request. Whether it was broken before."""

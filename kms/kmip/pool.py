@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from certs.signer import Health, HostHealth
 from kms.bucket import Bucket
 from kms.kmip import operations
 from kms.kmip.connection import Connect, Connection, Endpoint, Reach, connect
@@ -33,6 +34,9 @@ PATIENCE = 0.5
 """Of the deadline, for waiting until one more signature may be asked for: the rest is for the signature."""
 CROWDED_SECONDS = 5.0
 """For so long after something was refused since too much was wanted, it is taken for granted that more will be."""
+
+LONGEST_WHY = 400
+"""Characters of why a host is down, as others are told."""
 
 
 type Work[A] = Callable[[Connection], Awaitable[A]]
@@ -87,6 +91,10 @@ class _Slot:
             self.drop()
         return self.connection
 
+    @property
+    def stands(self) -> bool:
+        return self.connection is not None and self.connection.usable
+
     def drop(self) -> None:
         if self.connection is not None:
             self.connection.abort()
@@ -118,6 +126,8 @@ class Pool:
         self._waiting = 0
         self._crowded: tuple[float, str] | None = None
         self._closed = False
+        self._looks_at = clock()
+        """When broken hosts are looked at again."""
         self._tending: asyncio.Task[None] | None = None
 
     @property
@@ -143,6 +153,25 @@ class Pool:
         if self._crowded is None or self._clock() - self._crowded[0] > CROWDED_SECONDS:
             return None
         return self._crowded[1]
+
+    def health(self) -> Health:
+        """How the hosts are now."""
+        now = self._clock()
+        under_way = sum(state.asked for state in self.hosts.states)
+        return Health(tuple(self._health(state, now) for state in self.hosts.states), max(0, self._waiting - under_way))
+
+    def _health(self, state: HostState, now: float) -> HostHealth:
+        next_try = max(state.since + state.wait, self._looks_at)
+        return HostHealth(
+            address=str(state.endpoint),
+            down_for=max(0.0, now - state.since) if state.broken else None,
+            why=state.why[:LONGEST_WHY] if state.broken else "",
+            next_try_in=max(0.0, next_try - now) if state.broken else None,
+            connections=sum(slot.host is state and slot.stands for slot in self._slots),
+            asked=state.asked,
+            signed_ago=None if state.signed_at is None else max(0.0, now - state.signed_at),
+            seconds=state.median,
+        )
 
     def has_room(self) -> bool:
         """Whether a signature that nobody waits for can be asked for, and whoever comes next finds their own."""
@@ -241,7 +270,22 @@ class Pool:
         connection = slot.usable(host)
         if connection is None:
             connection = await self._connected(slot, host)
-        return await work(connection)
+        host.asked += 1
+        try:
+            return await work(connection)
+        finally:
+            host.asked -= 1
+
+    def now(self) -> float:
+        """Seconds on the pool's clock."""
+        return self._clock()
+
+    def signed(self, endpoint: Endpoint, began: float) -> None:
+        """A host has made a signature that was asked for then."""
+        now = self._clock()
+        for host in self.hosts.states:
+            if host.endpoint == endpoint:
+                host.signed(now - began, now)
 
     async def _within[A](self, host: HostState, work: Coroutine[None, None, A]) -> A:
         """The work, within its share of the deadline where another host is left to ask."""
@@ -276,6 +320,7 @@ class Pool:
             except Exception as error:  # noqa: BLE001 - a fault of ours must not leave a broken host broken for good
                 what = f"a fault in looking after connections: {type(error).__name__}"
                 self._watcher.failed(self.hosts.states[0].endpoint, KmipError(Reason.UNAVAILABLE, what))
+            self._looks_at = self._clock() + PROBE_SECONDS
             await asyncio.sleep(PROBE_SECONDS)
 
     async def tend(self) -> None:

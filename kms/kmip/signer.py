@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from certs.signer import SigningError, VerifyingKey, hash_for, padding_for
+from certs.signer import Health, SigningError, VerifyingKey, hash_for, padding_for
 from kms.kmip import operations
 from kms.kmip.connection import Connection, Endpoint
 from kms.kmip.errors import KmipError, Reason
@@ -46,6 +48,9 @@ class KmipSigner:
     @property
     def crowded(self) -> str | None:
         return self._pool.crowded
+
+    def health(self) -> Health:
+        return self._pool.health()
 
     def has_room(self) -> bool:
         return self._pool.has_room()
@@ -96,8 +101,10 @@ class KmipSigner:
         return found[0]
 
     async def _sign(self, connection: Connection, identifier: str, data: bytes) -> bytes:
+        began = self._pool.now()
         made = await connection.ask(operations.sign(identifier, self.scheme, data))
         verify(self._public_key, self.scheme, made, data, self._name)
+        self._pool.signed(connection.at.endpoint, began)
         return made
 
 

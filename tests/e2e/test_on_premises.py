@@ -5,10 +5,12 @@ The key manager is PyKMIP's server over mutual TLS, a process of its own.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -84,6 +86,14 @@ def ask(daemon: Daemon, origin: Nginx, host: str) -> int:
     return answer.status if answer.exit_code == 0 else -answer.exit_code
 
 
+def manager_of(daemon: Daemon) -> dict[str, Any]:
+    """The key manager's host, as ``sallyport nodes`` tells of it for each worker."""
+    found = json.loads(daemon.told("nodes", "--json"))
+    assert len(found) == 2
+    (host,) = found[0]["key_manager"]["hosts"]
+    return dict(host)
+
+
 def told(daemon: Daemon, origin: Nginx, host: str) -> str | None:
     """The Proxy-Status of a CONNECT that is refused with 502."""
     answer = curl(daemon, origin["good.example"].url(host=host)).connect
@@ -116,6 +126,11 @@ def test_each_host_costs_one_signature_whoever_asks(daemon: Daemon, origin: Ngin
     labels = {"tenant": "default", "signer": "kmip"}
     minted = wait_for("the counts are told", lambda: value(scrape(daemon), "leaves_minted_total", **labels), 10)
     assert minted >= HOSTS
+    host = manager_of(daemon)
+    assert (host["address"], host["state"], host["down_since"]) == (f"{HOST}:{manager.port}", "well", None)
+    assert host["connections"] >= 1
+    assert 0 < host["signature_seconds"] < 60
+    assert host["last_signature"] is not None
 
 
 def test_a_key_manager_that_hangs_or_is_gone_holds_up_new_hosts_alone_and_is_used_again_when_it_is_back(
@@ -137,6 +152,9 @@ def test_a_key_manager_that_hangs_or_is_gone_holds_up_new_hosts_alone_and_is_use
     assert refused == 'sallyport; error=proxy_internal_error; details="key_manager"'
     assert ask(daemon, origin, "good.example") == 200
     assert ask(daemon, origin, "known.many.example") == 200
+    assert manager_of(daemon)["state"] == "down"
+    for said in (f"{HOST}:{manager.port}", "down since 20", "next try 20", f"no connection to {HOST}"):
+        assert said in daemon.told("nodes")
     # What is not decrypted needs no leaf.
     (daemon.folder / "public.pem").write_bytes(PUBLIC.pem())
     url, own = origin["good.example"].url(host="passed.many.example"), ("--cacert", str(daemon.folder / "public.pem"))
@@ -146,6 +164,7 @@ def test_a_key_manager_that_hangs_or_is_gone_holds_up_new_hosts_alone_and_is_use
     wait_for("the key manager is used again", lambda: ask(daemon, origin, "new.many.example") == 200, 20)
     assert daemon.log("kmip_host_down")
     assert daemon.log("kmip_host_up")
+    assert manager_of(daemon)["state"] == "well"
 
 
 def _holds(pid: int, secret: bytes) -> bool:

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from certs.signer import SigningError
+from certs.signer import Health, HostHealth, SigningError
 from config.settings import Settings
 from control.installation import Installation
 from issuer.client import IssuerClient, IssuerUnavailable
@@ -67,6 +67,9 @@ class Elsewhere:
         key = kept_key("rsa2048", 8) if self.wrong else ISSUING.key
         assert isinstance(key, rsa.RSAPrivateKey)
         return key.sign(data, padding.PKCS1v15(), SHA256())
+
+    def health(self) -> Health:
+        return Health((HostHealth("kms.example:5696", connections=2, signed_ago=3.0, seconds=0.04),), 1)
 
     def has_room(self) -> bool:
         return self.room
@@ -275,6 +278,29 @@ def test_who_waits_while_another_ca_becomes_the_active_one_gets_a_leaf_of_that(
             signer.may_go_on.set()
             issued = await waiting
             assert issued.signing_ca == built_in.id
+
+    run(work())
+
+
+def test_how_the_key_manager_is_can_be_asked_and_of_a_ca_whose_key_is_here_there_is_nothing_to_tell(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+
+    async def work() -> None:
+        async with issuing(settings, clock, monkeypatch) as (signer, client, inst):
+            assert await client.key_manager("default") == Health(), "nobody has asked for a leaf"
+            await client.check("default")
+            assert await client.key_manager("default") == signer.health()
+            assert await client.key_manager("stranger") == Health()
+            with inst.store.transaction() as connection:
+                built_in = stored.by_name(connection, 1, "built-in")
+                assert built_in is not None
+                stored.activate(connection, 1, built_in.id, NOW, "test")
+                changes.announce(connection, 1, ChangeKind.SIGNING_CA_ACTIVATED, NOW)
+            await asyncio.wait_for(signer.stopped.wait(), 10)
+            await client.check("default")
+            assert await client.key_manager("default") == Health()
 
     run(work())
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certs.signer import Health, HostHealth
 from issuer.protocol import (
     MAX_FRAME,
     Answer,
@@ -18,6 +19,8 @@ from issuer.protocol import (
     Code,
     Failure,
     FrameReader,
+    KeyManagerAnswer,
+    KeyManagerRequest,
     LeafAnswer,
     LeafKeyAnswer,
     LeafKeyRequest,
@@ -37,12 +40,24 @@ REQUESTS: list[Request] = [
     LeafKeyRequest((1 << 53) - 1, "default", 7),
     LeafKeyRequest(4, "default", 7, "0" * 32),
     CheckRequest(8, "default"),
+    KeyManagerRequest(9, "default"),
 ]
 ANSWERS: list[Answer] = [
     LeafAnswer(3, b"\x30leaf", (b"\x30one", b"\x30two"), 7, 8, 9, 1_900_000_000.0, 1_890_000_000.25),
     LeafAnswer(4, b"\x30leaf", (), 7, 8, 9, 1_900_000_000.0, 1_890_000_000.25),
     LeafKeyAnswer(5, "rsa", b"\x30key"),
     CheckAnswer(7, 12),
+    KeyManagerAnswer(8, Health()),
+    KeyManagerAnswer(
+        9,
+        Health(
+            (
+                HostHealth("kms1.example:5696", 12.5, "no connection to it: connection refused", 0.5),
+                HostHealth("[2001:db8::1]:5696", None, "", None, 4, 2, 0.25, 0.04),
+            ),
+            3,
+        ),
+    ),
     Failure(6, Code.STORE_UNAVAILABLE, "the disk is full"),
 ]
 

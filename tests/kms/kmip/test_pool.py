@@ -267,6 +267,58 @@ class TestHosts:
         run(work())
 
 
+class TestHealth:
+    def test_tells_of_each_host_whether_it_is_well_what_it_has_to_do_and_how_long_that_takes(self) -> None:
+        async def work() -> None:
+            async with rig(connections=2) as r:
+
+                def slowly(asked: Asked) -> Answer:
+                    r.clock.now += 0.25
+                    return asked.as_it_should()
+
+                r.primary.on["SIGN"] = slowly
+                for _ in range(3):
+                    await r.pool.ask(SIGN)
+                r.clock.now += 7
+                primary, alternate = r.pool.health().hosts
+                assert (primary.address, primary.down_for) == (f"kms.example:{r.primary.port}", None)
+                assert (primary.connections, primary.asked, primary.signed_ago, primary.seconds) == (1, 0, 7.0, 0.25)
+                assert (alternate.connections, alternate.signed_ago, alternate.seconds) == (0, None, None)
+                r.primary.on["SIGN"] = silent
+                r.primary.came.clear()
+                waiting = [asyncio.ensure_future(r.pool.ask(SIGN)) for _ in range(5)]
+                while sum(asked.operation.name == "SIGN" for asked in r.primary.asked) < 5:  # noqa: ASYNC110 - in a moment
+                    await asyncio.sleep(0.01)
+                health = r.pool.health()
+                assert (health.hosts[0].asked, health.waiting) == (2, 3)
+                for one in waiting:
+                    one.cancel()
+                await asyncio.wait(waiting)
+
+        run(work())
+
+    def test_tells_since_when_a_host_is_down_why_and_when_it_is_tried_again(self) -> None:
+        async def work() -> None:
+            async with rig(connections=1) as r:
+                r.primary.kill()
+                await r.pool.ask(SIGN)
+                r.clock.now += 3
+                down, well = r.pool.health().hosts
+                assert down.down_for == 3.0
+                assert down.why.startswith("no connection to kms.example:")
+                assert down.next_try_in == 0.0, "whoever tends looks at it now"
+                assert down.connections == 0
+                assert well.down_for is None
+                late = KmipError(Reason.TIMEOUT, "late " * 200)
+                state = r.pool.hosts.states[1]
+                assert [state.failed(late, r.clock.now) for _ in range(2)] == [False, True]
+                left_alone = r.pool.health().hosts[1]
+                assert left_alone.next_try_in == 5.0
+                assert len(left_alone.why) == 400, "so that it can be sent on"
+
+        run(work())
+
+
 class TestDeadlines:
     def test_a_key_manager_that_says_nothing_costs_no_more_than_the_deadline(self) -> None:
         async def work() -> None:
