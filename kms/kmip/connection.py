@@ -18,6 +18,7 @@ import aiohappyeyeballs
 from certs.addresses import globally_reachable
 from certs.names import Host
 from kms.kmip.errors import KmipError, Reason, cleaned
+from kms.kmip.lookups import SHARED, Lookups
 from kms.kmip.messages import (
     FIRST_ASKED,
     HEADER_BYTES,
@@ -60,6 +61,7 @@ class Reach:
     source: str | None = None
     """The address to connect from; None: the system's choice."""
     login: Login | None = None
+    lookups: Lookups = field(default=SHARED, repr=False)
 
 
 async def connect(endpoint: Endpoint, reach: Reach) -> Connection:
@@ -80,7 +82,7 @@ async def addresses_of(endpoint: Endpoint, reach: Reach) -> list[str]:
     elif (known := reach.names.get(host.text)) is not None:
         found = [known]
     else:
-        found = await _look_up(host)
+        found = await reach.lookups.addresses(host.text)
     allowed = [address for address in found if reach.private or globally_reachable(address)]
     if not allowed:
         leads = found[0] if host.is_ip else f"{host}, which leads to {found[0]},"
@@ -90,16 +92,6 @@ async def addresses_of(endpoint: Endpoint, reach: Reach) -> list[str]:
             "kmip.allow_private_addresses",
         )
     return allowed
-
-
-async def _look_up(host: Host) -> list[str]:
-    loop = asyncio.get_running_loop()
-    try:
-        entries = await loop.getaddrinfo(host.text, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        said = getattr(error, "strerror", None) or "it cannot be asked of DNS"
-        raise KmipError(Reason.NAME, f"the name {host} has no address: {cleaned(said)}") from None
-    return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in entries))
 
 
 @dataclass(slots=True)
