@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import signal
 import ssl
 import sys
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from kms.kmip.forwarder import Forwarder
 
 OTHERS_MAY_READ = 0o077
+OTHER_FILES = 64
+"""That are open beside those of connections."""
 
 
 @click.command(name="forwarder")
@@ -62,6 +65,7 @@ def command(
     from kms.kmip.forwarder import Forwarder, ForwarderLimits
     from kms.kmip.identity import Identity, tls_context
 
+    _enough_files(connections)
     place, watched = _place(listen), None if health is None else _place(health)
     ends = [_endpoint(target) for target in targets]
     chain, authorities = _certificates(target_cert), _certificates(target_ca)
@@ -126,6 +130,20 @@ def _server_context(cert: str, key: str, client_ca: str) -> ssl.SSLContext:
     except (ssl.SSLError, OSError):
         output.misuse(f"{cert}, {key} or {client_ca} cannot be used: certificate and key belong together, in PEM")
     return context
+
+
+def _enough_files(connections: int) -> None:
+    """Have as many open files as that takes: one for a handshake, two for a connection and the one out."""
+    needed = 3 * connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            most = max(1, (hard - OTHER_FILES) // 3)
+            output.misuse(
+                f"--connections {connections} needs {needed} open files, and this process may have {hard}: at most "
+                f"{most}, or raise that limit (ulimit -Hn, LimitNOFILE=)"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _place(text: str) -> tuple[str, int]:

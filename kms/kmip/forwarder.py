@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,11 +27,15 @@ from kms.kmip.messages import HEADER_BYTES, message_length
 MOST_IDENTIFIERS = 4096
 """Unique Identifiers that are remembered as those of keys that may be used."""
 PROBE_SECONDS = 10.0
+QUIET_SECONDS = 1.0
+"""At most one line in this time about connections that are too many: whoever has no certificate can make them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForwarderLimits:
-    """Connections at a time; requests a second, of all together and of one connection; the others are seconds."""
+    """Connections at a time, and as many whose handshake is under way; requests a second, of all together and of one
+    connection; the others are seconds. ``request`` is for a handshake too.
+    """
 
     connections: int = 64
     rate: int = 500
@@ -67,24 +72,65 @@ class Forwarder:
         self.unwell: str | None = "nobody has looked yet"
         """Why no target can be reached; None: one can."""
         self.open = 0
+        """Connections whose client certificate was accepted."""
+        self._shaking: Counter[str] = Counter()
+        """Those whose handshake is under way, by the client's address."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._complained = float("-inf")
         self.known: LRUCache[str, None] = LRUCache(MOST_IDENTIFIERS)
         self.rate = Bucket(limits.rate, clock)
 
     async def listen(self, host: str, port: int, context: ssl.SSLContext) -> asyncio.Server:
         """Accept connections. Raises OSError."""
-        handshake = self.limits.request
-        return await asyncio.start_server(
-            self.serve, host, port, ssl=context, ssl_handshake_timeout=handshake, limit=gate.LARGEST_REQUEST
-        )
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, until it ends. Never raises for what a peer does."""
+        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._accepted(reader, writer, context)
+
+        return await asyncio.start_server(accepted, host, port, limit=gate.LARGEST_REQUEST)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext) -> None:
+        """A connection of whomever: it is bounded from here on."""
+        assert isinstance(writer.transport, asyncio.Transport)  # noqa: S101 - a server makes no other kind
+        writer.transport.pause_reading()  # nothing is read that came in the clear
         peer = writer.get_extra_info("peername")
         client = str(peer[0]) if peer else ""
-        if self.open >= self.limits.connections:
-            self.log("too many connections", client=client)
+        most = self.limits.connections
+        # Who has no certificate can take a quarter of the places for a handshake, and none of the others.
+        if self._shaking.total() >= most or self._shaking[client] >= max(1, most // 4):
+            return self._refuse(writer, client, "handshakes under way")
+        self._shaking[client] += 1
+        task = asyncio.get_running_loop().create_task(self._shake(reader, writer, context, client))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return None
+
+    async def _shake(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext, client: str
+    ) -> None:
+        try:
+            await writer.start_tls(context, ssl_handshake_timeout=self.limits.request)
+        except (OSError, ssl.SSLError):  # a time-out too
             writer.transport.abort()
             return
+        except BaseException:
+            writer.transport.abort()
+            raise
+        finally:
+            self._shaking[client] -= 1
+            if not self._shaking[client]:
+                del self._shaking[client]
+        await self._serve(reader, writer, client)
+
+    def _refuse(self, writer: asyncio.StreamWriter, client: str, what: str) -> None:
+        writer.transport.abort()
+        if self.clock() - self._complained >= QUIET_SECONDS:
+            self._complained = self.clock()
+            self.log("too many connections", client=client, reason=f"{what}; at most {self.limits.connections}")
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str) -> None:
+        """One connection on which TLS stands, until it ends. Never raises for what a peer does."""
+        if self.open >= self.limits.connections:
+            return self._refuse(writer, client, "connections")
         self.open += 1
         passage = Passage(self, client)
         try:
@@ -95,6 +141,7 @@ class Forwarder:
             self.open -= 1
             passage.end()
             writer.transport.abort()
+        return None
 
     async def watch(self) -> None:
         """See again and again whether a target can be reached, until cancelled."""

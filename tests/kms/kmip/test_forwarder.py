@@ -6,9 +6,11 @@ import asyncio
 import http.client
 import json
 import signal
+import ssl
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from kms.kmip import operations
 from kms.kmip.connection import Connection, connect
 from kms.kmip.enrolment import EnrolmentError, create_key, public_key
 from kms.kmip.errors import KmipError, Reason
+from kms.kmip.forwarder import Forwarder, ForwarderLimits
 from kms.kmip.gate import LARGEST_REQUEST
-from kms.kmip.messages import VERSIONS, Question
+from kms.kmip.messages import VERSIONS, Encoder, Question
 from kms.kmip.operations import SignatureScheme
 from kms.kmip.validation import Step, steps
 from tests.harness.kmip_server import KmipServer, client_certificate
@@ -236,6 +239,94 @@ def test_it_says_whether_a_key_manager_can_be_reached(forwarder: ForwarderProces
         assert not caught.value.answered
     finally:
         nobody.end()
+
+
+@asynccontextmanager
+async def forwarder_here(target: int, folder: Path, limits: ForwarderLimits) -> AsyncIterator[tuple[int, list[Any]]]:
+    """One in this process: its port, and what it logs."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=INSIDE.raw)
+    context.load_cert_chain(*map(str, INSIDE.leaf(HOST).write(folder, "own")))
+    said: list[Any] = []
+    forwarder = Forwarder([at(target)], reach(), limits, None, lambda event, **more: said.append((event, more)), clock)
+    async with await forwarder.listen("127.0.0.1", 0, context) as server:
+        yield server.sockets[0].getsockname()[1], said
+        server.close_clients()
+
+
+def clock() -> float:
+    return 0.0
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read() == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_who_connects_and_says_nothing_is_bounded_and_let_go(manager: KmipServer, tmp_path: Path) -> None:
+    async def work() -> None:
+        limits = ForwarderLimits(connections=8, request=3.0)
+        async with forwarder_here(manager.port, tmp_path, limits) as (port, said):
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+            for reader, _ in silent[2:]:
+                assert await ended(reader), "one address has a quarter of the places"
+            assert len(said) == 1, "and that is not logged for each"
+            assert said[0][0] == "too many connections"
+            assert said[0][1]["client"] == "127.0.0.1"
+            for reader, _ in silent[:2]:
+                assert await ended(reader), "their handshake has taken too long"
+            connection = await connect(at(port), inside())
+            assert await connection.ask(operations.locate_private_keys("signing"))
+            await connection.close()
+            for _, writer in silent:
+                writer.close()
+
+    run(work())
+
+
+def test_no_more_than_so_many_are_served_and_who_leaves_makes_room(manager: KmipServer, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with forwarder_here(manager.port, tmp_path, ForwarderLimits(connections=1)) as (port, said):
+            first = await connect(at(port), inside())
+            with pytest.raises(KmipError):
+                await connect(at(port), inside())
+            assert said[0][1]["reason"] == "connections; at most 1"
+            await first.close()
+            again: list[Connection] = []
+            while not again:
+                with suppress(KmipError):
+                    again.append(await connect(at(port), inside()))
+            await again[0].close()
+
+    run(work())
+
+
+def test_what_is_said_in_the_clear_is_no_request(manager: KmipServer, tmp_path: Path) -> None:
+    async def work() -> None:
+        before = manager.signed()
+        async with forwarder_here(manager.port, tmp_path, ForwarderLimits()) as (port, said):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(Encoder((1, 4)).request(operations.sign("1", SCHEME, b"data")).octets)
+            with suppress(ConnectionResetError):
+                assert await reader.read(4) != bytes.fromhex("42007b01")
+            writer.close()
+            assert said == []
+        assert manager.signed() == before
+
+    run(work())
+
+
+def test_more_connections_than_there_can_be_open_files_are_refused_with_how_many_there_can_be() -> None:
+    options = " ".join(f"--{name} x" for name in ("cert", "key", "client-ca", "target-cert", "target-key", "target-ca"))
+    command = f"{sys.executable} -m cli.main kmip forwarder --listen 127.0.0.1:1 --target a.example {options}"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -n 400; exec {command} --connections 500"], capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert b"--connections 500 needs 1564 open files, and this process may have 400: at most 112" in done.stderr
 
 
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
