@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from tests.e2e.conftest import ISSUING, PUBLIC
 from tests.harness.curl import curl
 from tests.harness.daemon import Daemon
 from tests.harness.kmip_server import KmipServer
-from tests.harness.monitor import scrape, value
+from tests.harness.monitor import readiness, scrape, value
 from tests.harness.origins import Nginx, Site
 from tests.harness.pki import Authority
 from tests.harness.processes import tree, wait_for
@@ -57,7 +61,15 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, manager: KmipServer, origin
         "new.many.example": "127.0.0.1",
         HOST: "127.0.0.1",
     }
-    extra = {"kmip": {"allow_private_addresses": True, "timeout": 3}}
+    with connected(folder, manager, hosts, timeout=3) as running:
+        yield running
+
+
+@contextmanager
+def connected(
+    folder: Path, manager: KmipServer, hosts: dict[str, str], leaf_timeout: float = 3, **kmip: int
+) -> Iterator[Daemon]:
+    extra = {"kmip": {"allow_private_addresses": True, **kmip}, "limits": {"leaf_timeout": leaf_timeout}}
     with Daemon(folder, hosts=hosts, common=PUBLIC, workers=2, metrics=True, extra=extra) as running:
         client_certificate(running, folder)
         (folder / "ca.pem").write_bytes(_issuing().chain_pem(with_root=True))
@@ -165,6 +177,32 @@ def test_a_key_manager_that_hangs_or_is_gone_holds_up_new_hosts_alone_and_is_use
     assert daemon.log("kmip_host_down")
     assert daemon.log("kmip_host_up")
     assert manager_of(daemon)["state"] == "well"
+
+
+def test_more_new_hosts_than_it_may_be_asked_for_are_told_so_and_nothing_else_is_touched(
+    tmp_path: Path, origin: Nginx, manager: KmipServer
+) -> None:
+    new = [f"host{number}.many.example" for number in range(400)]
+    hosts = dict.fromkeys([*new, "good.example", HOST], "127.0.0.1")
+    with (
+        connected(tmp_path, manager, hosts, leaf_timeout=10, signatures_per_second=1) as daemon,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        assert wait_for("a first leaf", lambda: ask(daemon, origin, "good.example") == 200, 30)
+        left, before = iter(new), manager.signed()
+        began = time.monotonic()
+
+        def all_at_once() -> set[str]:
+            asked = pool.map(partial(told, daemon, origin), islice(left, 8))
+            return {answer for answer in asked if answer is not None}
+
+        refused = wait_for("who cannot be served is told", all_at_once, 60)
+        assert refused == {'sallyport; error=proxy_internal_error; details="key_manager"'}
+        assert ask(daemon, origin, "good.example") == 200
+        assert readiness(daemon) == (200, ["ready"])
+        assert manager.signed() - before <= time.monotonic() - began + 2
+        labels = {"host": f"{HOST}:{manager.port}", "reason": "limited"}
+        assert wait_for("it is counted", lambda: value(scrape(daemon), "kmip_errors_total", **labels), 10)
 
 
 def _holds(pid: int, secret: bytes) -> bool:

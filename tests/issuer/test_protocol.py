@@ -217,3 +217,27 @@ def test_any_bytes_are_a_message_or_a_protocol_error(data: bytes) -> None:
     with contextlib.suppress(ProtocolError):
         while (frame := reader.next()) is not None:
             decode_request(frame)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"address": None},
+        {"down_for": -1},
+        {"down_for": "12"},
+        {"seconds": True},
+        {"connections": 1.5},
+        {"why": "x" * 513},
+        {"more": 1},
+    ],
+    ids=repr,
+)
+def test_what_says_nothing_of_a_key_manager_is_refused(change: dict[str, object]) -> None:
+    message = json.loads(frame_of(encode_answer(KeyManagerAnswer(9, Health((HostHealth("kms.example:5696"),))))))
+    assert decode_answer(json.dumps(message).encode())
+    message["hosts"][0] |= change
+    with pytest.raises(ProtocolError):
+        decode_answer(json.dumps(message).encode())
+    for hosts in (None, {}, ["kms.example"]):
+        with pytest.raises(ProtocolError):
+            decode_answer(json.dumps(message | {"hosts": hosts}).encode())
