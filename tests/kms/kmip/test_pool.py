@@ -15,7 +15,7 @@ from kmip.core.enums import ResultReason
 
 from certs.signer import SigningError
 from kms.kmip import operations
-from kms.kmip.connection import Endpoint, connect
+from kms.kmip.connection import Connection, Endpoint, connect
 from kms.kmip.errors import KmipError, Reason
 from kms.kmip.hosts import HostState
 from kms.kmip.operations import SignatureScheme
@@ -276,9 +276,14 @@ class TestHealth:
                     r.clock.now += 0.25
                     return asked.as_it_should()
 
+                async def signed(connection: Connection) -> None:
+                    began = r.pool.now()
+                    await connection.ask(SIGN)
+                    r.pool.signed(connection.at.endpoint, began)
+
                 r.primary.on["SIGN"] = slowly
                 for _ in range(3):
-                    await r.pool.ask(SIGN)
+                    await r.pool.use(signed)
                 r.clock.now += 7
                 primary, alternate = r.pool.health().hosts
                 assert (primary.address, primary.down_for) == (f"kms.example:{r.primary.port}", None)
