@@ -27,12 +27,13 @@ def problems(settings: Settings, account: Account | None = None) -> list[str]:
     """
     from proxy.admission import check_resolver_hosts
     from proxy.listeners.outer_identity import check as listeners
+    from proxy.parents import check as parents
     from proxy.server_rules import check as client_certificates
 
     found = [
         common_store(settings), check_resolver_hosts(settings.resolver.hosts), never_log(settings),
-        client_certificates(settings.tls), inspectors(settings, account), *bypass_lists(settings, account),
-        listeners(settings),
+        client_certificates(settings.tls), parents(settings), inspectors(settings, account),
+        *bypass_lists(settings, account), listeners(settings),
     ]  # fmt: skip
     if is_fresh(settings.state_dir):
         found += [*missing_tenants(settings, {FIRST_TENANT}), *_ports(settings)]

@@ -57,6 +57,7 @@ def as_object(report: ProbeReport) -> dict[str, Any]:
         "host": str(report.host),
         "port": report.port,
         "address": report.address,
+        "parent": report.parent,
         "failure": report.failure,
         "tls_version": report.tls_version,
         "cipher": report.cipher,

@@ -76,6 +76,8 @@ def key_sha256(verdict: Verdict) -> str | None:
 def _server(report: ProbeReport) -> None:
     host = f"[{report.host}]" if ":" in str(report.host) else str(report.host)
     shown = [("server", f"{host}:{report.port}"), ("address", report.address or "none")]
+    if report.parent is not None:
+        shown[1:] = [("parent proxy", f"{report.parent} ({report.address or 'not connected'})")]
     if report.tls_version is not None:
         parts = (report.tls_version, report.cipher, report.group)
         shown.append(("connection", ", ".join(part for part in parts if part)))

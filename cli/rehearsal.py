@@ -78,10 +78,11 @@ def _in_force(text: str) -> Settings:
 
 def _problems(settings: Settings, account: Account | None) -> list[str]:
     from proxy.admission import check_resolver_hosts
+    from proxy.parents import check as parents
 
     found = [
         common_store(settings), check_resolver_hosts(settings.resolver.hosts), never_log(settings),
-        inspectors(settings, account), *bypass_lists(settings, account),
+        inspectors(settings, account), parents(settings), *bypass_lists(settings, account),
     ]  # fmt: skip
     return [problem for problem in found if problem is not None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ DEFAULT_FILE = Path(__file__).with_name("default.yaml")
 """The commented defaults that ship with the package; used where no other file is named or found."""
 VARIABLE = "SALLYPORT_CONFIG"
 LOCAL_FILE = "sallyport.yaml"
+PARENT_FILES = ("password_file", "ca_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +164,17 @@ def _resolve(settings: Settings, base: Path) -> Settings:
     )
     listeners = tuple(each.model_copy(update={"tls": _resolved(each.tls, base)}) for each in settings.listeners)
     tls = settings.tls.model_copy(update={"servers": servers})
+    parents = tuple(
+        each.model_copy(
+            update={name: str(base / file) for name in PARENT_FILES if (file := getattr(each, name)) is not None}
+        )
+        for each in settings.upstream.proxies
+    )
     lists = tuple(each.model_copy(update={"file": str(base / each.file)}) for each in settings.bypass.files)
     bypass = settings.bypass.model_copy(update={"files": lists})
     changed = {"state_dir": base / settings.state_dir, "trust": trust, "tls": tls, "log": logged, "bypass": bypass}
-    changed |= {"verification": verification, "listeners": listeners}
+    upstream = settings.upstream.model_copy(update={"proxies": parents})
+    changed |= {"verification": verification, "listeners": listeners, "upstream": upstream}
     return settings.model_copy(update={**changed, "inspection": inspection})
 
 
@@ -174,6 +183,17 @@ def _resolved(tls: ListenerTls, base: Path) -> ListenerTls:
     files = {name: str(base / file) for name, file in pair.items() if file is not None}
     cas = tuple(each.model_copy(update={"file": str(base / each.file)}) for each in tls.client_cas)
     return tls.model_copy(update={**files, "client_cas": cas})
+
+
+def _wrong(file: str, secret: bool) -> str | None:
+    """What is wrong with a file that is read later, by whom it is for; a secret is nobody else's."""
+    try:
+        mode = os.stat(file).st_mode
+    except (OSError, ValueError) as error:
+        return f"{file}: {getattr(error, 'strerror', None) or error}"
+    if not stat.S_ISREG(mode):
+        return f"{file} is no file"
+    return f"others can use {file}; run: chmod 600 {file}" if secret and mode & 0o077 else None
 
 
 def _check_files(settings: Settings, document: Document) -> None:
@@ -197,6 +217,14 @@ def _check_files(settings: Settings, document: Document) -> None:
             if tenant != "*" and tenant not in belonging:
                 # Here, what is to be blocked would not be.
                 document.add(("tls", "servers", place, "tenants"), f"no listener belongs to the tenant {tenant}")
+    for place, parent in enumerate(settings.upstream.proxies):
+        for tenant in parent.tenants:
+            if tenant not in belonging | {"*"}:
+                # Whoever was to be sent through the parent would go around it.
+                document.add(("upstream", "proxies", place, "tenants"), f"no listener belongs to the tenant {tenant}")
+        for name in PARENT_FILES:
+            if (file := getattr(parent, name)) is not None and (wrong := _wrong(file, secret=name == "password_file")):
+                document.add(("upstream", "proxies", place, name), wrong)
     for place, entry in enumerate(settings.bypass.files):
         for tenant in entry.tenants:
             if tenant not in belonging | {"*"}:

@@ -45,6 +45,9 @@ SECRET_FIELDS = frozenset(
 )  # fmt: skip
 """Header fields that carry credentials: they are never logged."""
 
+DIRECT = "direct"
+"""The value of ``upstream.proxies[].address`` that is no proxy."""
+
 STORES_BY_NAME = ("certifi", "system")
 """The values of ``trust.common_store`` that are no file."""
 
@@ -211,6 +214,15 @@ def _collector(value: str) -> str:
     return value
 
 
+def _parent(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    right = bool(colon and host) and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535
+    if value != DIRECT and (not right or not host.isprintable() or set(" /@#?\\%*") & set(host)):
+        # The value is not repeated: what stands before an @ may be a password.
+        raise ValueError("expected direct, or HOST:PORT of a proxy, as in proxy.example:3128, without user and scheme")
+    return value
+
+
 def _tenant_pattern(value: str) -> str:
     if value != "*" and not re.fullmatch(TENANT_NAME, value):
         raise ValueError(f"expected * or a tenant's name, got {value!r}")
@@ -286,6 +298,9 @@ Contact = Annotated[
     str, Field(max_length=200, description="one line of plain text of up to 200 characters"), AfterValidator(_contact)
 ]
 LinesPerSecond = Annotated[int, Field(ge=1, le=1_000_000)]
+ParentAddress = Annotated[
+    str, AfterValidator(_parent), Field(description="direct, or HOST:PORT of a proxy, as in proxy.example:3128")
+]
 TenantPattern = Annotated[str, AfterValidator(_tenant_pattern), Field(description="* or a tenant's name")]
 
 
@@ -392,6 +407,39 @@ class Resolver(Section):
     """Names that are answered before DNS is asked."""
 
     hosts: dict[str, HostAddress] = {}
+
+
+class UpstreamProxy(Section):
+    """A parent proxy and the hosts that are reached through it; ``address`` may say that they are reached without."""
+
+    hosts: Annotated[tuple[HostPattern, ...], Field(min_length=1)] = Field(strict=False)
+    tenants: tuple[TenantPattern, ...] = Field(default=("*",), strict=False)
+    address: ParentAddress
+    username: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    password_file: FileName | None = None
+    tls: bool = False
+    ca_file: FileName | None = None
+
+    @model_validator(mode="after")
+    def _together(self) -> UpstreamProxy:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file go together; expected both or neither")
+        if self.username is not None and (":" in self.username or not self.username.isprintable()):
+            raise ValueError("a username with a colon or a control character cannot be sent (RFC 7617, section 2)")
+        if self.address == DIRECT and (self.username is not None or self.tls or self.ca_file is not None):
+            raise ValueError("what is reached directly has no proxy to log in to; expected hosts, tenants and address")
+        if self.ca_file is not None and not self.tls:
+            raise ValueError("ca_file is for tls: true; expected both or no ca_file")
+        return self
+
+
+class Upstream(Section):
+    """Which hosts are reached through another proxy, a parent; of several entries for a host the first counts."""
+
+    proxies: Annotated[tuple[UpstreamProxy, ...], Field(max_length=100, description="a list of up to 100 proxies")] = (
+        Field(default=(), strict=False)
+    )
+    allow: tuple[Cidr, ...] = Field(default=(), strict=False)
 
 
 class Inspector(Section):
@@ -639,6 +687,7 @@ class Settings(Section):
     verification: Verification = Verification()
     egress: Egress = Egress()
     resolver: Resolver = Resolver()
+    upstream: Upstream = Upstream()
     inspection: Inspection = Inspection()
     bypass: Bypass = Bypass()
     console: Console = Console()

@@ -16,6 +16,7 @@ import h11
 
 from certs.names import Host, InvalidHost, parse_authority
 from proxy.fetch_room import LARGE
+from proxy.parent import Parent
 from proxy.tcp import Reader, reset
 
 LONGEST_URL = 2048
@@ -108,16 +109,22 @@ class Request:
     body: bytes | None = None
     content_type: str = ""
 
-    def encoded(self, http: h11.Connection, target: Target) -> bytes:
-        """The request as it is sent: no cookie, no credentials, no other coding of the body than none."""
+    def encoded(self, http: h11.Connection, target: Target, parent: Parent | None) -> bytes:
+        """The request as it is sent: no cookie, no credentials but the parent's, no coding of the body.
+
+        A ``parent`` is asked in absolute-form (RFC 9112, section 3.2.2).
+        """
         headers = [
             ("Host", target.authority), ("User-Agent", USER_AGENT), ("Accept", "*/*"),
             ("Accept-Encoding", "identity"), ("Connection", "close"),
         ]  # fmt: skip
         if self.body is not None:
             headers += [("Content-Type", self.content_type), ("Content-Length", str(len(self.body)))]
+        if parent is not None and parent.authorization:
+            headers.append(("Proxy-Authorization", parent.authorization.decode("ascii")))
         method = "GET" if self.body is None else "POST"
-        sent = http.send(h11.Request(method=method, target=target.path, headers=headers)) or b""
+        path = target.path if parent is None else target.url
+        sent = http.send(h11.Request(method=method, target=path, headers=headers)) or b""
         if self.body:
             sent += http.send(h11.Data(data=self.body)) or b""
         return sent + (http.send(h11.EndOfMessage()) or b"")
@@ -135,13 +142,17 @@ class Exchange(Reader):
     """The connection to one server, for one request. ``answer`` is done when all is known, and never raises."""
 
     def __init__(
-        self, target: Target, request: Request, most: int, large: Callable[[Exchange], None] | None = None
-    ) -> None:
-        """``most``: bytes of the body at most. ``large`` is called once the body is so. To be made inside of a loop."""
+        self, target: Target, request: Request, most: int, large: Callable[[Exchange], None] | None = None,
+        parent: Parent | None = None,
+    ) -> None:  # fmt: skip
+        """``most``: bytes of the body at most. ``large`` is called once the body is so. To be made inside of a loop.
+
+        ``parent``: the other proxy that is asked for it.
+        """
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
         self._target = target
         self._posted = request.body is not None
-        self._sent = request.encoded(self._http, target)
+        self._sent = request.encoded(self._http, target, parent)
         self._most = most
         self._large = large
         self._received = 0
@@ -171,11 +182,14 @@ class Exchange(Reader):
         return memoryview(super().get_buffer(sizehint))[:READ_AT_ONCE]
 
     def data_received(self, data: bytes) -> None:
-        if self.answer.done():
-            return
-        self._received += len(data)
-        self._lines += data.count(b"\n")
-        self._take(data)
+        # More at once comes out of a parent's TLS alone.
+        for at in range(0, len(data), READ_AT_ONCE):
+            if self.answer.done():
+                return
+            piece = data[at : at + READ_AT_ONCE]
+            self._received += len(piece)
+            self._lines += piece.count(b"\n")
+            self._take(piece)
 
     def eof_received(self) -> bool:
         if not self.answer.done():

@@ -24,6 +24,8 @@ from proxy.admission import Egress, ResolveError, Resolver
 from proxy.fetch_exchange import Answer, Exchange, FetchFailed, Request, Target, parse_url
 from proxy.fetch_room import Room
 from proxy.metrics import Metrics
+from proxy.parent import ParentError
+from proxy.parents import Parents
 from proxy.upstream import DialError, dial
 
 __all__ = ["FetchFailed", "Fetcher"]
@@ -42,6 +44,8 @@ however many domains, makes nobody deaf for the CAs that are in use. What comes 
 _CONNECT_SECONDS = 60.0
 """Longer than anybody waits."""
 
+
+TIMED_OUT = frozenset({"connection_timeout", "dns_timeout", "http_response_timeout"})
 
 _Key = tuple[str, Request, int]
 """What a fetch is of: URL, request, most bytes."""
@@ -76,6 +80,7 @@ class Fetcher:
         most_per_host: int = MOST_PER_HOST,
         gets: Literal["aia", "crl"] = "aia",
         metrics: Metrics | None = None,
+        parents: Parents | None = None,
     ) -> None:
         self.made = 0
         """Fetches that were begun, which those who joined one did not."""
@@ -87,6 +92,7 @@ class Fetcher:
         self._most_per_host = most_per_host
         self._gets = gets
         self._metrics = metrics or Metrics()
+        self._parents = parents
         self._under_way: dict[_Key, _Fetch] = {}
         self._per_host: Counter[str] = Counter()
         self._room = Room()
@@ -171,17 +177,26 @@ class Fetcher:
             raise FetchFailed(f"it is at port {target.port}, which is not asked")
         with self._place_at(target.host.text):
             fetch.lacks = "an answer from DNS"
-            addresses = await self._addresses(target)
+            # A certificate belongs to no tenant, so what counts for all of them counts.
+            parent = self._parents.of(None, target.host) if self._parents is not None else None
+            # A name is the parent's to resolve.
+            addresses = () if parent is not None and not target.host.is_ip else await self._addresses(target)
             exchange = Exchange(
-                target, request, most, lambda reading: self._room.enter(reading, _domain(target.host.text))
+                target, request, most, lambda reading: self._room.enter(reading, _domain(target.host.text)), parent
             )
             try:
                 fetch.lacks = "a connection"
-                await dial(addresses, target.port, lambda: exchange, _CONNECT_SECONDS)
+                if parent is None or self._parents is None:
+                    await dial(addresses, target.port, lambda: exchange, _CONNECT_SECONDS)
+                else:
+                    await self._parents.through(
+                        parent, target.host, target.port, exchange, _CONNECT_SECONDS, tunnel=False
+                    )
                 fetch.lacks = "the whole answer"
                 outcome = await exchange.answer
             except DialError as error:
-                raise FetchFailed(str(error), timed_out=error.error == "connection_timeout") from None
+                about = f"the parent proxy {error.parent}: " if isinstance(error, ParentError) else ""
+                raise FetchFailed(f"{about}{error}", timed_out=error.error in TIMED_OUT) from None
             finally:
                 self._room.leave(exchange)
                 exchange.drop()

@@ -14,6 +14,7 @@ from proxy.crl_cache import Means
 from proxy.fetching import Fetcher
 from proxy.log import Log
 from proxy.metrics import Metrics
+from proxy.parents import Parents
 from proxy.revocation import Revocation
 from proxy.upstream import Judge
 from store.crls import FOLDER, CrlFiles
@@ -26,6 +27,7 @@ ASKED_PER_HOST = 16
 def judge_for(
     settings: Settings, resolver: Resolver, egress: Egress, thread: Executor, clock: Callable[[], datetime],
     monotonic: Callable[[], float], log: Log, metrics: Metrics | None = None,
+    parents: Parents | None = None,
 ) -> Judge:  # fmt: skip
     """To be closed in the end, and made inside of a running loop. ``thread`` is where costly chains are judged."""
     metrics = metrics or Metrics()
@@ -33,7 +35,10 @@ def judge_for(
     fetch = verification.fetch
 
     def fetcher(gets: Literal["aia", "crl"], **bounds: int) -> Fetcher:
-        return Fetcher(resolver, egress, ports=fetch.ports, private=fetch.private, gets=gets, metrics=metrics, **bounds)
+        return Fetcher(
+            resolver, egress, ports=fetch.ports, private=fetch.private, gets=gets, metrics=metrics, parents=parents,
+            **bounds,
+        )  # fmt: skip
 
     completer = None
     if verification.complete_chains:

@@ -27,11 +27,13 @@ from proxy.admission import Egress, ResolveError, Resolver
 from proxy.bypass_lists import BypassLists, matching
 from proxy.judging import judge_for
 from proxy.log import Log, never_logged
+from proxy.parent import ParentError
+from proxy.parents import Parents
 from proxy.server_rules import server_rules
 from proxy.showing import Showing
 from proxy.snapshot import Snapshot, Snapshots
 from proxy.tls_leg import LegError
-from proxy.upstream import DialError, ServerLeg, dial, verdict_on
+from proxy.upstream import DialError, ServerLeg, verdict_on
 from store import host_exceptions, tenants, trusted_cas
 from store.engine import DATABASE_FILE, Store
 from store.records import TrustedCa
@@ -66,6 +68,8 @@ class ProbeReport:
     """The key exchange."""
     anchor: str = ""
     """What the chain ends in: ``common store (certifi)``, ``trusted CA NAME``; empty: in nothing that is trusted."""
+    parent: str | None = None
+    """The parent proxy through which it is reached, and whose address ``address`` then is."""
     origins: Origins | None = None
     """Where the certificates of the chain are from; None: there are none."""
 
@@ -127,18 +131,23 @@ async def _reported(
     thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
     closing.callback(thread.shutdown, wait=False, cancel_futures=True)
     log = Log(2, "error", "probe", lambda: clock().timestamp(), never_logged(settings.log))
-    judge = judge_for(settings, resolver, egress, thread, clock, asyncio.get_running_loop().time, log)
+    parents = Parents(settings, resolver, egress, clock)
+    monotonic = asyncio.get_running_loop().time
+    judge = judge_for(settings, resolver, egress, thread, clock, monotonic, log, parents=parents)
     closing.callback(judge.close)
     if judge.revocation is not None:
         await judge.revocation.start()
     limits = settings.limits
+    parent = parents.of(tenant, host)
+    named = parent is not None and not host.is_ip
     blocked = ProbeReport(host, port, None, Verdict(), Action.BLOCK, None, None, None, None)
+    blocked = replace(blocked, parent=None if parent is None else parent.address)
     try:
-        addresses = await resolver.resolve(host, "")
+        addresses = () if named else await resolver.resolve(host, "")
     except ResolveError as error:
         return _failed(blocked, str(error))
     permitted = tuple(address for address in addresses if egress.permits(address))
-    if not permitted:
+    if not (permitted or named):
         return _failed(blocked, f"the egress rules do not permit {', '.join(addresses)}")
     with Store.open(settings.state_dir / DATABASE_FILE, create=False) as store:
         common = parse_common_store(read_common_store(settings.trust.common_store))
@@ -157,7 +166,9 @@ async def _reported(
     waiter = _Waiter(loop.create_future())
     leg = ServerLeg(waiter)
     try:
-        _, address = await dial(permitted, port, lambda: leg, limits.connect_timeout)
+        _, address = await parents.dial(tenant, host, port, permitted, leg, limits.connect_timeout)
+    except ParentError as error:
+        return _failed(blocked, f"the parent proxy {error.parent}: {error}")
     except DialError as error:
         return _failed(blocked, str(error))
     try:

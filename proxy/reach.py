@@ -7,18 +7,21 @@ import asyncio
 from certs.names import Host
 from proxy import refusals
 from proxy.admission import ResolveError
+from proxy.parents import unreached
 from proxy.refusals import RefusedError
 from proxy.session import Session
+from proxy.tcp import Reader
 from proxy.upstream import DialError, dial
 
 
 async def reach(
-    session: Session, host: Host, port: int, protocol: asyncio.BaseProtocol
+    session: Session, host: Host, port: int, protocol: Reader, *, tunnel: bool = True
 ) -> tuple[asyncio.Transport, str]:
     """Open a connection for the protocol; the transport, and the address. Admission as for a CONNECT.
 
-    Where the way in has said whereto, it is there, whatever the request names. Raises RefusedError where name, rules or
-    network forbid it.
+    Where the way in has said whereto, it is there, whatever the request names. Where the host is reached through a
+    parent, and without ``tunnel``, it is a connection to the parent, to be asked in absolute-form (RFC 9112, section
+    3.2.2). Raises RefusedError where name, rules or network forbid it.
     """
     if session.towards is not None:
         host, port = session.towards
@@ -26,17 +29,23 @@ async def reach(
     if (refusal := session.outdated(host.text)) is not None:
         raise RefusedError(refusal)
     began = session.loop.time()
+    parent = worker.parents.of(session.tenant.tenant, host)
     try:
-        addresses = await worker.resolver.resolve(host, session.peer)
+        # A name is the parent's to resolve; an address is judged here.
+        named = parent is not None and not host.is_ip
+        addresses = () if named else await worker.resolver.resolve(host, session.peer)
     except ResolveError as error:
         raise RefusedError(refusals.unresolved(host.text, id_, error.timed_out, str(error))) from None
     permitted = tuple(address for address in addresses if worker.egress.permits(address))
     if session.followed:
         session.stage("admission", began, listener=session.listener.name, host=host.text, port=port,
-                      egress="permitted" if permitted else "denied", addresses=permitted or addresses)  # fmt: skip
-    if not permitted:
+                      egress="permitted" if permitted or named else "denied", addresses=permitted or addresses,
+                      parent=parent.address if parent is not None else None)  # fmt: skip
+    if not (permitted or named):
         raise RefusedError(refusals.destination_prohibited(host.text, addresses[0] if addresses else None, id_))
     try:
-        return await dial(permitted, port, lambda: protocol, worker.limits.connect_timeout)
+        if parent is None:
+            return await dial(permitted, port, lambda: protocol, worker.limits.connect_timeout)
+        return await worker.parents.through(parent, host, port, protocol, worker.limits.connect_timeout, tunnel=tunnel)
     except DialError as error:
-        raise RefusedError(refusals.unreachable(error.error, host.text, port, id_, str(error))) from None
+        raise RefusedError(unreached(error, host.text, port, id_)) from None

@@ -231,6 +231,45 @@ def connection_terminated(host: str, port: int, id: str, what: str = "") -> Refu
     return unreachable("connection_terminated", host, port, id, what)
 
 
+_THROUGH_PARENT = {
+    "dns_error": (502, "its name cannot be found"),
+    "dns_timeout": (504, "its name could not be looked up in time"),
+    "destination_ip_prohibited": (502, "its address is one that this proxy may not connect to"),
+    "destination_ip_unroutable": (502, "it cannot be reached from here"),
+    "connection_refused": (502, "it refuses connections"),
+    "connection_timeout": (504, "it did not answer in time"),
+    "connection_terminated": (502, "it closed the connection"),
+    "tls_protocol_error": (502, "no TLS could be agreed on with it"),
+    "tls_certificate_error": (502, "its certificate cannot be trusted"),
+    "proxy_configuration_error": (502, "it does not let this proxy in"),
+    "http_request_denied": (403, "it does not let anybody go there"),
+    "http_response_timeout": (504, "it did not answer in time"),
+    "destination_unavailable": (503, "it cannot reach the server"),
+}
+"""Statuses, and the words for people, of what can be wrong with the way through another proxy."""
+
+
+def through_parent(error: str, host: str, port: int, id: str, parent: str, what: str) -> Refusal:
+    """``host`` is reached through another proxy, ``parent``, and cannot be. ``error``: an error type of RFC 9209 2.3.
+
+    ``what`` is for the log, and for whoever reads ``details``; the parent is named by its configured address alone.
+    """
+    where = f"{host} (port {port})" if host and port else host or "this server"
+    status, words = _THROUGH_PARENT.get(error, (502, "what it answered makes no sense"))
+    denied = status == 403
+    return Refusal(
+        status,
+        error,
+        f"parent {parent}: {what[:200]}",
+        "Blocked: another proxy on the way does not allow this" if denied else "The server cannot be reached",
+        f"Connections to {where} go through another proxy of your organisation, and {words}. Nothing of "
+        "your request was sent to the server.",
+        NEEDED if denied else LATER,
+        host,
+        id,
+    )
+
+
 def response_malformed(host: str, id: str) -> Refusal:
     """What the server answered is no HTTP."""
     return Refusal(

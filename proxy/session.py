@@ -293,6 +293,10 @@ class Session(Reader):
         assert self.snapshot is not None  # noqa: S101 - without one the connection is closed before its first byte
         return self.snapshot
 
+    def goes_to(self, host: Host) -> Host:
+        """Where a connection for this host is made to: what the way in has said wins over what a request names."""
+        return host if self.towards is None else self.towards[0]
+
     # --- the client's transport ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -33,11 +33,12 @@ from proxy.lanes.splice import TLS_HANDSHAKE, Bypass, SpliceLane
 from proxy.leaves import DAY, Shown
 from proxy.ledger import client_key
 from proxy.log import DEBUG, INFO, WARNING
+from proxy.parents import unreached
 from proxy.pinning import Client, refuses_certificate
 from proxy.session import Judged, Session, State, Unhurried
 from proxy.showing import Showing
 from proxy.tls_leg import LegError, TlsLeg
-from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg, dial
+from proxy.upstream import NOBODY, READ_LIMIT, DialError, ServerLeg
 from proxy.verdict_trace import LONGEST_NAME
 
 ALERT_ACCESS_DENIED = 49
@@ -104,14 +105,17 @@ class Tunnel(Unhurried):
 
     async def _dial(self, addresses: Sequence[str]) -> None:
         session = self.session
+        if (parent := session.worker.parents.of(session.tenant.tenant, self.target)) is not None:
+            session.facts["parent"] = parent.address
         try:
-            _, session.facts["address"] = await dial(
-                addresses, self.port, lambda: self.server, session.worker.limits.connect_timeout
-            )
+            _, session.facts["address"] = await session.worker.parents.dial(
+                session.tenant.tenant, self.target, self.port, addresses, self.server,
+                session.worker.limits.connect_timeout,
+            )  # fmt: skip
         except DialError as error:
             if session.state is State.PASS:
                 return session.abort(str(error))  # the client has been told that the tunnel stands
-            refusal = refusals.unreachable(error.error, self.target.text, self.port, session.id, str(error))
+            refusal = unreached(error, self.target.text, self.port, session.id)
             if session.state is State.SERVER:
                 self._unsuitable(refusal)
             else:

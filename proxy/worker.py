@@ -48,6 +48,7 @@ from proxy.log import ERROR, INFO, WARNING, Log, open_log
 from proxy.metrics import Metrics
 from proxy.metrics_sink import open_sink
 from proxy.overload import Overload, available, share_of
+from proxy.parents import Parents
 from proxy.pinning import Pinning, Recorder
 from proxy.purge import Purges
 from proxy.recent import RecentServers
@@ -104,6 +105,7 @@ class Worker:
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.bypass_lists = BypassLists(settings.bypass.files, log)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
+        self.parents = Parents(settings, self.resolver, self.egress, self.clock)
         self.judge = judge_for(
             settings,
             self.resolver,
@@ -113,6 +115,7 @@ class Worker:
             self.loop.time,
             log,
             self.metrics,
+            self.parents,
         )
         self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)
         self.leaves = Leaves(
@@ -263,8 +266,17 @@ class Worker:
             elif command == RELOAD:
                 loaded = self.inspectors is None or self.inspectors.reload()
                 loaded = await self.bypass_lists.reread() and loaded
+                loaded = self._reread_parents() and loaded
                 with contextlib.suppress(OSError):  # its end is noticed above
                     await self.loop.sock_sendall(control, RELOADED if loaded else NOT_RELOADED)
+
+    def _reread_parents(self) -> bool:
+        try:
+            self.parents.reread()
+        except (ValueError, StoreFileError) as error:
+            self.log.event(ERROR, "parents not reread", reason=str(error))
+            return False
+        return True
 
     def stop_now(self) -> None:
         """End every connection and the process."""

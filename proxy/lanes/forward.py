@@ -8,6 +8,7 @@ from certs.names import Host
 from proxy.lanes.plain import PlainLane
 from proxy.reach import reach
 from proxy.session import Session, State, Unhurried
+from proxy.tcp import Reader
 
 
 def forward(session: Session, data: bytes) -> None:
@@ -49,6 +50,7 @@ class ForwardLane(Unhurried):
             disclosure=session.disclosure,
             limits=session.worker.limits,
             origin=session.towards is not None,
+            parent=lambda host: session.worker.parents.of(session.tenant.tenant, session.goes_to(host)),
         )
 
     @property
@@ -119,10 +121,11 @@ class ForwardLane(Unhurried):
         """The client must not take what it has for the whole."""
         self.session.abort("cut")
 
-    async def dial(self, host: Host, port: int, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
+    async def dial(self, host: Host, port: int, protocol: Reader) -> asyncio.Transport:
         """Open a connection to a server; admission as for a CONNECT. Raises RefusedError."""
         session = self.session
-        session.facts |= {"host": host.text, "port": port}
-        transport, session.facts["address"] = await reach(session, host, port, protocol)
+        parent = session.worker.parents.of(session.tenant.tenant, host)
+        session.facts |= {"host": host.text, "port": port, "parent": parent.address if parent is not None else None}
+        transport, session.facts["address"] = await reach(session, host, port, protocol, tunnel=False)
         self.server = transport
         return transport

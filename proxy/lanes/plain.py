@@ -17,10 +17,11 @@ from proxy.lanes import plain_commands as commands
 from proxy.lanes.exchange import Exchange
 from proxy.lanes.plain_core import PlainCore
 from proxy.lanes.plain_heads import PSEUDONYM
+from proxy.parent import Parent
 from proxy.refusals import Refusal, RefusedError
 from proxy.tcp import Reader, half_close
 
-Dial = Callable[[Host, int, asyncio.BaseProtocol], Awaitable[asyncio.Transport]]
+Dial = Callable[[Host, int, Reader], Awaitable[asyncio.Transport]]
 """Opens a connection to host and port for the protocol. Raises RefusedError where name, policy or network forbid it."""
 
 
@@ -58,8 +59,13 @@ class PlainLane:
         disclosure: Disclosure = DEFAULT,
         limits: Limits | None = None,
         origin: bool = False,
+        parent: Callable[[Host], Parent | None] = lambda _: None,
     ) -> None:
-        """``origin``: clients take us for the server, so that a target may be a path beside the field Host."""
+        """``origin``: clients take us for the server, so that a target may be a path beside the field Host.
+
+        ``parent``: through which other proxy a host is reached; then ``dial`` gives a connection to that one.
+        """
+        self._parent = parent
         self._client = client
         self._dial = dial
         self._core = PlainCore(done, refused, clock, id, pseudonym, limits or Limits(), disclosure, origin)
@@ -126,6 +132,7 @@ class PlainLane:
     async def _connect(self, host: Host, port: int) -> None:
         server = _ServerSide(self)
         try:
+            parent = self._parent(host)
             transport = await self._dial(host, port, server)
         except RefusedError as error:
             self._dialling = None
@@ -141,7 +148,7 @@ class PlainLane:
             raise
         self._dialling = None
         server.transport, self._server = transport, server
-        self._run(self._core.connected())
+        self._run(self._core.connected(parent))
         if self._server is server:
             if server.gone is not None:
                 self._run(self._core.server_gone(server.gone))

@@ -19,6 +19,8 @@ from proxy.lanes import plain_commands as commands
 from proxy.lanes import plain_heads as heads
 from proxy.lanes.exchange import MAX_METHOD, Exchange
 from proxy.lanes.plain_commands import Abort, Close, Command, Connect, DropServer, EndServer, Phase, ToClient, ToServer
+from proxy.parent import Parent
+from proxy.parent_answer import CREDENTIALS, refused
 from proxy.refusals import Refusal, RefusedError
 
 MOST_EVENTS = 400
@@ -38,6 +40,8 @@ class _Server:
 
     place: tuple[str, int]
     http: h11.Connection
+    parent: Parent | None = None
+    """The other proxy that is at its end, and passes on."""
     reused: bool = False
     heard: bool = False
     """It has sent something since the current request."""
@@ -137,11 +141,11 @@ class PlainCore:
             self._close(None)
         return self._take()
 
-    def connected(self) -> list[Command]:
-        """The connection that :class:`Connect` asked for stands."""
+    def connected(self, parent: Parent | None = None) -> list[Command]:
+        """The connection that :class:`Connect` asked for stands: to the server, or to a parent that passes on."""
         if self.phase is Phase.CONNECTING and self._target is not None:
             http = h11.Connection(h11.CLIENT, max_incomplete_event_size=self._limits.header_bytes)
-            self._server = _Server((self._target.host.text, self._target.port), http)
+            self._server = _Server((self._target.host.text, self._target.port), http, parent)
             self._forward()
         return self._take()
 
@@ -291,7 +295,9 @@ class PlainCore:
         assert self._request is not None  # noqa: S101 - a request began before any server was asked for
         assert self._target is not None  # noqa: S101 - the same
         self.phase = Phase.FORWARDING
-        self._to_server(heads.request_to_server(self._request, self._target, self._pseudonym))
+        assert self._server is not None  # noqa: S101 - it is asked once it is there
+        parent = self._server.parent
+        self._to_server(heads.request_to_server(self._request, self._target, self._pseudonym, parent))
         if self._asked:  # the second attempt of a request that is complete and has no body
             self._to_server(h11.EndOfMessage())
         self._read_client()
@@ -374,6 +380,8 @@ class PlainCore:
         assert self._exchange is not None  # noqa: S101 - there is one from request to answer
         if detail := heads.beyond(response.headers, self._limits.header_bytes, self._limits.header_fields):
             return self._response_too_large(detail)
+        if response.status_code == CREDENTIALS and self._server is not None and self._server.parent is not None:
+            return self._parent_refused(self._server.parent)
         self._exchange.status, self._exchange.first_byte = response.status_code, self._clock()
         if self._disclosure.more_of_response:
             self._disclosure.tell_response(self._exchange, response.headers.raw_items())
@@ -445,6 +453,18 @@ class PlainCore:
             return self._close(Abort())
         limit: int = getattr(self._limits, detail)
         self._refuse(refusals.response_head_too_large(detail, limit, self._target.host.text, self._id))
+        return self._read_client()
+
+    def _parent_refused(self, parent: Parent) -> None:
+        """The parent wants other credentials from us: nothing that the client could answer."""
+        assert self._target is not None  # noqa: S101 - only called while a request is forwarded
+        host, error = self._target.host.text, refused(parent, CREDENTIALS)
+        self._drop_server()
+        if self._client.our_state is not h11.SEND_RESPONSE:
+            return self._close(Abort())
+        self._refuse(
+            refusals.through_parent(error.error, host, self._target.port, self._id, parent.address, str(error))
+        )
         return self._read_client()
 
     def _server_failed(self, broken: bool) -> None:

@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import h11
 from h11._headers import Headers
@@ -17,6 +18,9 @@ from h11._headers import Headers
 from certs.names import Host, InvalidHost, parse_authority
 from proxy import refusals
 from proxy.refusals import RefusedError
+
+if TYPE_CHECKING:
+    from proxy.parent import Parent
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -146,11 +150,16 @@ def asks_for_websocket(request: h11.Request) -> bool:
     )
 
 
+def been_here(headers: Iterable[tuple[bytes, bytes]], pseudonym: str) -> bool:
+    """Whether a request has passed this process before (RFC 9110 7.6.3). The names of the fields are in lower case."""
+    return any(hop.split()[1:2] == [pseudonym.lower().encode()] for hop in tokens(headers, b"via"))
+
+
 def check(request: h11.Request, target: Target, id: str, pseudonym: str) -> None:
     """Raises RefusedError where the request's framing is ambiguous, or where it has passed here before."""
     if problem := framing_problem(request):
         raise RefusedError(refusals.bad_request(400, problem, id, target.host.text))
-    if any(hop.split()[1:2] == [pseudonym.lower().encode()] for hop in tokens(request.headers, b"via")):
+    if been_here(request.headers, pseudonym):
         raise RefusedError(refusals.loop(target.host.text, id))
 
 
@@ -162,8 +171,15 @@ def max_forwards(request: h11.Request) -> int | None:
     return int(value)
 
 
-def request_to_server(request: h11.Request, target: Target, pseudonym: str) -> h11.Request:
-    """The request as the server gets it."""
+def absolute(path: str, authority: str) -> str:
+    """A target as a proxy is asked for it (RFC 9112 3.2.2); ``*`` is the whole server (RFC 9112 3.2.4)."""
+    return f"http://{authority}{'' if path == '*' else path}"
+
+
+def request_to_server(
+    request: h11.Request, target: Target, pseudonym: str, parent: Parent | None = None
+) -> h11.Request:
+    """The request as the server gets it; or ``parent``, where it is sent through that."""
     fields: Fields = [(b"Host", target.authority.encode())]
     old = request.http_version < b"1.1"
     hops = max_forwards(request)
@@ -184,7 +200,12 @@ def request_to_server(request: h11.Request, target: Target, pseudonym: str) -> h
     if options:
         fields.append((b"Connection", b", ".join(options)))
     fields.append(via(request.http_version, pseudonym))
-    return h11.Request(method=request.method, target=target.path.encode("ascii"), headers=fields)
+    path = target.path
+    if parent is not None:
+        path = absolute(path, target.authority)
+        if parent.authorization:
+            fields.append((b"Proxy-Authorization", parent.authorization))
+    return h11.Request(method=request.method, target=path.encode("ascii"), headers=fields)
 
 
 def response_to_client(response: h11.Response, pseudonym: str, close: bool) -> h11.Response:

@@ -10,6 +10,7 @@ from certs.names import InvalidHost, parse_authority
 from proxy import refusals
 from proxy.head import BadHead, HeadReader
 from proxy.lanes.forward import forward
+from proxy.lanes.plain_heads import PSEUDONYM, been_here
 from proxy.listeners.way_in import WayIn
 from proxy.session import Session, State
 
@@ -49,6 +50,8 @@ class Explicit(WayIn):
                 refusals.bad_request(400, f"CONNECT {refusals.shown_target(head.target)}: {error}", session.id)
             )
         del buffer[: head.size]
+        if been_here(head.headers, PSEUDONYM):
+            return session.say(refusals.loop(host.text, session.id))
         return self.goes_to(host, port)
 
     def established(self) -> None:

@@ -66,6 +66,10 @@ class WayIn(Unhurried):
         if (refusal := session.outdated("")) is not None:
             return self.refuse(refusal)
         session.facts |= {"host": host.text, "port": port}
+        if (parent := session.worker.parents.of(session.tenant.tenant, host)) is not None:
+            session.facts["parent"] = parent.address
+            if not host.is_ip:
+                return self._admit(host, port, ())  # the name is the parent's to resolve
         if (addresses := session.worker.resolver.at_once(host)) is not None:
             return self._admit(host, port, addresses)
         session.to(State.NAME, session.worker.limits.resolve_timeout + 1)
@@ -84,10 +88,13 @@ class WayIn(Unhurried):
         """Let it pass or not; TCP to the server opens while the client prepares its ClientHello."""
         session = self.session
         permitted = tuple(address for address in addresses if session.worker.egress.permits(address))
+        parent = session.facts.get("parent")
+        named = parent is not None and not host.is_ip
         if session.followed:
             session.stage("admission", session.started, listener=session.listener.name, host=host.text, port=port,
-                          egress="permitted" if permitted else "denied", addresses=permitted or addresses)  # fmt: skip
-        if not permitted:
+                          egress="permitted" if permitted or named else "denied", addresses=permitted or addresses,
+                          parent=parent)  # fmt: skip
+        if not (permitted or named):
             refused = addresses[0] if addresses else None
             return self.refuse(refusals.destination_prohibited(host.text, refused, session.id))
         worker, name = session.worker, session.tenant.tenant

@@ -11,6 +11,7 @@ PACKAGES = {
     "nginx": "nginx-light",
     "openssl": "openssl",
     "curl": "curl",
+    "squid": "squid-openssl",
     "c-icap": "libc-icap-mod-virus-scan",
     "clamd": "clamav-daemon",
     "systemd-analyze": "systemd",

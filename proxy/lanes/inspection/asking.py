@@ -11,11 +11,15 @@ from proxy.disclosure import Disclosure
 from proxy.lanes.exchange import Exchange
 from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.inspectors import Plan
+from proxy.parent import Parent
 from proxy.refusals import Refusal
 
 
 class Lane(Protocol):
     """What a stream asks of the lane that it is in."""
+
+    def parent(self, host: str) -> Parent | None:
+        """Through which other proxy the host is reached."""
 
     def admit(self, flow: http.HTTPFlow) -> Refusal | None:
         """Say where the request goes, and whether it may."""

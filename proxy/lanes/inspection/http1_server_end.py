@@ -33,18 +33,24 @@ from proxy.lanes.inspection.messages import (
     Informational,
     Out,
     Oversize,
+    ParentRefuses,
     Spoiled,
     head_bytes,
     response_of,
     trailers_of,
 )
+from proxy.lanes.plain_heads import PORT, absolute
+from proxy.parent import Parent
+from proxy.parent_answer import CREDENTIALS, refused
 
 
 class Http1Client(Side):
     """The server's side."""
 
-    def __init__(self, context: Context, bounds: Bounds) -> None:
+    def __init__(self, context: Context, bounds: Bounds, parent: Parent | None = None) -> None:
         super().__init__(context, "server", bounds)
+        self.parent = parent
+        """Another proxy that is asked in the server's place."""
         self.stream_id: int | None = None
         self.request: http.Request | None = None
         self.request_framing: Framing | None = None
@@ -107,6 +113,11 @@ class Http1Client(Side):
             fields = _from_http2(request, event.end_stream)
         authority = request.data.authority if version == request.data.http_version else b""
         target = request.data.scheme + b"://" + authority + request.data.path if authority else request.data.path
+        if self.parent is not None:
+            target = self._absolute(request)
+            if self.parent.authorization:
+                # Here and not in the flow: it is no inspector's affair, and in no archive.
+                fields = (*fields, (b"Proxy-Authorization", self.parent.authorization))
         framing = Framing(fields, bodiless=False)
         if framing.coded and not framing.chunked:
             raise BadHead("a Transfer-Encoding that does not end with chunked (RFC 9112 section 6.3)")
@@ -123,6 +134,13 @@ class Http1Client(Side):
         if first.count(b" ") != 2:
             raise BadHead("a blank in a request's method or target")
         yield commands.SendData(self.conn, head_bytes(first, fields))
+
+    def _absolute(self, request: http.Request) -> bytes:
+        """The target as a proxy is asked for it: by where the connection would go without it."""
+        host, port = (self.context.server.address or (request.host, request.port))[:2]
+        where = f"[{host}]" if ":" in host else host
+        authority = where if port == PORT else f"{where}:{port}"
+        return absolute(request.data.path.decode("latin-1"), authority).encode("latin-1")
 
     def _end_request(self) -> Out[None]:
         self.request_ended = True
@@ -165,6 +183,10 @@ class Http1Client(Side):
         status = response.status_code
         if 100 <= status < 200 and status != 101:
             yield ReceiveHttp(Informational(stream_id, response))
+            return
+        if self.parent is not None and status == CREDENTIALS:
+            # Nothing that the client could answer: it is us that the parent does not know.
+            yield from self._failed(ParentRefuses.of(refused(self.parent, status)))
             return
         minor = response.data.http_version[-1:]
         direction = self.direction

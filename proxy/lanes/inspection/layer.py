@@ -27,6 +27,7 @@ from proxy.lanes.inspection.http1_server_end import Http1Client
 from proxy.lanes.inspection.http2 import Http2Client, Http2Server
 from proxy.lanes.inspection.messages import NEVER_PAUSED, Out
 from proxy.lanes.inspection.stream import Stream
+from proxy.parent import Parent
 from proxy.refusals import Refusal
 
 H2 = b"h2"
@@ -109,7 +110,7 @@ class Layer(HttpLayer):
             return
         context = self.context.fork()
         context.server = Server(address=event.address, tls=event.tls)
-        child = _Opening(context, self.bounds)
+        child = _Opening(context, self.bounds, None if event.tls else self.lane.parent(event.address[0]))
         self.connections[context.server] = child
         self.waiting_for_establishment[context.server].append(event)
         yield from self.event_to_child(child, events.Start())
@@ -138,9 +139,10 @@ class Layer(HttpLayer):
 class _Opening(layer.Layer):
     """A server's connection that is not up yet."""
 
-    def __init__(self, context: Context, bounds: Bounds) -> None:
+    def __init__(self, context: Context, bounds: Bounds, parent: Parent | None) -> None:
         super().__init__(context)
         self.bounds = bounds
+        self.parent = parent
         self.side: HttpConnection | None = None
 
     def _handle_event(self, event: events.Event) -> Out[None]:
@@ -149,14 +151,14 @@ class _Opening(layer.Layer):
             return
         error = yield commands.OpenConnection(self.context.server)
         if error is None:
-            self.side = server_side(self.context, self.bounds)
+            self.side = server_side(self.context, self.bounds, self.parent)
             yield from self.side.handle_event(events.Start())
         yield RegisterHttpConnection(self.context.server, error)
 
 
-def server_side(context: Context, bounds: Bounds) -> HttpConnection:
-    """HTTP as the server speaks it."""
-    return Http2Client(context, bounds) if context.server.alpn == H2 else Http1Client(context, bounds)
+def server_side(context: Context, bounds: Bounds, parent: Parent | None = None) -> HttpConnection:
+    """HTTP as the server speaks it; ``parent``, where that is another proxy, which is asked for plain HTTP."""
+    return Http2Client(context, bounds) if context.server.alpn == H2 else Http1Client(context, bounds, parent)
 
 
 def _rests(handler: layer.Layer) -> bool:

@@ -22,6 +22,7 @@ from proxy import refusals
 from proxy.block_page import headers, reason, render
 from proxy.lanes.exchange import TooLarge, Unparsed
 from proxy.lanes.http1_framing import field_of
+from proxy.parent import ParentError
 from proxy.refusals import Refusal
 
 _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([!-~]+) (HTTP/1\.[01])").fullmatch
@@ -96,6 +97,24 @@ class Oversize(str):
         """What the client is told."""
         make = refusals.request_head_too_large if self.request else refusals.response_head_too_large
         return make(self.detail, self.limit, host, id)
+
+
+class ParentRefuses(str):
+    """Why there is no answer: the other proxy that was asked for it does not know us."""
+
+    __slots__ = ("error",)
+    error: ParentError
+
+    @staticmethod
+    def of(error: ParentError) -> ParentRefuses:
+        """The same in a form that mitmproxy's errors carry."""
+        made = ParentRefuses(f"the parent proxy {error.parent}: {error}")
+        made.error = error
+        return made
+
+    def worded(self, host: str, id: str) -> Refusal:
+        """What the client is told."""
+        return refusals.through_parent(self.error.error, host, 0, id, self.error.parent, str(self.error))
 
 
 NEVER_PAUSED: deque[events.Event] = deque()

@@ -11,6 +11,7 @@ from proxy.lanes.plain_heads import (
     NO_TRAILERS,
     PSEUDONYM,
     Fields,
+    been_here,
     read_target,
     tokens,
     via,
@@ -34,7 +35,7 @@ def admit(request: http.Request, id: str, origin: bool) -> Refusal | None:
     low = _low(fields)
     data.host, data.port, data.scheme, data.authority = target.host.text, target.port, b"http", b""
     data.path = target.path.encode("latin-1")
-    if any(hop.split()[1:2] == [PSEUDONYM.lower().encode()] for hop in tokens(low, b"via")):
+    if been_here(low, PSEUDONYM):
         return refusals.loop(target.host.text, id)
     kept = [field for field in _passed_on(fields) if field[0].lower() != b"host"]
     if tokens(low, b"upgrade") == [b"websocket"] and b"upgrade" in tokens(low, b"connection"):

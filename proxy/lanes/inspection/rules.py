@@ -8,6 +8,7 @@ from mitmproxy import http
 from mitmproxy.connection import Client
 from mitmproxy.proxy.layers.http import ErrorCode
 
+from certs.names import InvalidHost, parse_host
 from proxy import refusals
 from proxy.disclosure import Disclosure
 from proxy.lanes.exchange import Exchange
@@ -16,6 +17,7 @@ from proxy.lanes.inspection.hooks import InspectorFailed
 from proxy.lanes.inspection.inspectors import Inspectors, Plan
 from proxy.lanes.inspection.messages import (
     Oversize,
+    ParentRefuses,
     Spoiled,
     inspector_failed,
     no_room,
@@ -25,6 +27,7 @@ from proxy.lanes.inspection.messages import (
 )
 from proxy.lanes.misdirected import Addressee
 from proxy.log import ERROR
+from proxy.parent import Parent
 from proxy.refusals import Refusal
 from proxy.session import Session
 
@@ -46,6 +49,13 @@ class Rules:
         """A request has come."""
         self.left: list[tuple[int, int]] = []
         """By stream: bytes that are still reserved, though what was kept in them is on its way to the client."""
+
+    def parent(self, host: str) -> Parent | None:
+        """Through which other proxy the host is reached; what is no host, through none."""
+        try:
+            return self.session.worker.parents.of(self.session.tenant.tenant, parse_host(host))
+        except InvalidHost:
+            return None
 
     def admit(self, flow: http.HTTPFlow) -> Refusal | None:
         """Say where the request goes, and whether it may be asked for on this connection."""
@@ -115,7 +125,7 @@ class Rules:
         if isinstance(why, Spoiled):
             self.session.log(ERROR, "inspector failed", inspector=None, host=self.host, reason=str(why), action="block")
             return inspector_failed("that has changed it", self.host, self.session.id)
-        if isinstance(why, Oversize):
+        if isinstance(why, (Oversize, ParentRefuses)):
             refusal = why.worded(self.host, self.session.id)
             self.session.refused(refusal)
             return refusal

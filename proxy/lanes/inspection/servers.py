@@ -100,7 +100,7 @@ class ServerConnection:
                 refusals.bad_request(502, f"an inspector asked for {name}: {error}", session.id)
             ) from None
         conn.timestamp_start = time.time()
-        await reach(session, host, port, self.side)
+        await reach(session, host, port, self.side, tunnel=conn.tls)
         conn.timestamp_tcp_setup = time.time()
         if conn.tls:
             try:
