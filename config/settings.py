@@ -33,7 +33,7 @@ LATER_KMS = ("aws", "vault", "pkcs11")
 LATER_DATABASES = ("postgresql", "postgres")
 
 TENANT_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
-SHIPPED_INSPECTORS = ("archive", "block_url", "header_policy", "icap")
+SHIPPED_INSPECTORS = ("archive", "block_url", "header_policy", "icap", "strip_alt_svc", "strip_https_records")
 """Values of ``script`` that are no file: what stands in the package ``addons``."""
 
 SECRET_FIELDS = frozenset(

@@ -38,6 +38,10 @@ NEVER_CALLED = frozenset(
 """Hooks of parts of mitmproxy that are not here: TLS, trust, listeners and what is no HTTP are Sallyport's own."""
 
 
+BODIES = ("auto", "none", "request", "response", "both")
+"""What a script may need whole, as the configuration or it itself says."""
+
+
 class ScriptError(Exception):
     """A script cannot be used. One line: which, where, what is wrong."""
 
@@ -68,8 +72,14 @@ class Script:
 
     def wants(self, body: str) -> bool:
         """Whether it needs whole bodies: ``body`` is ``request`` or ``response``."""
-        asked = self.settings.body
+        asked = self.settings.body if self.settings.body != "auto" else _own_body(self.module)
         return self.has(body) if asked == "auto" else asked in (body, "both")
+
+
+def _own_body(module: types.ModuleType) -> str:
+    """What the script says of itself (``sallyport_body``), where the configuration leaves it to it."""
+    said = getattr(module, "sallyport_body", "auto")
+    return said if said in BODIES else "auto"
 
 
 def name_of(script: str) -> str:
