@@ -523,8 +523,8 @@ class Session(Reader):
         return outdated(host, self.id)
 
     def refused(self, refusal: Refusal) -> None:
-        """Log a refusal, and count it. What answers 503 is counted where the limit was found to be reached."""
-        if refusal.status != 503:
+        """Log a refusal, and count it. A 503 of a limit is counted where that was found to be reached."""
+        if refusal.status != 503 or refusal.error == "destination_unavailable":
             self.worker.metrics.refused(refusal.error)
         if refusal.details in HEAD_LIMITS:
             self.worker.abused(refusal.details)

@@ -5,10 +5,8 @@ import struct
 import dns.message
 import dns.rdatatype
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from addons.https_records import LARGEST, MOST_RECORDS, without
+from addons.https_records import MOST_RECORDS, without
 
 NAME = b"\x04good\x07example\x00"
 POINTER = b"\xc0\x0c"  # to the name of the question, behind the head's twelve octets
@@ -103,18 +101,3 @@ def test_lies_are_refused(wire: bytes) -> None:
 def test_a_message_of_many_records_is_not_looked_at() -> None:
     with pytest.raises(ValueError, match="at most"):
         without(message([record(A, b"\xc0\x00\x02\x01")] * MOST_RECORDS))
-
-
-@given(st.binary(max_size=200), st.integers(0, 40), st.integers(0, 255))
-@settings(max_examples=60)
-def test_whatever_comes_is_read_whole_or_refused_and_never_passes_a_record(tail: bytes, place: int, octet: int) -> None:
-    wire = bytearray(message([record(HTTPS, H3_AND_ECH)]) + tail)
-    wire[place] = octet
-    for tried in (bytes(wire), tail):
-        try:
-            shorter = without(tried)
-        except ValueError:
-            continue
-        left = kinds(tried if shorter is None else shorter)
-        assert {SVCB, HTTPS}.isdisjoint(kind for section in left for kind in section)
-        assert shorter is None or len(shorter) <= LARGEST

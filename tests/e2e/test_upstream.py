@@ -34,7 +34,8 @@ SEEN = """
 def origin(scratch: Path) -> Iterator[Nginx]:
     need("nginx")
     need("curl")
-    sites = [Site(name, None if "plain" in name else ISSUING.leaf(name)) for name in NAMES]
+    via = ('location = /via { return 200 "$http_via"; }',)
+    sites = [Site(name, None if "plain" in name else ISSUING.leaf(name), lines=via) for name in NAMES]
     sites.append(Site("direct.example", ISSUING.leaf("direct.example")))
     with Nginx(scratch, sites) as nginx:
         yield nginx
@@ -105,6 +106,15 @@ def test_plain_http_goes_in_absolute_form_in_both_lanes(daemon: Daemon, origin: 
         assert (answer.status, answer.text) == (200, origin[name].text), answer.error
         squid.has_served(f"GET {url} 200 house")
         assert answer.headers.get("x-shown") == (None if name == "plain.example" else "False")
+
+
+def test_a_parent_that_leads_back_here_is_noticed(daemon: Daemon, origin: Nginx) -> None:
+    ours = curl(daemon, origin["plain.example"].url("/via")).text.partition(",")[0]
+    assert ours.startswith("1.1 sallyport-")
+    for via, status in ((ours, 502), ("1.1 sallyport-00000000", 200)):
+        answer = curl(daemon, origin["fast.example"].url(), "--proxy-header", f"Via: 1.0 first, {via}")
+        assert answer.status == status
+        assert ("proxy_loop_detected" in answer.proxy_status) == (status == 502)
 
 
 def test_a_parent_that_lets_nobody_in_is_told_of_and_the_password_nowhere(

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import base64
-from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from certs.names import Host
 from proxy.parent import Parent, ParentError
@@ -15,12 +12,6 @@ PARENT = Parent("proxy.example:3128", Host("proxy.example", is_ip=False), 3128)
 LOGIN = b"Basic " + base64.b64encode(b"house:secret")
 KNOWN = Parent("proxy.example:3128", Host("proxy.example", is_ip=False), 3128, LOGIN)
 OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
-ERRORS = frozenset(
-    {
-        "connection_terminated", "destination_unavailable", "http_protocol_error", "http_request_denied",
-        "http_response_header_section_size", "http_response_incomplete", "proxy_configuration_error",
-    }
-)  # fmt: skip
 
 
 def answered(*pieces: bytes, parent: Parent = PARENT) -> bytes | None:
@@ -137,20 +128,3 @@ def test_neither_are_interim_answers() -> None:
     interim = b"HTTP/1.1 102 Processing\r\n\r\n"
     assert answered(*[interim] * MOST_INTERIM, OK) == b""
     assert failed(*[interim] * (MOST_INTERIM + 1)).error == "http_protocol_error"
-
-
-@given(data=st.binary(max_size=300) | st.builds(lambda tail: b"HTTP/1.1 " + tail, st.binary(max_size=300)),
-       cuts=st.lists(st.integers(0, 300), max_size=4))  # fmt: skip
-@settings(max_examples=60)
-def test_whatever_comes_is_a_tunnel_or_an_error_of_ours_and_where_it_is_cut_does_not_matter(
-    data: bytes, cuts: list[int]
-) -> None:
-    def outcome(pieces: list[bytes]) -> object:
-        try:
-            return answered(*pieces)
-        except ParentError as error:
-            return ERRORS & {error.error} or error  # one that is not ours equals no other
-
-    places = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
-    pieces = [data[start:end] for start, end in pairwise(places)]
-    assert outcome([*pieces, b""]) == outcome([data, b""] if data else [b""])
