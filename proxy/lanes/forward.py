@@ -124,7 +124,7 @@ class ForwardLane(Unhurried):
     async def dial(self, host: Host, port: int, protocol: Reader) -> asyncio.Transport:
         """Open a connection to a server; admission as for a CONNECT. Raises RefusedError."""
         session = self.session
-        parent = session.worker.parents.of(session.tenant.tenant, host)
+        parent = session.worker.parents.of(session.tenant.tenant, session.goes_to(host))
         session.facts |= {"host": host.text, "port": port, "parent": parent.address if parent is not None else None}
         transport, session.facts["address"] = await reach(session, host, port, protocol, tunnel=False)
         self.server = transport

@@ -53,7 +53,7 @@ class Rules:
     def parent(self, host: str) -> Parent | None:
         """Through which other proxy the host is reached; what is no host, through none."""
         try:
-            return self.session.worker.parents.of(self.session.tenant.tenant, parse_host(host))
+            return self.session.worker.parents.of(self.session.tenant.tenant, self.session.goes_to(parse_host(host)))
         except InvalidHost:
             return None
 
