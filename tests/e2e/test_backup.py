@@ -32,7 +32,7 @@ def test_a_lost_machine_is_replaced_by_what_was_saved_while_it_worked(origin: Ng
         lost.kill()
     shutil.rmtree(lost.state_dir)
 
-    with Daemon(tmp_path / "new", hosts=HOSTS, common=PUBLIC) as new:  # somebody has started it before
+    with Daemon(tmp_path / "new", hosts=HOSTS, common=PUBLIC, first=True) as new:  # somebody has started it before
         assert curl(new, private).status == 502
         new.stop()
         without = new.cli("restore", str(saved))

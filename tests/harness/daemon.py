@@ -23,11 +23,12 @@ from typing import Any, Self
 
 import yaml
 
+from tests.harness import command, installation
+from tests.harness.command import REPOSITORY
 from tests.harness.namespaces import Namespace
 from tests.harness.pki import Issued
 from tests.harness.processes import children, pss_kib, runs_module, tree, wait_for
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "cli.main")
 LISTENS = "Sallyport listens on "
 MONITORS = "Metrics and health: http://"
@@ -66,7 +67,8 @@ class Daemon:
     is created first. ``ways`` is laid over the configuration of the listeners that it names: their modes, and what else
     they have. The daemon's processes run in ``namespace``, where one is given. ``common`` is the common store:
     certificates of the tests' PKI, or a name or path as the configuration takes it. ``extra`` is laid over the
-    configuration, section by section.
+    configuration, section by section. In a ``with`` it starts on a copy of an installation that was made before, like
+    every other; with ``first`` it makes one of its own.
     """
 
     start_seconds = START_SECONDS
@@ -87,6 +89,7 @@ class Daemon:
         workers: int = 1,
         metrics: bool = False,
         extra: Mapping[str, Any] | None = None,
+        first: bool = False,
     ) -> None:
         self.folder = folder
         self.config = folder / "sallyport.yaml"
@@ -100,6 +103,7 @@ class Daemon:
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._roots: dict[str, Path] = {}
+        self._first = first
         folder.mkdir(parents=True, exist_ok=True)
         where = f"[{address}]" if ":" in address else address
         base = {
@@ -137,16 +141,18 @@ class Daemon:
     def cli(
         self, *args: str, tenant: str | None = None, stdin: str | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``sallyport ARGS`` with this daemon's configuration."""
+        """Run ``sallyport ARGS`` with this daemon's configuration, as a process from the repository's folder."""
         scope = [] if tenant is None else ["--tenant", tenant]
+        line = ["--config", str(self.config), *scope, *args]
+        if args[0] != "serve":
+            return command.run(line, environment=environment(), stdin=stdin, timeout=timeout)
         return subprocess.run(
-            [*COMMAND, "--config", str(self.config), *scope, *args],
+            [*COMMAND, *line],
             cwd=REPOSITORY,
             env=environment(),
             capture_output=True,
             text=True,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
+            stdin=subprocess.DEVNULL,
             timeout=timeout,
             check=False,
         )
@@ -168,6 +174,8 @@ class Daemon:
     # The process
 
     def __enter__(self) -> Self:
+        if not self._first and self.settings["state_dir"] == str(self.state_dir) and not self.state_dir.exists():
+            installation.copy_to(self.state_dir, environment())
         for tenant in self.tenants:
             if tenant != "default" and self.cli("tenant", "show", tenant).returncode != 0:
                 self.told("tenant", "create", tenant)
