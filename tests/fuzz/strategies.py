@@ -293,6 +293,60 @@ STEPS = st.lists(
 )
 """What two peers of HTTP/2 do in turn: the step, which of the open streams, and bytes for it."""
 
+# Ways in: SOCKS5 (RFC 1928, RFC 1929), and the PROXY protocol
+
+_SHORT_TEXT = st.binary(max_size=255) | st.sampled_from(
+    [b"good.example", b"192.0.2.1", b"[::1]", "bücher.example".encode()]
+)
+
+
+def _counted(text: bytes) -> bytes:
+    return bytes((len(text),)) + text
+
+
+_SOCKS_ADDRESS = st.one_of(
+    st.binary(min_size=4, max_size=4).map(lambda address: b"\x01" + address),
+    st.binary(min_size=16, max_size=16).map(lambda address: b"\x04" + address),
+    _SHORT_TEXT.map(lambda name: b"\x03" + _counted(name)),
+)
+SOCKS5 = st.one_of(
+    st.binary(max_size=255).map(lambda methods: b"\x05" + _counted(methods)),
+    st.builds(lambda name, word: b"\x01" + _counted(name) + _counted(word), _SHORT_TEXT, _SHORT_TEXT),
+    st.builds(
+        lambda command, address, port: b"\x05" + bytes((command, 0)) + address + port,
+        st.sampled_from([1, 1, 1, 2, 3]),
+        _SOCKS_ADDRESS,
+        st.binary(min_size=2, max_size=2),
+    ),
+)
+"""A greeting, credentials or a request."""
+
+_ADDRESS = st.ip_addresses().map(str)
+_TLV = st.builds(
+    lambda kind, data: struct.pack(">BH", kind, len(data)) + data, st.integers(0, 255), st.binary(max_size=40)
+)
+PROXY_HEADERS = st.one_of(
+    st.builds(
+        lambda family, ends, ports: " ".join(["PROXY", family, *ends, *ports]).encode() + b"\r\n",
+        st.sampled_from(["TCP4", "TCP6", "UNKNOWN"]),
+        st.tuples(_ADDRESS, _ADDRESS),
+        st.tuples(*[st.integers(0, 65536).map(str)] * 2),
+    ),
+    st.builds(
+        lambda command, kind, block, tlvs: (
+            b"\r\n\r\n\0\r\nQUIT\n"
+            + struct.pack(">BBH", command, kind, len(block + b"".join(tlvs)))
+            + block
+            + b"".join(tlvs)
+        ),
+        st.sampled_from([0x20, 0x21, 0x21]),
+        st.sampled_from([0x00, 0x11, 0x21, 0x31]),
+        st.sampled_from([0, 12, 36, 216]).flatmap(lambda size: st.binary(min_size=size, max_size=size)),
+        st.lists(_TLV, max_size=4),
+    ),
+)
+"""Of both versions; a block may be of another family than it says."""
+
 # JSON
 
 JSON = st.recursive(
