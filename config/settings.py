@@ -27,8 +27,8 @@ from pydantic import (
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-Mode = Literal["explicit", "explicit-tls", "transparent"]
-LATER_MODES = ("tproxy", "socks5", "wireguard")
+Mode = Literal["explicit", "explicit-tls", "transparent", "socks5"]
+LATER_MODES = ("tproxy", "wireguard")
 LATER_KMS = ("aws", "vault", "pkcs11")
 LATER_DATABASES = ("postgresql", "postgres")
 
@@ -350,6 +350,7 @@ class Listener(Section):
     bind: Bind
     tenant: TenantName = "default"
     tls: ListenerTls = ListenerTls()
+    proxy_protocol: tuple[Cidr, ...] = Field(default=(), strict=False)
 
     @property
     def tenants(self) -> tuple[str, ...]:

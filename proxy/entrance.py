@@ -17,19 +17,22 @@ from config.settings import Listener
 from proxy import refusals
 from proxy.acceptor import Acceptor
 from proxy.block import answer_bytes
+from proxy.listeners.balanced import Balanced, sends_header
 from proxy.listeners.explicit import Explicit
 from proxy.listeners.outer_identity import OuterIdentity
 from proxy.listeners.outer_tls import OuterTls
+from proxy.listeners.socks5 import Socks5
 from proxy.listeners.transparent import Transparent
 from proxy.seats import Seat, Seats
 from proxy.session import Beginning, Session
+from proxy.tcp import reset as reset_transport
 from proxy.turned_away import TurnedAway, reset
 
 if TYPE_CHECKING:
     from proxy.worker import Worker
 
 WAYS: dict[str, Callable[[Session], Beginning]] = {
-    "explicit": Explicit, "explicit-tls": Explicit, "transparent": Transparent,
+    "explicit": Explicit, "explicit-tls": Explicit, "transparent": Transparent, "socks5": Socks5,
 }  # fmt: skip
 """How a connection of each mode begins."""
 _SPEAK_HTTP = frozenset({"explicit"})
@@ -47,6 +50,8 @@ class Entrance:
         self.turned_away = TurnedAway(worker.loop)
         self.outer: set[OuterTls] = set()
         """Connections of TLS to the proxy."""
+        self.balanced: set[Balanced] = set()
+        """Connections from load balancers of which it is not known yet whose they are."""
         self._identities: dict[str, OuterIdentity] = {}
         self._acceptors: list[Acceptor] = []
         self._answers: dict[str, bytes] = {}
@@ -72,6 +77,8 @@ class Entrance:
     def end(self) -> None:
         """The worker ends: let go of those who linger."""
         self.close()
+        for balanced in tuple(self.balanced):
+            balanced.close()
         for outer in tuple(self.outer):
             outer.close()
         self.turned_away.close()
@@ -80,30 +87,39 @@ class Entrance:
         return self.seats.full
 
     def _arrived(self, listener: Listener, connection: socket.socket, peer: tuple[Any, ...]) -> None:
-        worker, address = self.worker, str(peer[0])
+        worker, address = self.worker, str(peer[0]) if peer else ""  # over a Unix socket nobody has an address
         if (why := worker.overload.shedding) is not None:
             self._refuse(listener, connection, address, why)
             return
-        seat = self.seats.take(listener, listener.tenant, address)
+        headed = sends_header(listener, address)
+        # A load balancer is no client: whose the connection is will be known in a moment.
+        seat = self.seats.take(listener, listener.tenant, "" if headed else address)
         if isinstance(seat, str):
             self._refuse(listener, connection, address, seat)
             return
+        told: dict[str, Any] = {"peername": peer or None}
         try:
             protocol: asyncio.BaseProtocol
-            if (identity := self._identities.get(listener.name)) is not None:
-                protocol = OuterTls(worker, listener, identity, seat)
+            if headed:
+                protocol = Balanced(self, listener, address, seat, partial(self._protocol, listener), told)
             else:
-                protocol = self.session(listener, listener.tenant, seat)
+                protocol = self._protocol(listener, address, seat)
             connection.setblocking(False)
             # What asyncio's own server calls. connect_accepted_socket would cost a task and three coroutines for each
             # connection, a quarter more in all, to wait for what needs no waiting.
             make = worker.loop._make_socket_transport  # type: ignore[attr-defined] # of every selector loop
-            make(connection, protocol, extra={"peername": peer})
+            make(connection, protocol, extra=told)
         except BaseException as error:
             self.left(seat)
             connection.close()
             if not isinstance(error, OSError):  # the client is gone again
                 raise
+
+    def _protocol(self, listener: Listener, address: str, seat: Seat) -> asyncio.BaseProtocol:
+        """What a connection begins with, whose client has that address."""
+        if (identity := self._identities.get(listener.name)) is not None:
+            return OuterTls(self.worker, listener, identity, seat)
+        return self.session(listener, listener.tenant, seat)
 
     def session(self, listener: Listener, tenant: str, seat: Seat) -> Session:
         """A session for a connection, or for what is one within another."""
@@ -148,3 +164,21 @@ class Entrance:
             error="connection_limit_reached",
         )  # fmt: skip
         return answer.replace(_NO_ID.encode(), id.encode())
+
+    def no_header(self, listener: Listener, address: str, why: str) -> bytes:
+        """The same of a connection of which is not said whose it is, by whom it has to be."""
+        worker = self.worker
+        id = secrets.token_hex(8)
+        worker.refuse_counted(
+            "proxy_protocol", id=id, tenant=listener.tenant, client=worker.disclosure(listener.tenant).client(address),
+            listener=listener.name, status=400, error="http_request_error", reason=why,
+        )  # fmt: skip
+        return answer_bytes(refusals.bad_request(400, why, id), None)
+
+    def say(self, listener: Listener, transport: asyncio.Transport, answer: bytes) -> None:
+        """Refuse a connection that is open, and no session yet, as the listener's protocol knows it."""
+        if listener.mode in _SPEAK_HTTP:
+            transport.write(answer)
+            transport.close()
+        else:
+            reset_transport(transport)

@@ -11,10 +11,13 @@ from proxy import refusals
 from proxy.head import BadHead, HeadReader
 from proxy.lanes.forward import forward
 from proxy.lanes.plain_heads import PSEUDONYM, been_here
+from proxy.listeners.proxy_header import resembles_header
 from proxy.listeners.way_in import WayIn
 from proxy.session import Session, State
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+NOT_BALANCED = "it begins as the PROXY protocol does, which is taken from the addresses in proxy_protocol alone"
 
 
 class Explicit(WayIn):
@@ -36,7 +39,8 @@ class Explicit(WayIn):
         try:
             head = self.reader.read(buffer)
         except BadHead as error:
-            return session.say(refusals.bad_request(error.status, str(error), session.id))
+            why = NOT_BALANCED if resembles_header(buffer) else str(error)
+            return session.say(refusals.bad_request(error.status, why, session.id))
         if head is None:
             return None
         if head.method != "CONNECT":

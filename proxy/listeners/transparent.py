@@ -7,12 +7,14 @@ another protocol before the client's own: what forbids the connection is said in
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import struct
 
 from certs.names import parse_host
 from proxy.block import Refusal
+from proxy.listeners.balanced import BALANCER, destination
 from proxy.listeners.way_in import WayIn
 from proxy.log import WARNING
 from proxy.session import State
@@ -39,7 +41,7 @@ class Transparent(WayIn):
         """Nobody says anything before the server may be reached: some protocols' servers speak first."""
         session = self.session
         try:
-            address, port = original_destination(session.client.get_extra_info("socket"))
+            address, port = destination_of(session.client)
         except NoDestinationError as error:
             session.log(WARNING, "no destination", listener=session.listener.name, reason=str(error))
             return session.abort("no destination")
@@ -67,6 +69,19 @@ class Transparent(WayIn):
 
 _NO_LEAF = frozenset({"signing_ca", "key_manager"})
 """Details of refusals that come from there being no leaf, so that there is no TLS to say them in."""
+
+
+def destination_of(transport: asyncio.Transport) -> tuple[str, int]:
+    """Where the connection was to go: as the load balancer says that passes it on, else as the kernel does.
+
+    Raises NoDestinationError.
+    """
+    if (told := destination(transport)) is None:
+        return original_destination(transport.get_extra_info("socket"))
+    if told[0] == transport.get_extra_info(BALANCER):
+        # It would come back to us from there, and again, without an end.
+        raise NoDestinationError(f"it was made to the load balancer itself, {told[0]} port {told[1]}")
+    return told
 
 
 def original_destination(connection: socket.socket) -> tuple[str, int]:

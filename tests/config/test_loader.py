@@ -267,7 +267,8 @@ egress: {allow: [10.0.0.1/8]}
                 "listeners: 8080",
                 "listeners",
                 1,
-                "expected a list, each item a mapping with the keys name, mode, bind, tenant, tls, got 8080",
+                "expected a list, each item a mapping with the keys name, mode, bind, tenant, tls, proxy_protocol, "
+                "got 8080",
             ),
             (
                 "listeners:\n  - name: a",

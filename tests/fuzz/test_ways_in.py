@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +65,7 @@ def test_any_bytes_give_a_message_or_a_documented_error(data: bytes) -> None:
 
 
 @given(st.sampled_from([4, 6]), st.data())
-def test_a_header_names_the_ends_that_it_was_made_of(version: int, data: st.DataObject) -> None:
+def test_a_header_names_the_ends_that_it_was_made_of(version: Literal[4, 6], data: st.DataObject) -> None:
     ends = data.draw(st.tuples(*(st.tuples(st.ip_addresses(v=version), st.integers(0, 65535)) for _ in range(2))))
     header = encoded(*((str(address), port) for address, port in ends))
     found = read_header(header + b"\x16")

@@ -22,6 +22,7 @@ PACKAGES = {
     "nft": "nftables",
     "git": "git",
     "wget": "wget",
+    "haproxy": "haproxy",
 }
 """Program to Debian package, where scripts/test-packages installs it."""
 # A user's PATH often leaves out where daemons live.
