@@ -43,11 +43,16 @@ def command(context: Context) -> None:
 
 def _checked(context: Context) -> Loaded:
     """The settings with everything that they name looked at. Raises ConfigError."""
-    from cli.preflight import bypass_lists, common_store, inspectors
+    from cli.preflight import bypass_lists, common_store, htpasswd_files, inspectors
     from config.problems import ConfigError, Problem
 
     loaded = context.loaded
-    looked_at = (common_store(loaded.settings), inspectors(loaded.settings), *bypass_lists(loaded.settings))
+    looked_at = (
+        common_store(loaded.settings),
+        inspectors(loaded.settings),
+        *bypass_lists(loaded.settings),
+        *htpasswd_files(loaded.settings),
+    )
     found = [problem for problem in looked_at if problem is not None]
     if found:
         split = [problem.partition(": ") for problem in found]

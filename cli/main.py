@@ -26,6 +26,7 @@ COMMANDS = {
     "nodes": "The daemon's workers: the generation that each works with, and its last purge.",
     "audit-log": "Who changed what, when and from where.",
     "bypass": "The hosts for which the tenant's traffic is not decrypted.",
+    "proxy-user": "The users who tell by name and password that they are the tenant's.",
     "errors": "What is done about each defect of a server's certificate.",
     "backup": "Save the database, and the master key, of an installation while it is used.",
     "restore": "Put in place what was saved; the daemon has to be stopped.",

@@ -34,6 +34,7 @@ def problems(settings: Settings, account: Account | None = None) -> list[str]:
         common_store(settings), check_resolver_hosts(settings.resolver.hosts), never_log(settings),
         client_certificates(settings.tls), parents(settings), inspectors(settings, account),
         *bypass_lists(settings, account), listeners(settings),
+        *htpasswd_files(settings, account),
     ]  # fmt: skip
     if is_fresh(settings.state_dir):
         found += [*missing_tenants(settings, {FIRST_TENANT}), *_ports(settings)]
@@ -103,6 +104,24 @@ def bypass_lists(settings: Settings, account: Account | None = None) -> list[str
         if account is not None:
             privileges.become(account)
         return [f"bypass.files: {problem}" for problem in problems_of(settings.bypass.files)]
+
+    found: list[str] = read() if account is None else apart(read)
+    return found
+
+
+def htpasswd_files(settings: Settings, account: Account | None = None) -> list[str]:
+    """What is wrong with the files of users, a line each; read as the account, as for :func:`bypass_lists`."""
+    from proxy import privileges
+    from proxy.htpasswd_files import paths_of, problems_of
+
+    paths = paths_of(settings.listeners)
+    if not paths:
+        return []
+
+    def read() -> list[str]:
+        if account is not None:
+            privileges.become(account)
+        return [f"listeners: htpasswd: {problem}" for problem in problems_of(paths)]
 
     found: list[str] = read() if account is None else apart(read)
     return found

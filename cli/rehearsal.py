@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from cli import output
-from cli.preflight import bypass_lists, common_store, inspectors, missing_tenants, never_log
+from cli.preflight import bypass_lists, common_store, htpasswd_files, inspectors, missing_tenants, never_log
 
 if TYPE_CHECKING:
     from cli.context import Context
@@ -83,6 +83,7 @@ def _problems(settings: Settings, account: Account | None) -> list[str]:
     found = [
         common_store(settings), check_resolver_hosts(settings.resolver.hosts), never_log(settings),
         inspectors(settings, account), parents(settings), *bypass_lists(settings, account),
+        *htpasswd_files(settings, account),
     ]  # fmt: skip
     return [problem for problem in found if problem is not None]
 

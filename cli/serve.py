@@ -139,7 +139,7 @@ def greeting(
         lines.append(f"Metrics and health: http://{monitoring}/metrics, /healthz, /readyz")
     lines.append("Log: standard error" if settings.log.file is None else f"Log: {settings.log.file}")
     if (first := next((each for each in bound if each[0].mode == "explicit"), None)) is not None:
-        lines += ["Try:", f"  {curl_command(first[1], roots[first[0].tenant])}"]
+        lines += ["Try:", f"  {curl_command(first[1], roots[first[0].tenants[0]])}"]
     return lines
 
 
@@ -152,7 +152,8 @@ def reached_by(listener: Listener, address: str) -> str:
 def described(listener: Listener) -> str:
     """Whose the listener is, and what it is where its address does not say that."""
     mode = "" if listener.mode in _SCHEMES else f", {listener.mode}"
-    return f"listener {listener.name}{mode}, tenant {listener.tenant}"
+    tenants = listener.tenants
+    return f"listener {listener.name}{mode}, {'tenants' if len(tenants) > 1 else 'tenant'} {', '.join(tenants)}"
 
 
 def curl_command(address: str, root: Path) -> str:

@@ -18,6 +18,7 @@ from config.problems import ConfigError, Problem
 from config.settings import (
     SHIPPED_INSPECTORS,
     STORES_BY_NAME,
+    Listener,
     ListenerTls,
     Metrics,
     Settings,
@@ -173,6 +174,7 @@ def _resolve(settings: Settings, base: Path) -> Settings:
     lists = tuple(each.model_copy(update={"file": str(base / each.file)}) for each in settings.bypass.files)
     bypass = settings.bypass.model_copy(update={"files": lists})
     changed = {"state_dir": base / settings.state_dir, "trust": trust, "tls": tls, "log": logged, "bypass": bypass}
+    listeners = tuple(_users_beside(listener, base) for listener in listeners)
     upstream = settings.upstream.model_copy(update={"proxies": parents})
     changed |= {"verification": verification, "listeners": listeners, "upstream": upstream}
     return settings.model_copy(update={**changed, "inspection": inspection})
@@ -194,6 +196,15 @@ def _wrong(file: str, secret: bool) -> str | None:
     if not stat.S_ISREG(mode):
         return f"{file} is no file"
     return f"others can use {file}; run: chmod 600 {file}" if secret and mode & 0o077 else None
+
+
+def _users_beside(listener: Listener, base: Path) -> Listener:
+    """Its files of users, by whole paths."""
+    if listener.authentication is None or not listener.authentication.htpasswd:
+        return listener
+    files = [each.model_copy(update={"file": str(base / each.file)}) for each in listener.authentication.htpasswd]
+    authentication = listener.authentication.model_copy(update={"htpasswd": tuple(files)})
+    return listener.model_copy(update={"authentication": authentication})
 
 
 def _check_files(settings: Settings, document: Document) -> None:
@@ -233,6 +244,12 @@ def _check_files(settings: Settings, document: Document) -> None:
             look(entry.file)
         except ListFileError as error:
             document.add(("bypass", "files", place), str(error))
+    for place, listener in enumerate(settings.listeners):
+        for number, users in enumerate(listener.authentication.htpasswd if listener.authentication else ()):
+            try:
+                look(users.file)
+            except ListFileError as error:
+                document.add(("listeners", place, "authentication", "htpasswd", number), str(error))
     for place, inspector in enumerate(settings.inspection.addons):
         if inspector.script not in SHIPPED_INSPECTORS and not Path(inspector.script).is_file():
             shipped = ", ".join(SHIPPED_INSPECTORS)

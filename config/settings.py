@@ -322,6 +322,54 @@ class ClientCa(Section):
     tenant: TenantName | None = None
 
 
+class TenantNetwork(Section):
+    """A network whose clients are a tenant's."""
+
+    network: Cidr
+    tenant: TenantName
+
+
+class Htpasswd(Section):
+    """A file of a tenant's users; the tenant can be left out where there is only one."""
+
+    file: FileName
+    tenant: TenantName | None = None
+
+
+class Authentication(Section):
+    """Clients say by proxy credentials whose they are."""
+
+    tenants: Annotated[tuple[TenantName, ...], Field(min_length=1, max_length=1000)] = Field(strict=False)
+    htpasswd: Annotated[
+        tuple[Annotated[Htpasswd, BeforeValidator(_list_file)], ...],
+        Field(max_length=100, description="a list of up to 100 files"),
+    ] = Field(default=(), strict=False)
+    clear_text: bool = False
+    realm: Annotated[
+        str,
+        Field(
+            pattern=r"^[ !#-\[\]-~]{1,64}$",
+            description="1 to 64 printable ASCII characters, without quotes and backslashes",
+        ),
+    ] = "Sallyport"
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Authentication:
+        if twice := sorted({name for name in self.tenants if self.tenants.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} stands in tenants twice; expected each tenant once")
+        for entry in self.htpasswd:
+            if entry.tenant is None and len(self.tenants) > 1:
+                raise ValueError(f"htpasswd: whose users are in {entry.file}? expected file and tenant")
+            if entry.tenant is not None and entry.tenant not in self.tenants:
+                expected = ", ".join(self.tenants)
+                raise ValueError(f"htpasswd: {entry.tenant} is none of tenants; expected one of {expected}")
+        return self
+
+    def files(self, tenant: str) -> tuple[str, ...]:
+        """The files of the tenant's users."""
+        return tuple(entry.file for entry in self.htpasswd if (entry.tenant or self.tenants[0]) == tenant)
+
+
 class ListenerTls(Section):
     """What a proxy that is reached over TLS shows its clients, and what it wants to see of them."""
 
@@ -342,20 +390,51 @@ class ListenerTls(Section):
         return self
 
 
+TAKE_CREDENTIALS = frozenset({"explicit", "explicit-tls", "socks5"})
+"""Modes whose clients can say who they are."""
+
+
 class Listener(Section):
-    """One listening port, and the tenant that its connections belong to."""
+    """One listening port, and the tenants that its connections belong to."""
 
     name: Name
     mode: Annotated[Mode, BeforeValidator(_mode)] = "explicit"
     bind: Bind
-    tenant: TenantName = "default"
+    tenant: TenantName | None = "default"
+    networks: Annotated[
+        tuple[TenantNetwork, ...], Field(max_length=10_000, description="a list of networks and their tenants")
+    ] = Field(default=(), strict=False)
+    authentication: Authentication | None = None
     tls: ListenerTls = ListenerTls()
     proxy_protocol: tuple[Cidr, ...] = Field(default=(), strict=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nobodys(cls, data: Any) -> Any:
+        # Whoever tells tenants apart otherwise does not expect that everybody else is the default one's.
+        apart = isinstance(data, dict) and (data.get("networks") or data.get("authentication"))
+        return {"tenant": None} | data if apart else data
+
+    @model_validator(mode="after")
+    def _somebodys(self) -> Listener:
+        if not self.tenants:
+            raise ValueError("no connection could belong to a tenant; expected tenant, networks or authentication")
+        if self.authentication is not None and self.mode not in TAKE_CREDENTIALS:
+            raise ValueError(f"clients of mode {self.mode} have no credentials; expected authentication: null")
+        seen: dict[Network, str] = {}
+        for entry in self.networks:
+            if seen.setdefault(entry.network, entry.tenant) != entry.tenant:
+                raise ValueError(f"networks: {entry.network} has two tenants; expected one")
+        return self
 
     @property
     def tenants(self) -> tuple[str, ...]:
         """All tenants that connections to this port may belong to, each once."""
-        return tuple(dict.fromkeys((self.tenant, *(each.tenant for each in self.tls.client_cas if each.tenant))))
+        named = [] if self.tenant is None else [self.tenant]
+        named += [entry.tenant for entry in self.networks]
+        named += self.authentication.tenants if self.authentication is not None else ()
+        named += [each.tenant for each in self.tls.client_cas if each.tenant is not None]
+        return tuple(dict.fromkeys(named))
 
     @model_validator(mode="after")
     def _has_what_its_mode_takes(self) -> Listener:
@@ -364,6 +443,8 @@ class Listener(Section):
                 "mode explicit-tls shows a certificate; expected tls.names, the names or addresses by which clients "
                 "know this proxy, or tls.certificate and tls.key"
             )
+        if self.mode == "explicit-tls" and self.tls.certificate is None and self.tenant is None:
+            raise ValueError("of whose CA is the proxy's own leaf? expected tls.certificate and tls.key, or tenant")
         if self.mode != "explicit-tls" and self.tls != ListenerTls():
             raise ValueError("tls is for mode explicit-tls alone")
         return self
@@ -591,6 +672,7 @@ class Privacy(Section):
 
     requests: bool = True
     client: Literal["full", "network", "none"] = "full"
+    user: Literal["full", "none"] = "full"
     path: Literal["full", "none"] = "full"
     query: Literal["none", "names", "full"] = "none"
     request_headers: LoggedFields = Field(default=(), strict=False)
@@ -602,6 +684,7 @@ class TenantPrivacy(Section):
 
     requests: bool | None = None
     client: Literal["full", "network", "none"] | None = None
+    user: Literal["full", "none"] | None = None
     path: Literal["full", "none"] | None = None
     query: Literal["none", "names", "full"] | None = None
     request_headers: LoggedFields | None = Field(default=None, strict=False)

@@ -80,6 +80,8 @@ def headers(refusal: Refusal, content_type: str, length: int) -> list[tuple[str,
         ("Referrer-Policy", "no-referrer"),
         ("Proxy-Status", proxy_status(refusal)),
     ]
+    if refusal.challenge:
+        fields.append(("Proxy-Authenticate", refusal.challenge))
     if refusal.retry_after is not None:
         fields.append(("Retry-After", str(refusal.retry_after)))
     return fields

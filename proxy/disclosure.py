@@ -30,7 +30,7 @@ type Fields = Iterable[tuple[bytes, bytes]]
 class Disclosure:
     """One tenant's rules. ``more_of_request`` and ``more_of_response``: there is more to tell than the path."""
 
-    __slots__ = ("_client", "_path", "_query", "_request_fields", "_response_fields", "more_of_request",
+    __slots__ = ("_client", "_path", "_query", "_request_fields", "_response_fields", "_user", "more_of_request",
                  "more_of_response", "path", "requests")  # fmt: skip
 
     def __init__(self, privacy: Privacy, requests: bool = True) -> None:
@@ -38,6 +38,7 @@ class Disclosure:
         self.path: Callable[[bytes], str] = path_of if privacy.path == "full" else _no_path
         """A request target's path as it is told."""
         self._client = privacy.client
+        self._user = privacy.user
         self._path = privacy.path
         self._query = privacy.query
         self._request_fields = tuple(name.encode() for name in privacy.request_headers)
@@ -58,6 +59,10 @@ class Disclosure:
         if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
             parsed = parsed.ipv4_mapped
         return str(ipaddress.ip_network((parsed, NETWORK[parsed.version]), strict=False))
+
+    def user(self, name: str) -> str:
+        """The name of a proxy user as it is told: whole, or "" for not at all."""
+        return name if self._user == "full" else ""
 
     def tell_request(self, exchange: Exchange, target: bytes, fields: Fields) -> None:
         """Note what else is to be told of a request; to be called where ``more_of_request`` says so."""

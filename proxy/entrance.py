@@ -21,7 +21,7 @@ from proxy.listeners.balanced import Balanced, sends_header
 from proxy.listeners.explicit import Explicit
 from proxy.listeners.outer_identity import OuterIdentity
 from proxy.listeners.outer_tls import OuterTls
-from proxy.listeners.socks5 import Socks5
+from proxy.listeners.socks5 import socks5
 from proxy.listeners.transparent import Transparent
 from proxy.seats import Seat, Seats
 from proxy.session import Beginning, Session
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from proxy.worker import Worker
 
 WAYS: dict[str, Callable[[Session], Beginning]] = {
-    "explicit": Explicit, "explicit-tls": Explicit, "transparent": Transparent, "socks5": Socks5,
+    "explicit": Explicit, "explicit-tls": Explicit, "transparent": Transparent, "socks5": socks5,
 }  # fmt: skip
 """How a connection of each mode begins."""
 _SPEAK_HTTP = frozenset({"explicit"})
@@ -93,7 +93,8 @@ class Entrance:
             return
         headed = sends_header(listener, address)
         # A load balancer is no client: whose the connection is will be known in a moment.
-        seat = self.seats.take(listener, listener.tenant, "" if headed else address)
+        tenant = "" if headed else worker.whose.at_accept(listener, address)
+        seat = self.seats.take(listener, tenant, "" if headed else address)
         if isinstance(seat, str):
             self._refuse(listener, connection, address, seat)
             return
@@ -117,13 +118,19 @@ class Entrance:
 
     def _protocol(self, listener: Listener, address: str, seat: Seat) -> asyncio.BaseProtocol:
         """What a connection begins with, whose client has that address."""
+        tenant = self.worker.whose.at_accept(listener, address)
         if (identity := self._identities.get(listener.name)) is not None:
-            return OuterTls(self.worker, listener, identity, seat)
-        return self.session(listener, listener.tenant, seat)
+            return OuterTls(self.worker, listener, identity, tenant, seat)
+        return self.session(listener, tenant, seat)
 
-    def session(self, listener: Listener, tenant: str, seat: Seat) -> Session:
-        """A session for a connection, or for what is one within another."""
-        return Session(self.worker, listener, tenant, WAYS[listener.mode], seat)
+    def session(self, listener: Listener, tenant: str, seat: Seat, certified: str = "") -> Session:
+        """A session for a connection, or for what is one within another.
+
+        ``certified``: the tenant that the client's certificate stands for.
+        """
+        session = Session(self.worker, listener, tenant, WAYS[listener.mode], seat)
+        session.certified = certified
+        return session
 
     @property
     def shedding(self) -> str | None:
@@ -158,9 +165,10 @@ class Entrance:
         answer = self._answers.get(which)
         if answer is None:
             answer = self._answers[which] = answer_bytes(refusals.too_many(which, _NO_ID), None)
-        client = worker.disclosure(listener.tenant).client(address)
+        tenant = worker.whose.at_accept(listener, address)
+        client = worker.disclosure(tenant).client(address)
         worker.refuse_counted(
-            which, id=id, tenant=listener.tenant, client=client, listener=listener.name, status=503,
+            which, id=id, tenant=tenant, client=client, listener=listener.name, status=503,
             error="connection_limit_reached",
         )  # fmt: skip
         return answer.replace(_NO_ID.encode(), id.encode())
@@ -170,7 +178,8 @@ class Entrance:
         worker = self.worker
         id = secrets.token_hex(8)
         worker.refuse_counted(
-            "proxy_protocol", id=id, tenant=listener.tenant, client=worker.disclosure(listener.tenant).client(address),
+            "proxy_protocol", id=id, tenant=listener.tenant,
+            client=worker.disclosure(listener.tenant or "").client(address),
             listener=listener.name, status=400, error="http_request_error", reason=why,
         )  # fmt: skip
         return answer_bytes(refusals.bad_request(400, why, id), None)

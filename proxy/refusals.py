@@ -6,6 +6,7 @@ and 502 where this proxy itself cannot go on. Every function takes the id that t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,6 +40,8 @@ class Refusal:
     """What is wrong with the server, those first for which it is blocked."""
     retry_after: int | None = None
     """Seconds after which it is worth another try, where that can be said."""
+    challenge: str = ""
+    """The value of Proxy-Authenticate (RFC 9110, section 11.7.1), where the client can say who it is."""
     allowed: frozenset[Defect] = frozenset()
     """Defects that a setting lets pass: the server is blocked for others."""
     by: tuple[str, ...] = ()
@@ -472,6 +475,85 @@ def key_manager_down(host: str, id: str) -> Refusal:
         host,
         id,
         retry_after=RETRY_SECONDS,
+    )
+
+
+def credentials_required(challenge: str, id: str) -> Refusal:
+    """The client has not said who it is (RFC 9110, section 15.5.8)."""
+    return Refusal(
+        407,
+        "http_request_denied",
+        "credentials_required",
+        "The proxy has to know who you are",
+        "This proxy serves those whom it knows, and no user's name and password came with the request. Nothing of it "
+        "was passed on.",
+        f"Enter your name and password for the proxy, or put them into your program's proxy settings. Otherwise {ASK}",
+        "",
+        id,
+        challenge=challenge,
+    )
+
+
+def credentials_wrong(challenge: str, id: str) -> Refusal:
+    """There is no such user, or the password is another one. Which of both is not said."""
+    return Refusal(
+        407,
+        "http_request_denied",
+        "credentials_wrong",
+        "The name or the password for the proxy is wrong",
+        "There is no user of this proxy with the name and the password that came with the request. Nothing of it was "
+        "passed on.",
+        f"Check both, and that your program has no old ones saved. If they are right, {ASK}",
+        "",
+        id,
+        challenge=challenge,
+    )
+
+
+def too_many_guesses(seconds: float, id: str) -> Refusal:
+    """Too many wrong passwords came from the client, or for the user (RFC 6585, section 4)."""
+    return Refusal(
+        429,
+        "http_request_denied",
+        "guesses",
+        "Too many passwords were tried",
+        "Too many wrong passwords for this proxy came from your address or for your name, or too many are being looked "
+        "at. The password that came with the request was not looked at.",
+        f"Check the password in your program's proxy settings, and try again in a while. If it goes on, {ASK}",
+        "",
+        id,
+        retry_after=max(1, math.ceil(seconds)),
+    )
+
+
+def clear_text(id: str) -> Refusal:
+    """Who the client is cannot be asked, or be believed, over a connection that others can read."""
+    return Refusal(
+        403,
+        "http_request_denied",
+        "clear_text",
+        "Blocked: no password may be sent over this connection",
+        "This proxy serves those whom it knows by name and password, but your connection to it is not encrypted, so "
+        "others on the way could read the password. Nothing of your request was passed on. If a password came with it, "
+        "it was not looked at, and should be changed.",
+        f"Reach the proxy by its encrypted port (https), if it has one. Otherwise {ASK}",
+        "",
+        id,
+    )
+
+
+def no_tenant(id: str) -> Refusal:
+    """Nothing says whose connection it is."""
+    return Refusal(
+        403,
+        "http_request_denied",
+        "no_tenant",
+        "Blocked: the proxy does not serve you here",
+        "This port of the proxy serves several organisations, and nothing says that your connection belongs to one of "
+        "them: your address is in none of their networks.",
+        NEEDED,
+        "",
+        id,
     )
 
 

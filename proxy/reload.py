@@ -20,6 +20,7 @@ from proxy import notify, outcome
 from proxy.change import change
 from proxy.control import RELOAD, RELOADED
 from proxy.handover import VARIABLE, Handover, pack
+from proxy.htpasswd_files import paths_of
 from proxy.log import ERROR, INFO, WARNING
 from proxy.outcome import Outcome
 from proxy.privileges import raised
@@ -162,7 +163,11 @@ class Reloading:
         """The settings are as they were: the workers load their inspectors and bypass lists again, in place."""
         supervisor = self._supervisor
         settings = supervisor.settings
-        there = {"inspectors": settings.inspection.addons, "bypass lists": settings.bypass.files}
+        there = {
+            "inspectors": settings.inspection.addons,
+            "bypass lists": settings.bypass.files,
+            "htpasswd files": paths_of(settings.listeners),
+        }
         if not any(there.values()):
             return ["nothing differs from the settings in force"]
         asked = [child for child in supervisor.workers if child.runs and child.ready.is_set()]

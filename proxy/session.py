@@ -8,6 +8,7 @@ lane. Whatever fails ends in ``ANSWER`` (the client is told, over its own TLS) o
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from proxy.seats import Seat
 from proxy.snapshot import Snapshot
 from proxy.tcp import Reader, reset
 from proxy.upstream import CLOSE_SECONDS, ServerLeg
+from proxy.users import Login
 from proxy.verdict_trace import LONGEST_TEXT, told
 
 if TYPE_CHECKING:
@@ -151,15 +153,15 @@ class Session(Reader):
     """One client connection."""
 
     __slots__ = (
-        "about", "active", "deadline", "disclosure", "down", "draining", "entered", "facts", "id", "lane", "listener",
-        "loop", "peer", "phase", "seat", "shown", "snapshot", "started", "state", "task", "tenant_name", "towards",
-        "trace", "transport", "up", "warned_of", "worker",
+        "about", "active", "certified", "deadline", "disclosure", "down", "draining", "entered", "facts", "id", "lane",
+        "listener", "login", "loop", "peer", "phase", "presented", "seat", "shown", "snapshot", "started", "state",
+        "task", "tenant_name", "towards", "trace", "transport", "up", "warned_of", "worker",
     )  # fmt: skip
 
     def __init__(
         self, worker: Worker, listener: Listener, tenant: str, begin: Callable[[Session], Beginning], seat: Seat = ()
     ) -> None:
-        """``tenant``: whose connection it is; empty where that is not known yet (see :meth:`belongs_to`)."""
+        """``tenant``: whose connection it is; empty where that is not known yet (:meth:`belongs`, :meth:`is_of`)."""
         self.worker = worker
         self.seat = seat
         """Where it counts among all connections, until it is closed."""
@@ -181,6 +183,12 @@ class Session(Reader):
         self.towards: tuple[Host, int] | None = None
         """Where the connection goes, as the way in has said of one whose client may not know of a proxy at all; None:
         each plain request says it."""
+        self.login: Login | None = None
+        """The user who the client has said it is, once that was verified."""
+        self.presented = b""
+        """A hash of the credentials with which a connection for plain requests began: others are another's."""
+        self.certified = ""
+        """The tenant that the client's certificate stands for, where TLS to the proxy was shown one."""
         self.peer = ""
         self.shown = ""
         """The client's address as the log may have it."""
@@ -316,6 +324,34 @@ class Session(Reader):
         except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection and no other
             return self.broken(error)
 
+    def belongs(self) -> str | None:
+        """Find out whose it is by all that is known now (:mod:`proxy.whose`). The limit that forbids it, if one.
+
+        To be called on a listener with ``authentication`` before it goes anywhere, whether the client has said who it
+        is (``login``) or not. Where it is nobody's, ``snapshot`` is None afterwards.
+        """
+        login = "" if self.login is None else self.login.tenant
+        tenant = self.worker.whose.tenant(self.listener, self.peer, login=login, certificate=self.certified)
+        return None if tenant == self.tenant_name else self.is_of(tenant, self.peer)
+
+    @property
+    def user(self) -> str:
+        """The name of the client's user as it may be told; "" where there is none.
+
+        Where a password was wrong it is that of the user whose it was not, in ``facts`` until the next try.
+        """
+        return self.facts.get("user", "") if self.login is None else self.disclosure.user(self.login.name)
+
+    def carries(self, credentials: bytes | None) -> bool:
+        """Whether a plain request is the same client's as the first of the connection, by its Proxy-Authorization.
+
+        One of another's must not go on: it may be another tenant's, with other rules. Its connection ends, and the
+        client asks again on one of its own (RFC 9112, section 9.3.1).
+        """
+        if self.listener.authentication is None or self.towards is not None:
+            return True
+        return self.presented == digest(credentials)
+
     def is_of(self, tenant: str, peer: str) -> str | None:
         """It is known now whose connection it is, and whose address the client's is. The limit that forbids it, if one.
 
@@ -330,6 +366,7 @@ class Session(Reader):
         self.snapshot = self.worker.snapshots.current.get(tenant)
         self.disclosure = self.worker.disclosure(tenant)
         self.shown = self.disclosure.client(peer)
+        self.about = ""
         return None
 
     def data_received(self, data: bytes) -> None:
@@ -482,7 +519,7 @@ class Session(Reader):
             log.withheld += 1
             return
         tenant = self.snapshot.tenant if self.snapshot is not None else None
-        log.event(level, event, id=self.id, tenant=tenant, client=self.shown, **fields)
+        log.event(level, event, id=self.id, tenant=tenant, client=self.shown, **{"user": self.user, **fields})
 
     @property
     def followed(self) -> bool:
@@ -550,12 +587,17 @@ class Session(Reader):
         if self.disclosure.requests:
             if not self.about:
                 tenant = self.snapshot.tenant if self.snapshot is not None else None
-                self.about = members({"id": self.id, "tenant": tenant, "client": self.shown})
+                self.about = members({"id": self.id, "tenant": tenant, "client": self.shown, "user": self.user})
             self.worker.log.request(self.about, exchange)
             if self.trace is not None:
                 self.trace.request(exchange)
         if self.draining and self.state is not State.CLOSED:
             self.loop.call_soon(self.drain)  # the bytes of this exchange are not sent yet
+
+
+def digest(credentials: bytes | None) -> bytes:
+    """What stands for a request's credentials, so that no connection keeps a password; b"" for none."""
+    return b"" if credentials is None else hashlib.sha256(credentials).digest()
 
 
 class _Ended(Unhurried):

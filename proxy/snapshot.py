@@ -23,7 +23,7 @@ from certs.decision import ErrorSettings
 from certs.expiry import NEVER, Validity
 from certs.scope import OwnCa, Rules, TrustByHost
 from proxy.log import ERROR, INFO, WARNING, Log
-from store import bypass_rules, changes, signing_cas, tenants, trusted_cas, working_set
+from store import bypass_rules, changes, proxy_users, signing_cas, tenants, trusted_cas, working_set
 from store.engine import Connection, Store, StoreError
 from store.records import ChangeKind
 
@@ -57,6 +57,8 @@ class Snapshot:
     """The generation that the last activation which was heard of made, be it of another CA or the same; 0: none was."""
     bypass: BypassRules = field(default_factory=BypassRules)
     """The tenant's own bypass rules, those that have expired too."""
+    users: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The tenant's proxy users: the hash of each one's password, by name."""
     serial: int = field(default_factory=itertools.count().__next__, compare=False)
     """Another working set has another number, whatever of it has changed."""
 
@@ -229,6 +231,7 @@ class Snapshots:
             untrusted_ca=None if untrusted is None else untrusted.id,
             activation=activations.get(tenant.id, before.activation if before is not None else 0),
             bypass=bypass,
+            users=proxy_users.hashes(connection, tenant.id),
         )
 
     def _take(self, read: _Read) -> None:

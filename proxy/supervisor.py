@@ -243,7 +243,8 @@ class Supervisor:
         counted = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
         said = [f"replaced: {counted}{' and the issuer' if issuer else ''}"]
         for listener, listening in arrangement.opened:
-            said.append(f"listening on {address(listening)} (listener {listener.name}, tenant {listener.tenant})")
+            tenants = ", ".join(listener.tenants)
+            said.append(f"listening on {address(listening)} (listener {listener.name}, tenant {tenants})")
         for listener, listening in arrangement.left:
             said.append(f"no longer listening on {address(listening)} (listener {listener.name})")
             listening.close()

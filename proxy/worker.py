@@ -39,6 +39,7 @@ from proxy.bypass_lists import BypassLists
 from proxy.control import DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
 from proxy.disclosure import Disclosure, disclosure_for
 from proxy.entrance import Entrance
+from proxy.htpasswd_files import HtpasswdFiles, paths_of
 from proxy.issuer_watch import IssuerWatch
 from proxy.judging import judge_for
 from proxy.lag import Lag
@@ -61,6 +62,8 @@ from proxy.session import State
 from proxy.snapshot import Snapshot, Snapshots
 from proxy.stalls import Stalls
 from proxy.status import Status
+from proxy.users import Users
+from proxy.whose import Whose
 from store.engine import DATABASE_FILE, Store, StoreError
 
 if TYPE_CHECKING:
@@ -129,6 +132,10 @@ class Worker:
             self.store, common, tenants, log, self.clock, settings.limits.store_outage,
             rules={tenant: server_rules(settings.tls, tenant, stapled) for tenant in tenants},
         )  # fmt: skip
+        self.whose = Whose(listener for listener, _ in sockets)
+        paths = paths_of(listener for listener, _ in sockets)
+        self.htpasswd = HtpasswdFiles(paths, log, self._users_changed)
+        self.users = Users(lambda: self.snapshots.current, self.htpasswd.users)
         self.snapshots.changed = self._changed
         self.snapshots.replaced = self._replaced
         self.purges = Purges(self)
@@ -164,6 +171,7 @@ class Worker:
         """Load the working sets and accept connections. Raises StoreError."""
         self.snapshots.load()
         self.bypass_lists.load()
+        self.htpasswd.load()
         if self.judge.revocation is not None:
             await self.judge.revocation.start()
         if self.inspectors is not None:
@@ -183,6 +191,8 @@ class Worker:
         following.add_done_callback(self._follower_ended)
         lists = self.loop.create_task(self.bypass_lists.follow())
         lists.add_done_callback(self._follower_ended)
+        users = self.loop.create_task(self.htpasswd.follow())
+        users.add_done_callback(self._follower_ended)
         commands = self.loop.create_task(self._commands(control))
         recording = self.loop.create_task(Recorder(self.pinning, self.store, self.log, self.settings.bypass).follow())
         remembering = self.loop.create_task(RecentRecorder(self.recent, self.store, self.log, self.clock).follow())
@@ -217,6 +227,7 @@ class Worker:
         recording.cancel()
         remembering.cancel()
         lists.cancel()
+        users.cancel()
         watching.cancel()
         commands.cancel()
         if revoked is not None:
@@ -227,6 +238,7 @@ class Worker:
         self.judge.close()
         self.resolver.close()
         self.judging.shutdown(wait=False, cancel_futures=True)
+        self.users.close()
 
     async def _accept_no_more(self) -> None:
         """Close our ends of the listening sockets. What was accepted already becomes a session first."""
@@ -267,6 +279,7 @@ class Worker:
                 loaded = self.inspectors is None or self.inspectors.reload()
                 loaded = await self.bypass_lists.reread() and loaded
                 loaded = self._reread_parents() and loaded
+                loaded = await self.htpasswd.reread() and loaded
                 with contextlib.suppress(OSError):  # its end is noticed above
                     await self.loop.sock_sendall(control, RELOADED if loaded else NOT_RELOADED)
 
@@ -294,8 +307,14 @@ class Worker:
 
     def _replaced(self, seconds: float) -> None:
         """All working sets that were changed are replaced."""
+        self._users_changed()
         self.metrics.purged(seconds)
         self.purges.done(seconds)
+
+    def _users_changed(self) -> None:
+        """End the connections of users who are gone, or have another password now."""
+        for session in self.users.gone(self.sessions):
+            session.abort("the user is gone or has another password")
 
     def refuse_counted(self, which: str, /, **fields: object) -> None:
         """Count what a limit has refused, and say so once a second at most: ``fields`` tell of the last one."""

@@ -28,6 +28,7 @@ class ChangeKind(StrEnum):
     KMIP_REQUEST_MADE = "kmip_request_made"
     BYPASS_RULE_ADDED = "bypass_rule_added"
     BYPASS_RULE_REMOVED = "bypass_rule_removed"
+    PROXY_USERS_CHANGED = "proxy_users_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,18 @@ class TrustedCa:
     changed_at: datetime
     changed_by: str
     hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyUser:
+    """Somebody who tells the proxy by name and password whose its connections are. The hash is read apart."""
+
+    id: int
+    tenant_id: int
+    name: str
+    created_at: datetime
+    changed_at: datetime
+    changed_by: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,6 +286,20 @@ bypass_rules = sa.Table(
     sqlite_autoincrement=True,
 )
 
+proxy_users = sa.Table(
+    "proxy_users",
+    metadata,
+    _id(),
+    _of("tenants", "tenant_id"),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    _at("created_at"),
+    _at("changed_at"),
+    sa.Column("changed_by", sa.Text, nullable=False),
+    sa.UniqueConstraint("tenant_id", "name"),
+    sqlite_autoincrement=True,
+)
+
 leaf_keys = sa.Table(
     "leaf_keys",
     metadata,

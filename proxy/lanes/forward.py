@@ -51,6 +51,7 @@ class ForwardLane(Unhurried):
             limits=session.worker.limits,
             origin=session.towards is not None,
             parent=lambda host: session.worker.parents.of(session.tenant.tenant, session.goes_to(host)),
+            carries=session.carries,
         )
 
     @property

@@ -60,15 +60,17 @@ class PlainLane:
         limits: Limits | None = None,
         origin: bool = False,
         parent: Callable[[Host], Parent | None] = lambda _: None,
+        carries: Callable[[bytes | None], bool] = lambda _: True,
     ) -> None:
         """``origin``: clients take us for the server, so that a target may be a path beside the field Host.
 
         ``parent``: through which other proxy a host is reached; then ``dial`` gives a connection to that one.
+        ``carries``: see :class:`PlainCore`.
         """
         self._parent = parent
         self._client = client
         self._dial = dial
-        self._core = PlainCore(done, refused, clock, id, pseudonym, limits or Limits(), disclosure, origin)
+        self._core = PlainCore(done, refused, clock, id, pseudonym, limits or Limits(), disclosure, origin, carries)
         self._server: _ServerSide | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._client_paused = False

@@ -13,6 +13,7 @@ import h11
 
 from config.settings import Limits
 from proxy import refusals
+from proxy.basic import presented
 from proxy.disclosure import DEFAULT, Disclosure
 from proxy.lanes import plain_answer
 from proxy.lanes import plain_commands as commands
@@ -64,8 +65,11 @@ class PlainCore:
         limits: Limits,
         disclosure: Disclosure = DEFAULT,
         origin: bool = False,
+        carries: Callable[[bytes | None], bool] = lambda _: True,
     ) -> None:
+        """``carries``: whether a request is the same client's as those before, by its Proxy-Authorization."""
         self._origin = origin
+        self._carries = carries
         self.phase = Phase.IDLE
         self.more = False
         """What came is not worked through: :meth:`go_on` is to be called in another turn of the loop."""
@@ -245,6 +249,8 @@ class PlainCore:
             self._close(Close())
 
     def _begin(self, request: h11.Request) -> None:
+        if not self._carries(presented(request.headers)):
+            return self._close(Close())
         self._request, self._asked, self._dropped = request, False, 0
         self._has_body = bool(
             heads.tokens(request.headers, b"transfer-encoding")

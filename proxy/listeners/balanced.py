@@ -89,7 +89,8 @@ class Balanced(Reader):
         """All that follows is for the listener's own protocol."""
         entrance, listener, told = self._entrance, self._listener, self._told
         client = "" if header.source is None else header.source[0]
-        seat = entrance.seat_for(listener, listener.tenant, client, self._seat)
+        tenant = entrance.worker.whose.at_accept(listener, client or self._address)
+        seat = entrance.seat_for(listener, tenant, client, self._seat)
         if isinstance(seat, str):
             self._seat = ()
             return entrance.say(listener, transport, entrance.refusal(listener, client, seat))

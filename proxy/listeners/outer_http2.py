@@ -134,7 +134,7 @@ class OuterHttp2:
             return stream.answer(answer_bytes(refusals.request_head_too_large("header_fields", most, "", ""), None))
         if isinstance(seat, str):
             return stream.answer(entrance.refusal(listener, self.outer.peer, seat))
-        session = entrance.session(listener, tenant, seat)
+        session = entrance.session(listener, tenant, seat, self.outer.certified)
         return stream.begin(session)
 
     # --- what goes ---

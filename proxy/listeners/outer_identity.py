@@ -66,7 +66,7 @@ class OuterIdentity:
             raise UnknownNameError(f"{name.text} is none of the names of listener {self._listener.name} (tls.names)")
         host = (name or next((each for each in self._names if each.text == reached), self._names[0])).text
         worker = self._worker
-        snapshot = worker.snapshots.current.get(self._listener.tenant)
+        snapshot = worker.snapshots.current.get(self._listener.tenant or "")
         if snapshot is None:
             return done(ValueError(f"there is no tenant {self._listener.tenant}"))
         kind = "rsa" if snapshot.signing_ca_is_rsa and not hello.ecdsa else "ecdsa"

@@ -37,11 +37,11 @@ class OuterTls(Reader):
     """One connection to a listener of mode ``explicit-tls``."""
 
     __slots__ = (
-        "_busy", "_late", "buffer", "closed", "hello", "http2", "id", "identity", "leg", "listener", "loop", "peer",
-        "reader", "seat", "session", "tenant", "transport", "worker",
+        "_busy", "_late", "buffer", "certified", "closed", "hello", "http2", "id", "identity", "leg", "listener",
+        "loop", "peer", "reader", "seat", "session", "tenant", "transport", "worker",
     )  # fmt: skip
 
-    def __init__(self, worker: Worker, listener: Listener, identity: OuterIdentity, seat: Seat) -> None:
+    def __init__(self, worker: Worker, listener: Listener, identity: OuterIdentity, tenant: str, seat: Seat) -> None:
         self.worker = worker
         self.listener = listener
         self.identity = identity
@@ -51,8 +51,10 @@ class OuterTls(Reader):
         self.id = secrets.token_hex(8)
         self.transport: asyncio.Transport | None = None
         self.peer = ""
-        self.tenant = listener.tenant
-        """Whose the connection is, as far as its listener and its client's certificate say."""
+        self.tenant = tenant
+        """Whose the connection is, as far as that can be said before a request; "" where one may still say it."""
+        self.certified = ""
+        """The tenant that the client's certificate stands for."""
         self.buffer = bytearray()
         self.reader = HelloReader(worker.limits.client_hello_bytes)
         self.hello: ClientHello | None = None
@@ -174,7 +176,8 @@ class OuterTls(Reader):
             return
         self._in_time()
         worker.metrics.handshake("proxy", self.loop.time() - leg.started)
-        self.tenant = self.identity.tenant_of(leg.tls) or self.tenant
+        self.certified = self.identity.tenant_of(leg.tls)
+        accepted, self.tenant = self.tenant, worker.whose.at_accept(self.listener, self.peer, self.certified)
         if worker.log.level <= DEBUG:
             self.log(DEBUG, "TLS to the proxy", tls=leg.tls.get_protocol_version_name(),
                      alpn=leg.tls.get_alpn_proto_negotiated().decode("ascii", "replace"))  # fmt: skip
@@ -184,13 +187,22 @@ class OuterTls(Reader):
             self.http2 = OuterHttp2(self)
             self.http2.begin()
         else:
-            self._one_session()
+            self._one_session(accepted)
         self._plain(leg.receive(b""))
 
-    def _one_session(self) -> None:
-        session = self.worker.entrance.session(self.listener, self.tenant, self.seat)
+    def _one_session(self, accepted: str) -> None:
+        """``accepted``: the tenant for which the connection's seat counts."""
+        entrance = self.worker.entrance
+        if self.tenant != accepted:
+            seat = entrance.seat_for(self.listener, self.tenant, self.peer, self.seat)
+            if isinstance(seat, str):
+                self.seat = ()
+                self.send(entrance.refusal(self.listener, self.peer, seat))
+                return self.close()
+            self.seat = seat
+        session = entrance.session(self.listener, self.tenant, self.seat, self.certified)
         self.session = session
-        session.connection_made(TlsTransport(self))
+        return session.connection_made(TlsTransport(self))
 
     def _plain(self, plain: bytes) -> None:
         leg = self.leg

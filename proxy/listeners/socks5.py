@@ -14,9 +14,29 @@ from proxy.listeners import socks5_messages as messages
 from proxy.listeners.socks5_messages import BadSocks
 from proxy.listeners.way_in import WayIn
 from proxy.session import Session, State
+from proxy.whose import may_say
 
 Verify = Callable[[Session, str, str], Awaitable[bool]]
 """Whether a user's name and password are right. Where they are, it says whose the connection is (Session.is_of)."""
+
+
+def socks5(session: Session) -> Socks5:
+    """The phase; on a listener with ``authentication`` its clients are asked who they are."""
+    return Socks5(session, None if session.listener.authentication is None else verified)
+
+
+async def verified(session: Session, name: str, password: str) -> bool:
+    """Whether it is a user who may come here; whose the connection is, is known then."""
+    checked = await session.worker.users.check(session.listener, name, password, session.peer)
+    if checked.login is None:
+        return False
+    session.login = checked.login
+    return session.belongs() is None and session.snapshot is not None
+
+
+def known(session: Session) -> bool:
+    """Whether something else than credentials says whose it is."""
+    return bool(session.worker.whose.tenant(session.listener, session.peer, certificate=session.certified))
 
 
 class Socks5(WayIn):
@@ -68,7 +88,14 @@ class Socks5(WayIn):
         if (greeting := messages.read_greeting(buffer)) is None:
             return False
         del buffer[: greeting.size]
-        method = messages.NO_AUTHENTICATION if self.verify is None else messages.USERNAME_PASSWORD
+        method = messages.NO_AUTHENTICATION
+        # One who has no password to offer may be known by its network, as the listener's other clients are.
+        if self.verify is not None and (messages.USERNAME_PASSWORD in greeting.methods or not known(session)):
+            method = messages.USERNAME_PASSWORD
+        if method == messages.USERNAME_PASSWORD and self.verify is verified and not may_say(session):
+            session.client.write(messages.method_chosen(messages.NOT_ACCEPTABLE))
+            self._end(refusals.clear_text(session.id))
+            return False
         if method not in greeting.methods:
             wanted = "a user name and a password" if self.verify is not None else "no authentication"
             session.client.write(messages.method_chosen(messages.NOT_ACCEPTABLE))
@@ -76,7 +103,7 @@ class Socks5(WayIn):
             self._end(refusals.bad_request(status, f"the client does not offer {wanted}", session.id))
             return False
         session.client.write(messages.method_chosen(method))
-        if self.verify is None:
+        if method == messages.NO_AUTHENTICATION:
             self._expect_request()
         else:
             self.step = Socks5._credentials

@@ -66,6 +66,11 @@ class Transparent(WayIn):
             tunnel.data(bytes(self.buffer))
         return None
 
+    def nobodys(self, refusal: Refusal) -> None:
+        """There is no word of ours outside of TLS, and no leaf for TLS."""
+        self.session.refused(refusal)
+        return self.session.abort("nobody's")
+
 
 _NO_LEAF = frozenset({"signing_ca", "key_manager"})
 """Details of refusals that come from there being no leaf, so that there is no TLS to say them in."""

@@ -58,11 +58,23 @@ class WayIn(Unhurried):
         """Tell the client that there will be no tunnel, as its protocol can, and close."""
         self.session.say(refusal)
 
+    def nobodys(self, refusal: Refusal) -> None:
+        """Tell the client that it gets no service, since nothing says whose connection it is, and close.
+
+        There is no leaf for it, nor anything else of a tenant's.
+        """
+        self.refuse(refusal)
+
     # --- admission ---
 
     def goes_to(self, host: Host, port: int) -> None:
         """The client wants to go there: find the addresses, and go on with them. To be called once."""
         session = self.session
+        if session.snapshot is None and (limit := session.belongs()) is not None:
+            session.worker.metrics.refused(limit)
+            return self.refuse(refusals.too_many(limit, session.id))
+        if session.snapshot is None:
+            return self.nobodys(refusals.no_tenant(session.id))
         if (refusal := session.outdated("")) is not None:
             return self.refuse(refusal)
         session.facts |= {"host": host.text, "port": port}

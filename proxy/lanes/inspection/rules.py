@@ -10,6 +10,7 @@ from mitmproxy.proxy.layers.http import ErrorCode
 
 from certs.names import InvalidHost, parse_host
 from proxy import refusals
+from proxy.basic import presented
 from proxy.disclosure import Disclosure
 from proxy.lanes.exchange import Exchange
 from proxy.lanes.inspection import plain
@@ -66,6 +67,11 @@ class Rules:
         named = request.data.authority
         host = request.headers.get_all("host")
         if not self.secure:
+            credentials = presented([(name.lower(), value) for name, value in request.headers.fields])
+            request.headers.pop("proxy-authorization", None)  # no inspector's, whatever comes of the request
+            if not self.session.carries(credentials):
+                self.session.abort("another client's request")
+                return refusals.no_tenant(self.session.id)
             if (refusal := plain.admit(request, self.session.id, self.session.towards is not None)) is not None:
                 self.session.refused(refusal)
             return refusal
