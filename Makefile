@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test flood verdicts clients check fuzz bench soak abuse scan lock clean
+.PHONY: help run demo test flood verdicts clients check fuzz bench soak abuse tenants scan lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -65,6 +65,10 @@ soak: $(INSTALLED) ## 30 minutes of everything with faults in between, every ans
 abuse: $(INSTALLED) ## attack it, with a canary beside (ONLY=name,name: some of the attacks)
 	@scripts/bench-packages
 	$(BIN)/python -m bench.abuse $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+tenants: $(INSTALLED) ## two tenants on one listener, 10,000 connections, and not one leaf of the other's (CONNECTIONS=n)
+	@scripts/bench-packages
+	$(BIN)/python -m bench.tenants $(if $(CONNECTIONS),--connections $(CONNECTIONS)) $(ARGS)
 
 scan: $(INSTALLED) .venv-scan/bin/sslyze ## have sslyze and testssl.sh look at the TLS that clients are offered (3 minutes)
 	@scripts/bench-packages testssl:testssl.sh

@@ -241,6 +241,12 @@ def _contact(value: str) -> str:
     return value.strip()
 
 
+def _realm(value: str) -> str:
+    if not re.fullmatch(r"[ !#-\[\]-~]{1,64}", value):  # a quoted-string (RFC 9110, section 5.6.4) without escapes
+        raise ValueError("expected 1 to 64 printable ASCII characters, without quotes and backslashes")
+    return value
+
+
 def _no_console(value: bool) -> bool:
     if value:
         raise NotYetError("the console is not in this version; expected false")
@@ -345,13 +351,7 @@ class Authentication(Section):
         Field(max_length=100, description="a list of up to 100 files"),
     ] = Field(default=(), strict=False)
     clear_text: bool = False
-    realm: Annotated[
-        str,
-        Field(
-            pattern=r"^[ !#-\[\]-~]{1,64}$",
-            description="1 to 64 printable ASCII characters, without quotes and backslashes",
-        ),
-    ] = "Sallyport"
+    realm: Annotated[str, AfterValidator(_realm)] = "Sallyport"
 
     @model_validator(mode="after")
     def _each_once(self) -> Authentication:

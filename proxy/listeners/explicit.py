@@ -129,8 +129,10 @@ class Explicit(WayIn):
         if checked.login is not None:
             return self._is_of(head, value, checked.login)
         if checked.named is not None:
+            # What may be told of a tenant's users is for the tenant to say, whoever it was that gave the name.
             tenant, name = checked.named
-            session.facts["user"] = session.worker.disclosure(tenant).user(name)
+            disclosure = session.worker.disclosure(tenant)
+            session.shown, session.facts["user"] = disclosure.client(session.peer), disclosure.user(name)
         if checked.wait > 0:
             return session.say(refusals.too_many_guesses(checked.wait, session.id))
         return self._wrong(head)

@@ -32,6 +32,22 @@ from tests.harness.shared_listener import (
 
 OWN = {tenant: Authority.root(f"Own Root of {tenant}") for tenant in TENANTS}
 HTPASSWD_PASSWORD = "from the file"
+LOOKS = """
+def note(flow):
+    with open({seen!r}, "a") as seen:
+        seen.write(repr(flow.request.headers.fields) + repr(flow.request.path) + "\\n")
+
+
+class Looks:
+    def requestheaders(self, flow):
+        note(flow)
+
+    def error(self, flow):
+        note(flow)
+
+
+addons = [Looks()]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +72,16 @@ def daemon(folder: Path, origin: Nginx) -> Iterator[Daemon]:
     users = folder / "users.htpasswd"
     hashed = bcrypt.hashpw(HTPASSWD_PASSWORD.encode(), bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$")
     users.write_text(f"# of a file\nfile-user:{hashed}\n")
+    script = folder / "looks.py"
+    script.write_text(LOOKS.format(seen=str(folder / "seen")))
     running = Daemon(
         folder / "daemon", hosts=dict.fromkeys(origin.sites, "127.0.0.1"), common=PUBLIC, listeners=LISTENERS,
-        ways=ways(htpasswd=[{"file": str(users), "tenant": "acme"}]), extra={"log": {"level": "debug"}},
+        ways=ways(htpasswd=[{"file": str(users), "tenant": "acme"}]),
+        # Plain requests of the one take the plain lane, those of the other the inspection lane.
+        extra={
+            "log": {"level": "debug"},
+            "inspection": {"addons": [str(script)], "tenants": ["beta"], "hosts": ["plain.example"]},
+        },
     )  # fmt: skip
     with running:
         prepare(running, OWN)
@@ -91,8 +114,7 @@ def test_a_client_is_asked_who_it_is_and_may_answer_on_the_same_connection(daemo
             status, fields, _ = connection.connect(target, wrong)
             assert (status, "credentials_wrong" in fields["proxy-status"]) == (407, True)
         assert connection.connect(target, of("beta"))[0] == 200
-    line = daemon.wait_log("refused", details="credentials_wrong", user=USER)[0]
-    assert line["client"] == "127.0.0.1"
+    assert daemon.wait_log("refused", details="credentials_wrong", user=USER, client="127.0.0.1")
 
 
 def test_the_same_host_shows_each_tenant_its_own_leaf(daemon: Daemon, origin: Nginx) -> None:
@@ -114,24 +136,30 @@ def test_curl_passes_with_credentials_of_the_store_and_of_the_file(daemon: Daemo
     )
 
 
-def test_credentials_reach_neither_the_server_nor_the_log(daemon: Daemon, origin: Nginx) -> None:
-    with shared(daemon) as connection:
-        fields = ("Host: plain.example", f"Proxy-Authorization: {of('acme')}")
-        status, _, body = connection.ask(f"GET http://{place(origin, 'plain.example')}/echo", *fields)
-        assert status == 200
-        assert b"roxy-" not in body
-    request = daemon.wait_log("request", path="/echo", tenant="acme")[0]
-    assert request["user"] == USER
-    for secret in (of("acme"), of("acme").split()[1], password("acme"), HTPASSWD_PASSWORD, "$argon2", "$2y$"):
-        assert secret not in daemon.stderr_text()
+def test_credentials_reach_no_server_no_inspector_and_not_the_log(daemon: Daemon, origin: Nginx, folder: Path) -> None:
+    url = f"http://{place(origin, 'plain.example')}"
+    for tenant in TENANTS:
+        with shared(daemon) as connection:
+            fields = ("Host: plain.example", f"Proxy-Authorization: {of(tenant)}")
+            status, _, body = connection.ask(f"GET {url}/echo?{tenant}", *fields)
+            assert status == 200
+            assert b"roxy-" not in body
+            connection.ask(f"GET ftp://plain.example/{tenant}", *fields)  # what fails is told, too
+        assert daemon.wait_log("request", path="/echo", tenant=tenant)[0]["user"] == USER
+    seen = (folder / "seen").read_text()
+    assert "/echo?beta" in seen
+    assert "/echo?acme" not in seen
+    for secret in (of("acme"), of("beta").split()[1], password("acme"), HTPASSWD_PASSWORD, "$argon2", "$2y$"):
+        assert secret not in daemon.stderr_text() + seen
 
 
 def test_other_credentials_do_not_go_on_where_the_first_have_begun(daemon: Daemon, origin: Nginx) -> None:
     url = f"http://{place(origin, 'plain.example')}/"
-    for second in (of("beta"), basic(f"{USER}@acme", "wrong"), None):
+    others = (of("acme"), of("beta"), basic(f"{USER}@acme", "wrong"), None)
+    for first, second in ((of(tenant), other) for tenant in TENANTS for other in others if other != of(tenant)):
         with shared(daemon) as connection:
             for _ in range(2):
-                assert connection.ask(f"GET {url}", "Host: x", f"Proxy-Authorization: {of('acme')}")[0] == 200
+                assert connection.ask(f"GET {url}", "Host: x", f"Proxy-Authorization: {first}")[0] == 200
             with pytest.raises(ConnectionError):
                 connection.ask(f"GET {url}", "Host: x", *([f"Proxy-Authorization: {second}"] if second else []))
 
