@@ -52,7 +52,7 @@ def _unknown(location: Location) -> str:
 
 def known_keys(location: Location) -> list[str]:
     """The keys of the section at a location; empty where there is no section."""
-    annotation, _ = _bare(_annotation(location))
+    annotation = _not_null(_annotation(location))
     return list(annotation.model_fields) if _is_section(annotation) else []
 
 
@@ -78,7 +78,7 @@ def _annotation(location: Location) -> Any:
     """The annotation, bounds and description with it, at a location; ``object`` where no model knows the place."""
     annotation: Any = Settings
     for part in location:
-        annotation, _ = _bare(annotation)
+        annotation = _not_null(annotation)
         if _is_section(annotation):
             field: FieldInfo | None = annotation.model_fields.get(str(part))
             if field is None:
@@ -96,6 +96,14 @@ def _bare(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
         inner, *metadata = get_args(annotation)
         return inner, tuple(metadata)
     return annotation, ()
+
+
+def _not_null(wrapped: Any) -> Any:
+    """An annotation without what is around it, and, of one that may be null, what it is where it is not."""
+    annotation, _ = _bare(wrapped)
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation, _ = _bare(next(each for each in get_args(annotation) if each is not type(None)))
+    return annotation
 
 
 def _phrase(wrapped: Any) -> str:

@@ -216,6 +216,10 @@ class Snapshots:
         bypass = BypassRules({rule.pattern: rule.expires_at for rule in bypass_rules.listing(connection, tenant.id)})
         issuing = x509.load_der_x509_certificate(authority.certificate)
         untrusted = signing_cas.untrusted(connection, tenant.id)
+        # They may be many, and every change of them raises the generation; a tenant made anew under the name has
+        # another CA, since ids are never used again.
+        as_before = before is not None and before.generation == tenant.generation and before.signing_ca == authority.id
+        users = before.users if before is not None and as_before else proxy_users.hashes(connection, tenant.id)
         return Snapshot(
             tenant=name,
             generation=tenant.generation,
@@ -231,7 +235,7 @@ class Snapshots:
             untrusted_ca=None if untrusted is None else untrusted.id,
             activation=activations.get(tenant.id, before.activation if before is not None else 0),
             bypass=bypass,
-            users=proxy_users.hashes(connection, tenant.id),
+            users=users,
         )
 
     def _take(self, read: _Read) -> None:

@@ -64,4 +64,5 @@ def test_check_config_tells_what_is_wrong_with_listeners_of_several_tenants(
     assert "10.0.0.0/8 has two tenants" in told(
         "networks: [{network: 10.0.0.0/8, tenant: a}, {network: 10.0.0.0/8, tenant: b}]"
     )
+    assert "did you mean tenants?" in told("authentication: {tennants: [default]}")
     assert "without quotes" in told("authentication: {tenants: [default], realm: 'a\"b'}")

@@ -13,7 +13,7 @@ import yaml
 
 from config.loader import DEFAULT_FILE, Loaded, describe, load
 from config.problems import ConfigError, Problem
-from config.settings import LATER_MODES, Mode, Settings
+from config.settings import LATER_MODES, Listener, Mode, Settings
 
 MODES = f"one of {', '.join(get_args(Mode))}"
 
@@ -267,8 +267,7 @@ egress: {allow: [10.0.0.1/8]}
                 "listeners: 8080",
                 "listeners",
                 1,
-                "expected a list, each item a mapping with the keys name, mode, bind, tenant, tls, proxy_protocol, "
-                "got 8080",
+                f"expected a list, each item a mapping with the keys {', '.join(Listener.model_fields)}, got 8080",
             ),
             (
                 "listeners:\n  - name: a",
@@ -300,7 +299,7 @@ egress: {allow: [10.0.0.1/8]}
                 "listeners: [{name: a, bind: '127.0.0.1:1', tenant: Acme}]",
                 "listeners[0].tenant",
                 1,
-                "expected a tenant's name: 1 to 63 lower-case letters, digits and hyphens, got 'Acme'",
+                "expected a tenant's name: 1 to 63 lower-case letters, digits and hyphens or null, got 'Acme'",
             ),
             (
                 "listeners: [{name: a, bind: '127.0.0.1:1', mode: magic}]",
