@@ -61,7 +61,7 @@ class Checked:
 
 
 class Users:
-    """For one worker. Used on the event loop alone, but for what it hands to its thread."""
+    """Of one worker. Used on the event loop alone, but for what it hands to its thread."""
 
     def __init__(
         self,
@@ -89,7 +89,9 @@ class Users:
     async def verify(self, listener: Listener, name: str, password: str, client: str) -> str | None:
         """The tenant of the user; None where name or password is wrong, or too many were before.
 
-        ``client`` is its address. On a listener without ``authentication`` nobody is a user. See :meth:`check`.
+        ``client`` is its address. On a listener without ``authentication`` nobody is a user. A way in that goes on with
+        a session asks :meth:`check`, gives the session its ``login``, and has it find out whose it is
+        (:meth:`proxy.session.Session.belongs`): so the user is in the log, and out when it is deleted.
         """
         found = (await self.check(listener, name, password, client)).login
         return None if found is None else found.tenant

@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.conftest import ISSUING, PUBLIC
 from tests.harness.curl import curl
 from tests.harness.daemon import Daemon
+from tests.harness.http2_connect import Http2Proxy
 from tests.harness.origins import Nginx, Site
 from tests.harness.pki import Authority
 from tests.harness.processes import wait_for
@@ -30,6 +31,8 @@ from tests.harness.shared_listener import (
     ways,
 )
 
+SECURE = "secure"
+DEVICES = Authority.root("Devices of acme")
 OWN = {tenant: Authority.root(f"Own Root of {tenant}") for tenant in TENANTS}
 HTPASSWD_PASSWORD = "from the file"
 LOOKS = """
@@ -74,9 +77,20 @@ def daemon(folder: Path, origin: Nginx) -> Iterator[Daemon]:
     users.write_text(f"# of a file\nfile-user:{hashed}\n")
     script = folder / "looks.py"
     script.write_text(LOOKS.format(seen=str(folder / "seen")))
+    certificate, key = ISSUING.leaf("127.0.0.1").write(folder, "proxy")
+    (folder / "devices.pem").write_bytes(DEVICES.pem())
+    secure = {
+        "mode": "explicit-tls",
+        "tls": {
+            "certificate": str(certificate), "key": str(key), "client_certificates": "optional",
+            "client_cas": [{"file": str(folder / "devices.pem"), "tenant": "acme"}],
+        },
+    }  # fmt: skip
+    shared_ways = ways(htpasswd=[{"file": str(users), "tenant": "acme"}])
     running = Daemon(
-        folder / "daemon", hosts=dict.fromkeys(origin.sites, "127.0.0.1"), common=PUBLIC, listeners=LISTENERS,
-        ways=ways(htpasswd=[{"file": str(users), "tenant": "acme"}]),
+        folder / "daemon", hosts=dict.fromkeys(origin.sites, "127.0.0.1"), common=PUBLIC,
+        listeners=(*LISTENERS, (SECURE, "default")),
+        ways={**shared_ways, SECURE: {**shared_ways[SHARED], **secure, "networks": []}},
         # Plain requests of the one take the plain lane, those of the other the inspection lane.
         extra={
             "log": {"level": "debug"},
@@ -208,3 +222,38 @@ def test_guessing_is_slowed_for_the_guesser_alone(daemon: Daemon, origin: Nginx)
     assert seen[-1] == 429
     with shared(daemon) as connection:
         assert connection.connect(target, of("acme"))[0] == 200
+
+
+def test_over_tls_to_the_proxy_credentials_come_before_the_certificate(
+    daemon: Daemon, origin: Nginx, folder: Path
+) -> None:
+    (folder / "public.pem").write_bytes(PUBLIC.pem())
+    certificate, key = DEVICES.leaf("device.example", eku=["client"]).write(folder, "device")
+    device = ("--proxy-cert", str(certificate), "--proxy-key", str(key))
+    to_it = ("--proxy", f"https://{daemon.addresses[SECURE]}", "--proxy-cacert", str(folder / "public.pem"))
+
+    def status(tenant: str, *args: str) -> int:
+        """Of the host that the tenant's trusted CA alone vouches for, with the tenant's root."""
+        trusting = ("--cacert", str(daemon.root_of(tenant)))
+        return curl(daemon.listener(SECURE), origin[f"{tenant}.example"].url(), *to_it, *trusting, *args).status
+
+    user = {tenant: ("--proxy-user", f"{USER}@{tenant}:{password(tenant)}") for tenant in TENANTS}
+    assert status("acme") == 407
+    assert status("acme", *device) == 200
+    for tenant in TENANTS:
+        assert status(tenant, *user[tenant]) == 200
+    assert status("beta", *device, *user["beta"]) == 200
+
+
+def test_over_http2_each_stream_says_whose_it_is(daemon: Daemon, origin: Nginx, folder: Path) -> None:
+    (folder / "public.pem").write_bytes(PUBLIC.pem())
+    target = place(origin, "good.example")
+    with Http2Proxy(daemon.addresses[SECURE], folder / "public.pem", "127.0.0.1") as proxy:
+        asked = proxy.ask([(":method", "CONNECT"), (":authority", target)])
+        assert proxy.wait(asked, lambda stream: stream.ended).status == 407
+        tunnels = {tenant: proxy.connect(target, ("proxy-authorization", of(tenant))) for tenant in TENANTS}
+        for tenant, tunnel in tunnels.items():
+            tunnel.secure(daemon.root_of(tenant), "good.example")
+        for tunnel in tunnels.values():
+            answer = tunnel.request(b"GET / HTTP/1.1\r\nHost: good.example\r\nConnection: close\r\n\r\n")
+            assert b"hello from good.example" in answer
