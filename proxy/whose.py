@@ -74,7 +74,7 @@ def may_say(session: Session) -> bool:
     """Whether a password may come over this connection, and so may be asked for (RFC 7617, section 4).
 
     It may where nobody on the way reads it, over loopback (the client's address and its socket's, which differ where
-    another proxy is in front), and where the operator wants it all the same.
+    a load balancer is in front), and where the operator wants it all the same.
     """
     authentication = session.listener.authentication
     if authentication is None:

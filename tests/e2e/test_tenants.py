@@ -31,7 +31,7 @@ from tests.harness.shared_listener import (
     ways,
 )
 
-SECURE = "secure"
+SECURE, SOCKS = "secure", "socks"
 DEVICES = Authority.root("Devices of acme")
 OWN = {tenant: Authority.root(f"Own Root of {tenant}") for tenant in TENANTS}
 HTPASSWD_PASSWORD = "from the file"
@@ -89,8 +89,9 @@ def daemon(folder: Path, origin: Nginx) -> Iterator[Daemon]:
     shared_ways = ways(htpasswd=[{"file": str(users), "tenant": "acme"}])
     running = Daemon(
         folder / "daemon", hosts=dict.fromkeys(origin.sites, "127.0.0.1"), common=PUBLIC,
-        listeners=(*LISTENERS, (SECURE, "default")),
-        ways={**shared_ways, SECURE: {**shared_ways[SHARED], **secure, "networks": []}},
+        listeners=(*LISTENERS, (SECURE, "default"), (SOCKS, "default")),
+        ways={**shared_ways, SECURE: {**shared_ways[SHARED], **secure, "networks": []},
+              SOCKS: {**shared_ways[SHARED], "mode": "socks5"}},
         # Plain requests of the one take the plain lane, those of the other the inspection lane.
         extra={
             "log": {"level": "debug"},
@@ -257,3 +258,17 @@ def test_over_http2_each_stream_says_whose_it_is(daemon: Daemon, origin: Nginx, 
         for tunnel in tunnels.values():
             answer = tunnel.request(b"GET / HTTP/1.1\r\nHost: good.example\r\nConnection: close\r\n\r\n")
             assert b"hello from good.example" in answer
+
+
+def test_over_socks5_too_credentials_come_before_the_network(daemon: Daemon, origin: Nginx) -> None:
+    def status(tenant: str, *args: str) -> int:
+        to_it = ("--proxy", f"socks5h://{daemon.addresses[SOCKS]}", "--cacert", str(daemon.root_of(tenant)))
+        return curl(daemon.listener(SOCKS), origin[f"{tenant}.example"].url(), *to_it, *args).status
+
+    user = {tenant: ("--proxy-user", f"{USER}@{tenant}:{password(tenant)}") for tenant in TENANTS}
+    assert status("acme") == 0
+    assert status("acme", "--proxy-user", f"{USER}@acme:{password('beta')}") == 0
+    for tenant in TENANTS:
+        assert status(tenant, *user[tenant]) == 200
+        assert status(tenant, "--interface", NETWORKS[tenant]) == 200
+    assert status("beta", "--interface", NETWORKS["acme"], *user["beta"]) == 200
