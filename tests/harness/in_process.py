@@ -59,5 +59,6 @@ async def worker(
             await made.issuer.close()
             made.resolver.close()
             made.judging.shutdown()
+            made.users.close()
             made.store.close()
     ledger.finish()

@@ -56,13 +56,16 @@ def test_who_has_to_say_who_it_is_comes_in_with_the_right_words_alone(
     async def verify(session: Session, name: str, password: str) -> bool:
         await asyncio.sleep(0)  # as whoever asks a thread
         asked.append((name, password))
-        return (name, password) == ("ann", SECRET)
+        if (name, password) != ("ann", SECRET):
+            return False
+        return session.is_of("default", session.peer) is None
 
     monkeypatch.setitem(entrance.WAYS, "socks5", partial(Socks5, verify=verify))
     right, wrong = credentials("ann", SECRET), credentials("ann", "guess")
 
     async def clients() -> None:
-        async with worker(tmp_path, {}, {"mode": "socks5"}) as (_, where):
+        shared = {"mode": "socks5", "authentication": {"tenants": ["default"]}}
+        async with worker(tmp_path, {}, shared) as (_, where):
             assert await says(where, b"\x05\x02\x00\x02", right, DENIED) == b"\x05\x02\x01\x00" + NOT_ALLOWED
             assert await says(where, b"\x05\x01\x02" + right + DENIED) == b"\x05\x02\x01\x00" + NOT_ALLOWED
             assert await says(where, b"\x05\x01\x02", wrong) == b"\x05\x02\x01\x01"
