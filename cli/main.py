@@ -30,6 +30,7 @@ COMMANDS = {
     "errors": "What is done about each defect of a server's certificate.",
     "backup": "Save the database, and the master key, of an installation while it is used.",
     "restore": "Put in place what was saved; the daemon has to be stopped.",
+    "gateway": "Rules that have this machine, a gateway, send its clients' connections to the proxy.",
     "top": "Live connections, rates and verdicts of the running daemon.",
     "probe": "Connect to a server as the daemon would, and explain the verdict.",
 }

@@ -27,8 +27,10 @@ from pydantic import (
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-Mode = Literal["explicit", "explicit-tls", "transparent", "socks5"]
-LATER_MODES = ("tproxy", "wireguard")
+Mode = Literal["explicit", "explicit-tls", "transparent", "tproxy", "socks5"]
+LATER_MODES = ("wireguard",)
+TRANSPARENT = frozenset({"transparent", "tproxy"})
+"""Modes whose connections a gateway sends here, of clients that know of no proxy."""
 LATER_KMS = ("aws", "vault", "pkcs11")
 LATER_DATABASES = ("postgresql", "postgres")
 
@@ -659,6 +661,7 @@ class Tunnel(Section):
     non_tls: Literal["refuse", "pass"] = "refuse"
     on_unparsed: Literal["close", "pass"] = "close"
     misdirected: Literal["refuse", "pass"] = "refuse"
+    address_check: Annotated[Literal["off", "block"], BeforeValidator(_off)] = "off"
 
 
 class BlockPage(Section):

@@ -11,13 +11,18 @@ import ctypes
 import os
 import resource
 import signal
+import struct
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
-_CAP_IPC_LOCK = 14
+_CAP_NET_BIND_SERVICE, _CAP_NET_ADMIN, _CAP_NET_RAW, _CAP_IPC_LOCK = 10, 12, 13, 14
+_FOR_SOCKETS = (_CAP_NET_BIND_SERVICE, _CAP_NET_ADMIN, _CAP_NET_RAW)
+_CAPABILITY_VERSION_3 = 0x20080522
+_SETS = struct.Struct("=6I")
+"""Twice 32 capabilities: effective, permitted, inheritable."""
 
 
 def harden_child() -> None:
@@ -28,6 +33,21 @@ def harden_child() -> None:
     os.umask(0o077)
     no_core_dumps()
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    give_up(*_FOR_SOCKETS)
+
+
+def give_up(*capabilities: int) -> None:
+    """Have these capabilities no more (capabilities(7)), nor hand them on. Where that fails, all is as it was.
+
+    The supervisor needs some to bind listeners; its children get the sockets, bound.
+    """
+    c = ctypes.CDLL(None)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    held = ctypes.create_string_buffer(_SETS.size)
+    if c.capget(header, held) == 0:
+        kept = ~sum(1 << number for number in capabilities) & 0xFFFFFFFF
+        low, high = _SETS.unpack(held.raw)[:3], _SETS.unpack(held.raw)[3:]
+        c.capset(header, _SETS.pack(*(each & kept for each in low), *high))
 
 
 def no_core_dumps() -> None:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from proxy.worker import Worker
 
 WAYS: dict[str, Callable[[Session], Beginning]] = {
-    "explicit": Explicit, "explicit-tls": Explicit, "transparent": Transparent, "socks5": socks5,
+    "explicit": Explicit, "explicit-tls": Explicit, "transparent": Transparent, "tproxy": Transparent,
+    "socks5": socks5,
 }  # fmt: skip
 """How a connection of each mode begins."""
 _SPEAK_HTTP = frozenset({"explicit"})

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import json
 import os
-import resource
 import signal
 import socket
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
+from issuer.hardening import harden_child
 from issuer.metric_files import FOLDER
 from proxy import readiness
 from proxy.control import READY
@@ -130,7 +130,7 @@ def main() -> int:
     settings = Settings.model_validate_json(sys.stdin.buffer.read())
     listening = socket.socket(fileno=arguments.listen)
     listening.setblocking(False)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    harden_child()
     log = open_log(settings.log, "monitor", time.time)
     with socket.socket(fileno=arguments.control) as control:
         try:

@@ -8,10 +8,26 @@ from certs.names import Host
 from proxy import refusals
 from proxy.admission import ResolveError
 from proxy.parents import unreached
-from proxy.refusals import RefusedError
+from proxy.refusals import Refusal, RefusedError
 from proxy.session import Session
 from proxy.tcp import Reader
 from proxy.upstream import DialError, dial
+
+
+async def is_elsewhere(session: Session, name: Host, address: Host) -> Refusal | None:
+    """Why a client that was on its way to ``address`` may not ask for ``name`` there; None where it may.
+
+    By the setting tunnel.address_check: the address has to be one of those that the name has here. Where the way in was
+    told a name, that is no matter of addresses.
+    """
+    worker = session.worker
+    if worker.settings.tunnel.address_check == "off" or not address.is_ip:
+        return None
+    try:
+        addresses = await worker.resolver.resolve(name, session.peer)
+    except ResolveError as error:
+        return refusals.unresolved(name.text, session.id, error.timed_out, str(error))
+    return None if address.text in addresses else refusals.address_mismatch(name.text, address.text, session.id)
 
 
 async def reach(
@@ -23,9 +39,11 @@ async def reach(
     parent, and without ``tunnel``, it is a connection to the parent, to be asked in absolute-form (RFC 9112, section
     3.2.2). Raises RefusedError where name, rules or network forbid it.
     """
-    if session.towards is not None:
-        host, port = session.towards
     worker, id_ = session.worker, session.id
+    if session.towards is not None:
+        if (refusal := await is_elsewhere(session, host, session.towards[0])) is not None:
+            raise RefusedError(refusal)
+        host, port = session.towards
     if (refusal := session.outdated(host.text)) is not None:
         raise RefusedError(refusal)
     began = session.loop.time()

@@ -124,6 +124,22 @@ def sni_mismatch(connect_host: str, sni: str, id: str) -> Refusal:
     )
 
 
+def address_mismatch(host: str, address: str, id: str) -> Refusal:
+    """A connection that a gateway sent us went to another address than those of the name that it asks for."""
+    return Refusal(
+        403,
+        "http_request_denied",
+        "address_mismatch",
+        "Blocked: this address is not the host's",
+        f"The connection was made to the address {address} and asks for {host}, which has other addresses. A rule for "
+        "the name could be got around with the address, so nothing was sent to it.",
+        "This may pass by itself: your device may know an address that the host no longer has, or ask another DNS "
+        f"server than this proxy. {NEEDED}",
+        host,
+        id,
+    )
+
+
 def misdirected(host: str, asked: str, id: str) -> Refusal:
     """A request on the connection to ``host`` is for another one, ``asked`` (RFC 9110 15.5.20)."""
     return Refusal(

@@ -5,6 +5,7 @@ A socket outlives the processes that accept from it, and the program that bound 
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 from config.settings import Listener, parse_bind
 from proxy.control import BACKLOG
 from proxy.start_error import StartError
+
+IPV6_TRANSPARENT = 75
+"""Of linux/in6.h; the module socket has that of IPv4 alone."""
 
 type Bound = tuple[Listener, socket.socket]
 """A listener and the socket that it listens on."""
@@ -29,7 +33,35 @@ class Arrangement:
 
 def bind(listener: Listener, index: int) -> socket.socket:
     """A listener's socket. Raises StartError."""
-    return bind_tcp(listener.bind, f"listeners[{index}].bind")
+    listening = bind_tcp(listener.bind, f"listeners[{index}].bind")
+    try:
+        _suit(listener, index, listening)
+    except StartError:
+        listening.close()
+        raise
+    return listening
+
+
+def _suit(listener: Listener, index: int, listening: socket.socket) -> None:
+    """Have the socket take what its listener's mode takes. Raises StartError.
+
+    What a mode before has asked for stays: on a socket that nobody sends foreign packets to it changes nothing.
+    """
+    if listener.mode != "tproxy":
+        return
+    try:
+        if listening.family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+        else:
+            listening.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)
+    except OSError as error:
+        why = f"listeners[{index}].mode: tproxy cannot take other machines' addresses: {error.strerror}"
+        if error.errno == errno.EPERM:
+            why += (
+                "; it takes the capability CAP_NET_ADMIN: with systemd AmbientCapabilities=CAP_NET_ADMIN in the unit "
+                "(deploy/sallyport-gateway.conf), without it start as root with user set"
+            )
+        raise StartError(why) from None
 
 
 def bind_tcp(where: str, setting: str) -> socket.socket:
@@ -65,6 +97,7 @@ def arrange(bound: Sequence[Bound], listeners: Sequence[Listener]) -> Arrangemen
     try:
         for index, listener in enumerate(listeners):
             if (known := there.pop(_place(listener), None)) is not None:
+                _suit(listener, index, known[1])
                 result.append((listener, known[1]))
             else:
                 opened.append((listener, bind(listener, index)))

@@ -35,6 +35,7 @@ from proxy.ledger import client_key
 from proxy.log import DEBUG, INFO, WARNING
 from proxy.parents import unreached
 from proxy.pinning import Client, refuses_certificate
+from proxy.reach import is_elsewhere
 from proxy.session import Judged, Session, State, Unhurried
 from proxy.showing import Showing
 from proxy.tls_leg import LegError, TlsLeg
@@ -56,9 +57,9 @@ class Tunnel(Unhurried):
     """The phase between the CONNECT and the lane; owner of the server leg until the lane takes it over."""
 
     __slots__ = (
-        "asked", "buffer", "busy", "early", "ends", "errors", "half", "hello", "host", "leg", "not_after", "plain",
-        "port", "raw", "reader", "refusal", "server", "session", "showing", "shown", "stapled", "target",
-        "warned_of", "why",
+        "asked", "buffer", "busy", "checking", "early", "ends", "errors", "half", "hello", "host", "leg",
+        "not_after", "plain", "port", "raw", "reader", "refusal", "server", "session", "showing", "shown", "stapled",
+        "target", "warned_of", "why",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int, plain: bool = False) -> None:
@@ -83,6 +84,8 @@ class Tunnel(Unhurried):
         """What it has shown, once that is known."""
         self.hello: ClientHello | None = None
         self.server = ServerLeg(self)
+        self.checking: asyncio.Task[None] | None = None
+        """Whether the address is the name's is being found out."""
         self.ends: list[bool] = []
         """How the server has ended already: with close_notify (True), with FIN (False)."""
         self.leg: TlsLeg | None = None
@@ -129,7 +132,7 @@ class Tunnel(Unhurried):
         if self.leg is not None:
             return self._client_handshake(data)
         self.buffer += data
-        if session.state is State.HELLO:
+        if session.state is State.HELLO and self.hello is None:
             return self._read_hello()
         if len(self.buffer) > session.worker.limits.client_hello_bytes:
             session.pause()
@@ -154,6 +157,29 @@ class Tunnel(Unhurried):
             session.facts["host"] = named.text
             if not self.target.is_ip and named != self.target:
                 return self.refuse(refusals.sni_mismatch(self.target.text, named.text, session.id))
+            if self.plain and session.worker.settings.tunnel.address_check != "off":
+                session.deadline += session.worker.limits.resolve_timeout
+                self.checking = asyncio.Task(self._check(named), loop=session.loop, eager_start=True)
+                return None
+        return self._go_on()
+
+    async def _check(self, name: Host) -> None:
+        """Go on where the address is one of the name's: before a bypass rule opens anything for that name."""
+        session = self.session
+        try:
+            refusal = await is_elsewhere(session, name, self.target)
+            if session.phase is self and session.state is State.HELLO:
+                session.resume()
+                if refusal is not None:
+                    self.refuse(refusal)
+                else:
+                    self._go_on()
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection and no other
+            session.broken(error)
+
+    def _go_on(self) -> None:
+        """What is asked for is known, and may be asked for there."""
+        session = self.session
         if (rule := self._rule()) is not None:
             return self._bypass(Bypass(rule.rule, rule.file))
         if self.refusal is not None:
@@ -589,6 +615,8 @@ class Tunnel(Unhurried):
         """The connection ends here: let the server go."""
         if self.leg is not None:
             self._tell_inspectors(self.why, client=True)
+        if self.checking is not None and self.checking is not asyncio.current_task(self.session.loop):
+            self.checking.cancel()
         self._drop_server(orderly)
         self.buffer.clear()
         self.early.clear()

@@ -48,6 +48,7 @@ from proxy.ledger import Ledger
 from proxy.log import ERROR, INFO, WARNING, Log, open_log
 from proxy.metrics import Metrics
 from proxy.metrics_sink import open_sink
+from proxy.ourselves import Ourselves
 from proxy.overload import Overload, available, share_of
 from proxy.parents import Parents
 from proxy.pinning import Pinning, Recorder
@@ -105,6 +106,7 @@ class Worker:
         self.entrance = Entrance(self, seats)
         self.judging = ThreadPoolExecutor(1, thread_name_prefix="judge")
         """One at a time: costly chains must not keep anything else from a thread, the change feed least of all."""
+        self.ourselves = Ourselves([(listener, listening.getsockname()[:2]) for listener, listening in sockets])
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.bypass_lists = BypassLists(settings.bypass.files, log)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)

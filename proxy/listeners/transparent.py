@@ -1,6 +1,7 @@
-"""The transparent way in: a gateway sends us connections whose clients know of no proxy (netfilter's REDIRECT).
+"""The transparent way in: a gateway sends us connections whose clients know of no proxy (netfilter's REDIRECT, TPROXY).
 
-Where the connection was to go, the kernel says. That is an address; the name to check is the one that the client asks
+Where the connection was to go, the kernel says: of a redirected one when it is asked, and one that TPROXY hands to us
+has that address as its own. That is an address; the name to check is the one that the client asks
 for in its ClientHello, and where it asks for none, the address must stand in the certificate. There is no word of
 another protocol before the client's own: what forbids the connection is said inside TLS, or in HTTP.
 """
@@ -11,12 +12,15 @@ import asyncio
 import ipaddress
 import socket
 import struct
+from dataclasses import replace
 
 from certs.names import parse_host
+from proxy import refusals
 from proxy.block import Refusal
 from proxy.listeners.balanced import BALANCER, destination
 from proxy.listeners.way_in import WayIn
 from proxy.log import WARNING
+from proxy.ourselves import Ourselves
 from proxy.session import State
 from proxy.tunnel import Tunnel
 
@@ -40,12 +44,21 @@ class Transparent(WayIn):
     def made(self) -> None:
         """Nobody says anything before the server may be reached: some protocols' servers speak first."""
         session = self.session
+        ourselves = session.worker.ourselves
         try:
-            address, port = destination_of(session.client)
+            address, port = destination_of(session.client, session.listener.mode)
+            _not_to_us(ourselves, address, port)
         except NoDestinationError as error:
+            session.worker.metrics.refused("no_destination")
             session.log(WARNING, "no destination", listener=session.listener.name, reason=str(error))
             return session.abort("no destination")
-        return self.goes_to(parse_host(address), port)
+        host, source = parse_host(address), session.client.get_extra_info("peername")
+        if source and (why := ourselves.has_made(source[:2], (address, port))) is not None:
+            # Whoever is at the other end is no client, so there is nobody to tell it to.
+            session.facts |= {"host": host.text, "port": port}
+            session.refused(replace(refusals.loop(host.text, session.id), explanation=f"{why}; {_LEFT_ALONE}"))
+            return session.abort("loop")
+        return self.goes_to(host, port)
 
     def data(self, data: bytes) -> None:
         """Kept for the tunnel."""
@@ -76,17 +89,30 @@ _NO_LEAF = frozenset({"signing_ca", "key_manager"})
 """Details of refusals that come from there being no leaf, so that there is no TLS to say them in."""
 
 
-def destination_of(transport: asyncio.Transport) -> tuple[str, int]:
+def destination_of(transport: asyncio.Transport, mode: str) -> tuple[str, int]:
     """Where the connection was to go: as the load balancer says that passes it on, else as the kernel does.
 
     Raises NoDestinationError.
     """
     if (told := destination(transport)) is None:
-        return original_destination(transport.get_extra_info("socket"))
+        connection = transport.get_extra_info("socket")
+        return own_address(connection) if mode == "tproxy" else original_destination(connection)
     if told[0] == transport.get_extra_info(BALANCER):
         # It would come back to us from there, and again, without an end.
         raise NoDestinationError(f"it was made to the load balancer itself, {told[0]} port {told[1]}")
     return told
+
+
+def _not_to_us(ourselves: Ourselves, address: str, port: int) -> None:
+    """Raises NoDestinationError where the connection would only lead back to a listener."""
+    if ourselves.listens_on(address, port):
+        raise NoDestinationError(f"it was made to {address} port {port}, where we listen ourselves; {_RULES}")
+
+
+def own_address(connection: socket.socket) -> tuple[str, int]:
+    """Where a connection was to go that TPROXY has handed to us: it never became another."""
+    address, port = connection.getsockname()[:2]
+    return address.partition("%")[0], port
 
 
 def original_destination(connection: socket.socket) -> tuple[str, int]:
@@ -108,4 +134,5 @@ def original_destination(connection: socket.socket) -> tuple[str, int]:
     return address, port
 
 
-_RULES = "expected connections that nftables redirects here, see sallyport gateway rules"
+_RULES = "expected connections that nftables sends here, see sallyport gateway rules"
+_LEFT_ALONE = "rules of a gateway have to leave the proxy's own connections alone, see sallyport gateway rules"

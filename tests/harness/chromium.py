@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from websockets.sync.client import ClientConnection, connect
 
+from tests.harness.namespaces import Namespace
 from tests.harness.pki import Issued
 from tests.harness.processes import wait_for
 from tests.harness.programs import need
@@ -36,7 +38,7 @@ class Chromium:
     """A browser in a home of its own, whose certificate database (NSS) has the anchors ``trusts``.
 
     ``hosts`` are its ``--host-resolver-rules``, ``proxy`` is where its proxy listens, with a scheme where that is not
-    http; without one it goes directly. It calls nobody on its own.
+    http; without one it goes directly. It runs in ``namespace``, where one is given. It calls nobody on its own.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class Chromium:
         trusts: Sequence[Issued | x509.Certificate] = (),
         hosts: str = "",
         proxy: str | None = None,
+        namespace: Namespace | None = None,
     ) -> None:
+        self._namespace = namespace
         self.home = folder / "home"
         self._profile = folder / "profile"
         self._reach = [f"--host-resolver-rules={hosts}"]
@@ -66,11 +70,12 @@ class Chromium:
     def __enter__(self) -> Self:
         program = need("chromium")
         self._trust()
+        inside = self._namespace.prefix if self._namespace is not None else ()
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                [program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                [*inside, program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                 "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
                  f"--user-data-dir={self._profile}", "--window-size=1000,900", *self._reach,
                  "--remote-debugging-port=0", "about:blank"],
                 env={**environment, "HOME": str(self.home)},
@@ -178,7 +183,13 @@ class Chromium:
 
         port, path = wait_for("chromium to listen", ready, timeout=START_SECONDS)
         where = f"ws://127.0.0.1:{port}{path}"
-        self._socket = self._open.enter_context(connect(where, proxy=None, max_size=None, open_timeout=START_SECONDS))
+        there = ("127.0.0.1", int(port))
+        if self._namespace is None:
+            plain = socket.create_connection(there)
+        else:
+            plain = self._namespace.within(lambda: socket.create_connection(there))
+        opened = connect(where, sock=plain, proxy=None, max_size=None, open_timeout=START_SECONDS)
+        self._socket = self._open.enter_context(opened)
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._frame = self._call("Page.getFrameTree", session=self._session)["frameTree"]["frame"]["id"]

@@ -13,7 +13,8 @@ import contextlib
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -40,6 +41,17 @@ class Namespace:
         done = subprocess.run([*self.prefix, *argv], input=stdin, capture_output=True, text=True, timeout=timeout)
         assert done.returncode == 0, f"{' '.join(argv)}: exit {done.returncode}: {done.stderr}"
         return done.stdout
+
+    def within[T](self, work: Callable[[], T]) -> T:
+        """Do something in it that makes sockets: they stay of it, wherever they are used."""
+
+        def inside() -> T:
+            with open(f"/run/netns/{self.name}", "rb") as place:
+                os.setns(place.fileno(), os.CLONE_NEWNET)  # of this thread alone, which ends with it
+            return work()
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(inside).result()
 
     def popen(self, *argv: str, **options: object) -> subprocess.Popen[bytes]:
         """Start a command in it."""

@@ -31,6 +31,17 @@ def test_a_child_gains_no_rights_dumps_no_core_and_makes_files_that_are_its_own(
     }
 
 
+def test_a_child_has_none_of_the_capabilities_that_bind_its_sockets() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root has them to begin with")
+    sets = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+    low_ports, admin, raw = 1 << 10, 1 << 12, 1 << 13
+    before, after = told("1", *sets), told("harden_child()", *sets)
+    assert int(before["CapEff"], 16) & (low_ports | admin | raw) == low_ports | admin | raw
+    for name in sets:
+        assert int(after[name], 16) == int(before[name], 16) & ~(low_ports | admin | raw)
+
+
 def test_memory_is_locked_where_that_is_allowed() -> None:
     if os.geteuid() != 0:
         pytest.skip("locking without a limit takes root")

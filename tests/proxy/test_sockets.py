@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from config.settings import Listener
-from proxy.sockets import Bound, address, arrange, bind
+from proxy.sockets import IPV6_TRANSPARENT, Bound, address, arrange, bind
 from proxy.start_error import StartError
+from tests.harness.daemon import REPOSITORY
 from tests.harness.processes import free_port
 
 
@@ -65,3 +69,32 @@ def test_where_one_cannot_be_bound_none_is_new_and_the_others_stay() -> None:
             arrange(before, wanted)
         bind(wanted[1], 1).close()
         socket.create_connection(before[0][1].getsockname()).close()
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="to take others' addresses takes root")
+TRANSPARENT = {"127.0.0.1": (socket.SOL_IP, socket.IP_TRANSPARENT), "[::1]": (socket.IPPROTO_IPV6, IPV6_TRANSPARENT)}
+
+
+@needs_root
+@pytest.mark.parametrize("host", TRANSPARENT)
+def test_a_socket_that_is_handed_foreign_connections_may_take_their_addresses(host: str) -> None:
+    with arranged(Listener(name="one", mode="transparent", bind=f"{host}:0")) as before:
+        kept = before[0][1]
+        assert kept.getsockopt(*TRANSPARENT[host]) == 0
+        # A reload changes the mode, and keeps the socket.
+        after = arrange(before, [Listener(name="one", mode="tproxy", bind=f"{host}:0")])
+        assert after.bound[0][1] is kept
+        assert kept.getsockopt(*TRANSPARENT[host]) == 1
+
+
+@needs_root
+def test_without_the_capability_it_is_said_which_and_how_to_give_it() -> None:
+    code = (
+        "import os\nfrom config.settings import Listener\nfrom proxy.sockets import bind\n"
+        "from proxy.start_error import StartError\nos.setgid(65534); os.setuid(65534)\n"
+        "try: bind(Listener(name='one', mode='tproxy', bind='127.0.0.1:0'), 2)\n"
+        "except StartError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("listeners[2].mode: tproxy cannot take other machines' addresses: ")
+    assert "AmbientCapabilities=CAP_NET_ADMIN" in done.stdout
