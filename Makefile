@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test flood verdicts clients check fuzz bench soak abuse tenants scan lint-container lock clean
+.PHONY: help run demo test flood verdicts clients check fuzz bench bench-transparent soak abuse tenants scan lint-container lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -15,7 +15,7 @@ NODE_VERSION := 24.19.0
 export SALLYPORT_PYTHON
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(INSTALLED) ## start the proxy with config/default.yaml (Ctrl-C stops it)
 	@exec $(BIN)/sallyport --config config/default.yaml serve
@@ -58,6 +58,11 @@ fuzz: $(INSTALLED) ## throw 100,000 examples at each parser of strangers' bytes 
 bench: $(INSTALLED) ## measure it beside its peers, 20 minutes (QUICK=1: two; ARGS="--write": into docs/performance.md)
 	@scripts/bench-packages squid:squid-openssl sslsplit:sslsplit
 	$(BIN)/python -m bench.run $(if $(QUICK),--quick) $(ARGS)
+
+bench-transparent: $(INSTALLED) ## the same behind a gateway's rules, beside the explicit proxy, in a network of its own (root)
+	@scripts/bench-packages nft:nftables setpriv:util-linux ip:iproute2
+	unshare --net sh -c 'ip link set lo up && exec $(BIN)/python -m bench.run --only sallyport,transparent --parts peers \
+	    $(if $(QUICK),--quick) $(ARGS)'
 
 soak: $(INSTALLED) ## 30 minutes of everything with faults in between, every answer checked (MINUTES=n)
 	@scripts/bench-packages

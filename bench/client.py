@@ -95,10 +95,12 @@ class Route:
     target: str
     root: Path
     proxy: str | None
+    prefix: tuple[str, ...] = ()
+    """What the client is started with: as another user, say."""
 
     def command(self, *arguments: str) -> list[str]:
         where = ["--direct"] if self.proxy is None else ["--proxy", self.proxy]
-        return [str(self.program), *where, "--target", self.target, "--ca", str(self.root), *arguments]
+        return [*self.prefix, str(self.program), *where, "--target", self.target, "--ca", str(self.root), *arguments]
 
     def run(self, *arguments: str, timeout: float = 300) -> Result:
         """Run to the end."""

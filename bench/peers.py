@@ -20,6 +20,7 @@ from bench.origin import Origin
 from tests.harness.pki import Authority, new_key
 from tests.harness.processes import free_port, wait_for
 
+_CLIENT = 65_534
 _PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 
@@ -31,6 +32,8 @@ class Standing:
     address: str
     root: Path
     speaks_connect: bool = True
+    client: tuple[str, ...] = ()
+    """What clients are started with."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,41 @@ def _sallyport(workers: int, inspect: bool) -> Callable[[Path, Origin], Iterator
     return run
 
 
+def _transparent(folder: Path, origin: Origin) -> Iterator[Standing]:
+    """Clients open connections to the origin, as another user, and nftables redirects that user's to the listener."""
+    listener = {"mode": "transparent", "bind": f"127.0.0.1:{free_port()}"}
+    with LoadedDaemon(
+        folder / "daemon", origin, inspect=False, extra={"listeners": [{"name": "explicit", **listener}]}
+    ) as daemon:
+        # They have to get at their program, and at the root.
+        for each in (daemon.root.parent, folder, *list(folder.parents)[:2]):
+            each.chmod(0o755)
+        daemon.root.chmod(0o644)
+        port = daemon.proxy.rpartition(":")[2]
+        rules = f"""
+table inet sallyport-bench {{
+  chain output {{
+    type nat hook output priority -100
+    meta skuid {_CLIENT} ip daddr 127.0.0.1 tcp dport {origin.port} redirect to :{port}
+  }}
+}}
+"""
+        subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+        try:
+            client = ("setpriv", f"--reuid={_CLIENT}", f"--regid={_CLIENT}", "--clear-groups")
+            yield Standing(daemon.process.pid, origin.address, daemon.root, speaks_connect=False, client=client)
+        finally:
+            subprocess.run(["nft", "delete", "table", "inet", "sallyport-bench"], check=True)
+
+
+def _transparent_missing() -> str | None:
+    for program, package in (("nft", "nftables"), ("setpriv", "util-linux")):
+        if (missing := _needs(program, package)()) is not None:
+            return missing
+    routes = Path("/proc/net/route").read_text().splitlines()[1:]
+    return "it redirects connections, in a network of its own: make bench-transparent, as root" if routes else None
+
+
 def _nothing_missing() -> str | None:
     return None
 
@@ -163,6 +201,7 @@ PEERS = {
     "sslsplit": Peer("sslsplit (C; verifies nothing)", _needs("sslsplit", "sslsplit"), _sslsplit, http2=False),
     "mitmdump": Peer("mitmdump", _mitmdump_missing, _mitmdump),
     "sallyport": Peer("**Sallyport**, one worker", _nothing_missing, _sallyport(1, False)),
+    "transparent": Peer("**Sallyport, transparent** (REDIRECT), one worker", _transparent_missing, _transparent),
     "inspect": Peer(
         "**Sallyport, inspection lane**, one worker", _nothing_missing, _sallyport(1, True), domain="inspected.test"
     ),

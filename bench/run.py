@@ -43,7 +43,7 @@ class Bench:
             route = Route(self.program, target, standing.root, proxy)
         else:
             # Clients name the origin's port all the same; the proxy passes on whatever it is sent.
-            route = Route(self.program, proxy, standing.root, None)
+            route = Route(self.program, proxy, standing.root, None, standing.client)
         return Scene(standing.pid, route, domain, self.size, fresh)
 
     def measure(self, peer: Peer, scenarios: Sequence[Scenario]) -> dict[str, Measured]:
