@@ -69,10 +69,9 @@ class Ourselves:
 
     def listens_on(self, address: str, port: int) -> bool:
         """Whether a connection to there is one to a listener of ours."""
-        there = ipaddress.ip_address(address)
         for text, own_port in self._listens:
             if port == own_port:
-                own = ipaddress.ip_address(text)
+                own, there = ipaddress.ip_address(text), ipaddress.ip_address(address)
                 if own == there or (own.is_unspecified and own.version == there.version and self.has(address)):
                     return True
         return False

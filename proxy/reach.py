@@ -35,12 +35,12 @@ async def reach(
 ) -> tuple[asyncio.Transport, str]:
     """Open a connection for the protocol; the transport, and the address. Admission as for a CONNECT.
 
-    Where the way in has said whereto, it is there, whatever the request names. Where the host is reached through a
-    parent, and without ``tunnel``, it is a connection to the parent, to be asked in absolute-form (RFC 9112, section
-    3.2.2). Raises RefusedError where name, rules or network forbid it.
+    Where the way in has said whereto, it is there, whatever the client's request names. Where the host is reached
+    through a parent, and without ``tunnel``, it is a connection to the parent, to be asked in absolute-form (RFC 9112,
+    section 3.2.2). Raises RefusedError where name, rules or network forbid it.
     """
     worker, id_ = session.worker, session.id
-    if session.towards is not None:
+    if session.towards is not None and session.goes_to(host) is session.towards[0]:
         if (refusal := await is_elsewhere(session, host, session.towards[0])) is not None:
             raise RefusedError(refusal)
         host, port = session.towards

@@ -153,9 +153,9 @@ class Session(Reader):
     """One client connection."""
 
     __slots__ = (
-        "about", "active", "certified", "deadline", "disclosure", "down", "draining", "entered", "facts", "id", "lane",
-        "listener", "login", "loop", "peer", "phase", "presented", "seat", "shown", "snapshot", "started", "state",
-        "task", "tenant_name", "towards", "trace", "transport", "up", "warned_of", "worker",
+        "about", "active", "asked", "certified", "deadline", "disclosure", "down", "draining", "entered", "facts", "id",
+        "lane", "listener", "login", "loop", "peer", "phase", "presented", "seat", "shown", "snapshot", "started",
+        "state", "task", "tenant_name", "towards", "trace", "transport", "up", "warned_of", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -183,6 +183,8 @@ class Session(Reader):
         self.towards: tuple[Host, int] | None = None
         """Where the connection goes, as the way in has said of one whose client may not know of a proxy at all; None:
         each plain request says it."""
+        self.asked = ""
+        """The host that the client asks for there: what an inspector sends to another goes there. Empty: any host."""
         self.login: Login | None = None
         """The user who the client has said it is, once that was verified."""
         self.presented = b""
@@ -303,7 +305,9 @@ class Session(Reader):
 
     def goes_to(self, host: Host) -> Host:
         """Where a connection for this host is made to: what the way in has said wins over what a request names."""
-        return host if self.towards is None else self.towards[0]
+        if self.towards is None or (self.asked and host.text != self.asked):
+            return host
+        return self.towards[0]
 
     # --- the client's transport ---
 

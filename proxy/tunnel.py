@@ -531,6 +531,8 @@ class Tunnel(Unhurried):
             from proxy.lanes.inspection.lane import InspectionLane
 
             session.has_taken("inspection")
+            if self.target.is_ip:
+                session.towards, session.asked = (self.target, self.port), host  # a further connection goes there, too
             inspection = InspectionLane(session, inspectors, host, self.port, leg)
             session.enters("inspection")
             session.to(State.OPEN, 0, inspection)

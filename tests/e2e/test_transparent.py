@@ -17,14 +17,16 @@ from cryptography import x509
 
 from tests.e2e.conftest import ISSUING, PRIVATE_ISSUING, PUBLIC
 from tests.harness.chromium import WARNING, Chromium
-from tests.harness.daemon import COMMAND, Daemon
+from tests.harness.daemon import COMMAND, REPOSITORY, Daemon
 from tests.harness.hellos import Fingerprint, HelloRecorder
 from tests.harness.inspectors import Scripts
 from tests.harness.namespaces import GatewayNetwork, gateway_network
 from tests.harness.origins import Nginx, Site
 from tests.harness.programs import need
 
+SYSCTL = REPOSITORY / "deploy" / "sysctl-gateway.conf"
 PORT = 8443
+PORTS = "80,443,444"
 ELSEWHERE = "10.77.2.9"
 """Another address of the server's, where no name leads."""
 SIX_ELSEWHERE = "fd77:2::9"
@@ -39,6 +41,10 @@ table inet circle {{
     {whose} tcp dport 443 redirect to :{port}
   }}
 }}
+"""
+SENDS = """
+    def request(flow):
+        flow.request.host = "elsewhere.example"
 """
 LOWER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 QUIC_SECONDS = 15  # of a machine that is busy; left alone it is a quarter of one
@@ -70,10 +76,11 @@ class Gateway:
 
     def hosts(self) -> dict[str, str]:
         """Names, and their addresses."""
-        v4 = ("good", "private", "plain", "marked", "quic", "blocked")
+        v4 = ("good", "private", "plain", "marked", "quic", "blocked", "sent")
         return {f"{name}.example": self.net.server.ipv4 for name in v4} | {
             "six.example": self.net.server.ipv6,
             "bank.example": ELSEWHERE,
+            "elsewhere.example": ELSEWHERE,
             "bank6.example": SIX_ELSEWHERE,
         }
 
@@ -106,12 +113,14 @@ def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     need("nginx"), need("curl"), need("nft")
     folder = tmp_path_factory.mktemp("gateway")
     scripts = Scripts(folder)
-    scripts.add("marked", MARKS)
+    scripts.add("marked", MARKS, hosts=["marked.example", "unknown.example"])
+    scripts.add("sent", SENDS)
     with gateway_network() as net:
         server = net.server
         for address in (f"{ELSEWHERE}/24", f"{SIX_ELSEWHERE}/64"):
             server.run("ip", "addr", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
         names = ["good.example", "marked.example", server.ipv4]
+        once = ("keepalive_timeout 0;",)
         quic = ("add_header Alt-Svc 'h3=\":443\"; ma=3600';", "keepalive_timeout 0;")
         sites = [
             Site("good.example", ISSUING.leaf(names), server.ipv4, port=443, alone=False),
@@ -130,6 +139,7 @@ def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             Site("plain.example", None, server.ipv4, port=80),
             Site("plain6.example", None, server.ipv6, port=80),
             Site("elsewhere.example", None, ELSEWHERE, port=80),
+            Site("unknown.example", ISSUING.leaf("unknown.example"), ELSEWHERE, port=444, http2=False, lines=once),
         ]
         steering: str = request.param
         tproxy = steering == "tproxy"
@@ -142,14 +152,19 @@ def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             namespace=net.gateway,
             listeners=[(name, "default") for name in ways],
             ways=ways,
-            extra={"tunnel": {"address_check": "block"}, "inspection": {"addons": scripts.addons}},
+            extra={"tunnel": {"address_check": "off" if tproxy else "block"}, "inspection": {"addons": scripts.addons}},
         )
         made = Gateway(net, daemon, Nginx(folder, sites, server), steering)
         daemon.settings["resolver"] = {"hosts": made.hosts()}
         daemon.write_config()
         net.gateway.run("nft", "-f", "-", stdin="table inet others { chain c { tcp dport 22 counter accept; }; }")
+        # Those of conntrack are not of every kernel, and some are the machine's alone.
+        settings = [line for line in SYSCTL.read_text().splitlines() if line and not line.startswith("#")]
+        for name, value in (map(str.strip, line.split("=")) for line in settings):
+            net.gateway.run("sh", "-c", f"echo {value} >/proc/sys/{name.replace('.', '/')} || true")
+        assert net.gateway.run("cat", "/proc/sys/net/ipv4/conf/all/rp_filter").strip() == "1"
         with made.origin:
-            made.rules("--interface", net.inside, "--apply")
+            made.rules("--interface", net.inside, "--ports", PORTS, "--apply")
             # Nobody listens yet: nothing gets past the gateway unseen.
             assert "curl: (7)" in _failure(made, "https://good.example/")
             assert "curl: (7)" in _failure(made, "https://six.example/")
@@ -179,9 +194,23 @@ def test_inspectors_see_tls_and_plain_http(gateway: Gateway) -> None:
     for scheme in ("https", "http"):
         assert "\r\nseen: yes\r\n" in gateway.curl(f"{scheme}://marked.example/", "-i", "--crlf").replace("\n", "\r\n")
         assert "seen" not in gateway.curl(f"{scheme}://good.example/", "-i")
+    # What an inspector sends to another host goes there, and not where the client went.
+    assert gateway.curl("http://sent.example/") == "hello from elsewhere.example\n200 0"
 
 
-def test_an_address_that_is_not_the_names_is_refused(gateway: Gateway) -> None:
+def test_the_address_is_the_clients_choice_or_one_of_the_names_by_the_setting(gateway: Gateway) -> None:
+    if gateway.steering == "tproxy":
+        # The check is off. A name that nobody here knows is reached where the client went, a second time too: the
+        # server has closed the first connection, the client has not.
+        url = "https://unknown.example:444/"
+        told = gateway.curl(url, url, "--connect-to", f"unknown.example:444:{ELSEWHERE}:444", "-D", "-")
+        assert told.count("hello from unknown.example") == told.count("seen: yes") == 2
+        # By the certificate an address of another server's is none of the name's.
+        told = gateway.curl(
+            "https://good.example/", "--connect-to", f"good.example:443:{ELSEWHERE}:444", "-o", "/dev/null"
+        )
+        assert told == "502 0"
+        return
     for url in ("https://good.example/", "http://good.example/"):
         told = gateway.curl(url, "-i", good=ELSEWHERE)
         assert told.endswith("403 0"), told
@@ -260,7 +289,7 @@ def test_what_leads_back_to_the_proxy_is_refused(gateway: Gateway) -> None:
 
 def test_rules_leave_nothing_behind(gateway: Gateway) -> None:
     applied = gateway.ruleset()
-    gateway.rules("--interface", gateway.net.inside, "--apply")
+    gateway.rules("--interface", gateway.net.inside, "--ports", PORTS, "--apply")
     assert gateway.ruleset() == applied
     gateway.rules("--remove")
     try:
@@ -271,13 +300,13 @@ def test_rules_leave_nothing_behind(gateway: Gateway) -> None:
         gateway.rules("--remove")
         assert gateway.ruleset() == before
         # What is printed is what is applied.
-        printed = gateway.rules("--interface", gateway.net.inside)
+        printed = gateway.rules("--interface", gateway.net.inside, "--ports", PORTS)
         gateway.net.gateway.run("nft", "-f", "-", stdin=printed)
         assert gateway.ruleset()[0] == applied[0]
         gateway.rules("--remove")
         assert gateway.ruleset() == before
     finally:
-        gateway.rules("--interface", gateway.net.inside, "--apply")
+        gateway.rules("--interface", gateway.net.inside, "--ports", PORTS, "--apply")
 
 
 def test_chromium_browses_and_quic_falls_back_to_tcp(gateway: Gateway, tmp_path: Path) -> None:

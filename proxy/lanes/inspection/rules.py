@@ -74,6 +74,7 @@ class Rules:
                 return refusals.no_tenant(self.session.id)
             if (refusal := plain.admit(request, self.session.id, self.session.towards is not None)) is not None:
                 self.session.refused(refusal)
+            self.session.asked = request.data.host
             return refusal
         if request.data.scheme != b"https":
             return self.malformed("a scheme that is not that of the connection (RFC 9113 section 8.3.1)")
