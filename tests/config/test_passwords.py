@@ -51,6 +51,19 @@ def test_htpasswds_bcrypt_is_known_and_no_longer_password_is_taken_for_its_begin
         (DECOY.replace("m=19456", "m=4194304"), "asks for too much"),
         ("$argon2id$v=19$m=19456,t=2,p=1$x", "damaged"),
     ],
+    ids=[
+        "apr1",
+        "sha1",
+        "md5-crypt",
+        "sha512-crypt",
+        "crypt",
+        "clear",
+        "empty",
+        "bcrypt-dear",
+        "bcrypt-short",
+        "argon2-dear",
+        "argon2-damaged",
+    ],  # hashes have a salt of their own each time, and names of tests are the same in all processes
 )
 def test_weak_and_damaged_hashes_are_refused_by_name(hashed: str, problem: str) -> None:
     assert problem in (hash_problem(hashed) or "")
