@@ -38,6 +38,7 @@ _OF_ONE_CONNECTION: Final = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade",
 })  # fmt: skip
 """Fields that make a message of HTTP/2 malformed (RFC 9113, section 8.2.2)."""
+_SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*").fullmatch
 _HIGHEST_STREAM: Final = 2**31 - 1
 Fields = list[tuple[bytes, bytes]]
 
@@ -488,6 +489,9 @@ def in_http1(fields: Fields, ends: bool) -> h11.Request:
     scheme, path = pseudo.get(b":scheme", b""), pseudo.get(b":path", b"")
     if not (method and scheme and path):
         raise MalformedError("the request lacks :method, :scheme or :path (RFC 9113, section 8.3.1)")
+    # In HTTP/1.1 the three become one, in which neither may reach into what the authority is.
+    if not _SCHEME(scheme) or not (path.startswith(b"/") or (path == b"*" and method == b"OPTIONS")):
+        raise MalformedError("the field :scheme or :path is malformed (RFC 9113, section 8.3.1)")
     authority = authority or next((value for name, value in headers if name == b"host"), b"")
     headers = [(b"host", authority), *(field for field in headers if field[0] != b"host")]
     cookies = [value for name, value in headers if name == b"cookie"]
