@@ -221,6 +221,8 @@ class StreamTransport(asyncio.Transport):
         """What came while the session does not read, with the windows that it takes."""
         self._fin = False
         """The client has ended the stream, behind what is held."""
+        self._fin_told = False
+        """The session knows: it may pause and read again as often as it likes after that."""
         self._fin_sent = False
         self._closing = False
         self._gone = False
@@ -276,8 +278,9 @@ class StreamTransport(asyncio.Transport):
 
     def _hand_on_end(self) -> None:
         session = self.session
-        if session is None or self._closing:
+        if session is None or self._closing or self._fin_told:
             return
+        self._fin_told = True
         if self._connects:
             if not session.eof_received():
                 session.close("client closed")

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import h2.events
 import pytest
 
 from proxy.listeners.outer_http2 import MalformedError, in_http1
+from tests.proxy.listeners.outer import CONNECT, GET, Outer, run
+
+
+@pytest.mark.parametrize("fields", [GET, CONNECT])
+def test_the_end_of_what_a_client_sends_is_told_once(fields: list[tuple[str, str]]) -> None:
+    async def test() -> None:
+        outer = Outer()
+        number = outer.ask(fields, end=True)
+        session = outer.sessions[-1]
+        told = list(session.told)
+        session.transport.pause_reading()
+        session.transport.resume_reading()
+        assert session.told == told
+        assert not outer.events(h2.events.StreamReset, number)
+
+    run(test)
 
 
 @pytest.mark.parametrize(
