@@ -217,8 +217,10 @@ class StreamTransport(asyncio.Transport):
         """The CONNECT was answered: bytes pass as they are."""
         self._answered = False
         self._paused = False
-        self._held: list[tuple[bytes, int]] = []
-        """What came while the session does not read, with the windows that it takes."""
+        self._held = bytearray()
+        """What came while the session does not read: in one piece, however small the frames were."""
+        self._held_size = 0
+        """What it takes of the windows."""
         self._fin = False
         """The client has ended the stream, behind what is held."""
         self._fin_told = False
@@ -245,15 +247,18 @@ class StreamTransport(asyncio.Transport):
         if self.session is None or self._closing:
             self._give_back(size)
         elif self._paused:
-            self._held.append((data, size))
+            self._held += data
+            self._held_size += size
         else:
             self._hand_on(data, size)
 
     def _hand_on(self, data: bytes, size: int) -> None:
         session = self.session
         self._give_back(size)
-        if session is not None and data:
-            session.data_received(data if self._connects else self._framed(data))
+        if session is None or not data:
+            return
+        if data := data if self._connects else self._framed(data):
+            session.data_received(data)
 
     def _give_back(self, size: int) -> None:
         if size and not self.http2.outer.closed:
@@ -298,9 +303,10 @@ class StreamTransport(asyncio.Transport):
         if self._gone:
             return
         self._gone = self._closing = True
-        for _, size in self._held:
-            self._give_back(size)
+        self._give_back(self._held_size)
         self._held.clear()
+        self._held_size = 0
+        self.http2.flush()
         self.http2.over(self.number)
         session, self.session = self.session, None
         if session is not None:
@@ -429,9 +435,12 @@ class StreamTransport(asyncio.Transport):
         if not self._paused:
             return
         self._paused = False
-        while self._held and not self._paused:
-            self._hand_on(*self._held.pop(0))
-        if self._fin and not self._held and not self._paused:
+        if self._held_size:
+            data, size = bytes(self._held), self._held_size
+            self._held.clear()
+            self._held_size = 0
+            self._hand_on(data, size)
+        if self._fin and not self._paused:
             self._hand_on_end()
         self.http2.flush()
 

@@ -2,11 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import h2.events
 import pytest
 
 from proxy.listeners.outer_http2 import MalformedError, in_http1
 from tests.proxy.listeners.outer import CONNECT, GET, Outer, run
+
+
+def test_what_a_stream_held_is_given_back_to_the_others_when_it_ends() -> None:
+    async def test() -> None:
+        outer = Outer(http2_stream_window=1 << 20, http2_connection_window=1 << 20)
+        number, session = outer.tunnel()
+        session.transport.pause_reading()
+        while room := min(outer.client.local_flow_control_window(number), outer.client.max_outbound_frame_size):
+            outer.client.send_data(number, b"x" * room)
+            outer.sent()
+        session.transport.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert outer.client.outbound_flow_control_window > 0
+
+    run(test)
+
+
+def test_what_comes_in_crumbs_while_nobody_reads_is_handed_on_in_one_piece() -> None:
+    async def test() -> None:
+        outer = Outer()
+        number, session = outer.tunnel()
+        session.transport.pause_reading()
+        before = len(session.pieces)
+        for _ in range(1000):
+            outer.client.send_data(number, b"x")
+        outer.client.end_stream(number)
+        outer.sent()
+        assert len(session.pieces) == before
+        session.transport.resume_reading()
+        assert session.pieces[before:] == [b"x" * 1000]
+        assert session.told == ["end"]
+
+    run(test)
 
 
 @pytest.mark.parametrize("fields", [GET, CONNECT])
