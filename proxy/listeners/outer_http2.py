@@ -26,6 +26,7 @@ from proxy.lanes.exchange import OverLimit
 from proxy.lanes.inspection.http2_connection import Connection, GoAway
 from proxy.log import WARNING
 from proxy.tcp import WRITE_HIGH, WRITE_LOW
+from proxy.upstream import CLOSE_SECONDS
 
 if TYPE_CHECKING:
     from proxy.listeners.outer_tls import OuterTls
@@ -315,10 +316,11 @@ class StreamTransport(asyncio.Transport):
     # --- towards the client ---
 
     def answer(self, http1: bytes) -> None:
-        """A whole answer of ours, in HTTP/1.1, and the end; there is no session."""
+        """A whole answer of ours, in HTTP/1.1, and the end; there is no session that would see to its time."""
         self._h11.send(self._request)
         self._out(http1)
         self.close()
+        self.http2.outer.loop.call_later(CLOSE_SECONDS, self.abort)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._gone or self._fin_sent:

@@ -6,9 +6,25 @@ import asyncio
 
 import h2.events
 import pytest
+from h2.settings import SettingCodes
 
+from proxy.listeners import outer_http2
 from proxy.listeners.outer_http2 import MalformedError, in_http1
 from tests.proxy.listeners.outer import CONNECT, GET, Outer, run
+
+
+def test_a_refusal_that_is_not_taken_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outer_http2, "CLOSE_SECONDS", 0.01)
+
+    async def test() -> None:
+        outer = Outer({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        outer.allows = "connections"
+        number = outer.ask(CONNECT)
+        assert list(outer.http2.streams) == [number]
+        await asyncio.sleep(0.1)
+        assert not outer.http2.streams
+
+    run(test)
 
 
 def test_what_a_stream_held_is_given_back_to_the_others_when_it_ends() -> None:
