@@ -8,6 +8,7 @@ h2 and h11 understand and write the two; windows hold each stream back by itself
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ import h2.config
 import h2.errors
 import h2.events
 import h2.exceptions
+import h2.stream
 import h11
 import hpack.exceptions
 from hyperframe.frame import GoAwayFrame
@@ -23,6 +25,7 @@ from proxy import refusals
 from proxy.block import answer_bytes
 from proxy.lanes.abuse import Bounds
 from proxy.lanes.exchange import OverLimit
+from proxy.lanes.http2_rates import RESETS
 from proxy.lanes.inspection.http2_connection import Connection, GoAway
 from proxy.log import WARNING
 from proxy.tcp import WRITE_HIGH, WRITE_LOW
@@ -48,6 +51,15 @@ class MalformedError(ValueError):
     """A request that HTTP/2 does not allow. Its stream is reset (RFC 9113, section 8.1.1), and nothing else."""
 
 
+class _Connection(Connection):
+    """A request whose body is longer or shorter than it says ends its stream (RFC 9113, section 8.1.1): h11 counts."""
+
+    def _begin_new_stream(self, stream_id: int, allowed_ids: Any) -> h2.stream.H2Stream:
+        stream = super()._begin_new_stream(stream_id, allowed_ids)
+        stream._initialize_content_length = lambda headers: None  # type: ignore[method-assign]
+        return stream
+
+
 class OuterHttp2:
     """One client's connection."""
 
@@ -57,7 +69,7 @@ class OuterHttp2:
         limits = self.worker.limits
         # What h2 finds wrong with a head ends the connection; here that of one stream ends the stream.
         config = h2.config.H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False)
-        self.http = Connection(config, Bounds(limits, self._over))
+        self.http = _Connection(config, Bounds(limits, self._over))
         self.streams: dict[int, StreamTransport] = {}
         self.full = False
         """The client does not take what is sent on the connection."""
@@ -107,6 +119,8 @@ class OuterHttp2:
                 if (stream := self.streams.get(number)) is not None:
                     stream.ended()
             case h2.events.StreamReset(stream_id=int(number)):
+                if not event.remote_reset:
+                    self._has_us_reset()
                 if (stream := self.streams.get(number)) is not None:
                     stream.gone(ConnectionResetError("the client has reset the stream"))
             case GoAway():
@@ -121,9 +135,9 @@ class OuterHttp2:
             request = in_http1(fields, ends)
         except MalformedError as error:
             self.outer.log(WARNING, "malformed request to the proxy", reason=str(error))
-            return self.http.reset_stream(number, int(h2.errors.ErrorCodes.PROTOCOL_ERROR))
+            return self._reset(number, h2.errors.ErrorCodes.PROTOCOL_ERROR)
         if self.draining:
-            return self.http.reset_stream(number, int(h2.errors.ErrorCodes.REFUSED_STREAM))
+            return self._reset(number, h2.errors.ErrorCodes.REFUSED_STREAM)
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
@@ -138,6 +152,16 @@ class OuterHttp2:
             return stream.answer(entrance.refusal(listener, self.outer.peer, seat))
         session = entrance.session(listener, tenant, seat, self.outer.certified)
         return stream.begin(session)
+
+    def _reset(self, number: int, code: h2.errors.ErrorCodes) -> None:
+        """Take no stream here."""
+        self._has_us_reset()
+        with contextlib.suppress(h2.exceptions.StreamClosedError):  # the client has cancelled it at once
+            self.http.reset_stream(number, int(code))
+
+    def _has_us_reset(self) -> None:
+        """Whoever has us reset streams makes as much work as one who resets them (CVE-2025-8671). Raises OverLimit."""
+        self.http.rates.count("client", RESETS)
 
     # --- what goes ---
 

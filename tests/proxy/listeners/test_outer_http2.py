@@ -6,6 +6,7 @@ import asyncio
 
 import h2.events
 import pytest
+from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
 from proxy.listeners import outer_http2
@@ -72,6 +73,64 @@ def test_the_end_of_what_a_client_sends_is_told_once(fields: list[tuple[str, str
         session.transport.resume_reading()
         assert session.told == told
         assert not outer.events(h2.events.StreamReset, number)
+
+    run(test)
+
+
+def test_a_request_that_is_cancelled_at_once_ends_no_other() -> None:
+    async def test() -> None:
+        for malformed in (True, False):
+            outer = Outer()
+            _, session = outer.tunnel()
+            for _ in range(2):
+                number = outer.client.get_next_available_stream_id()
+                outer.client.send_headers(number, CONNECT[:1] if malformed else CONNECT)
+                outer.client.reset_stream(number)
+            at_once = outer.client.data_to_send()
+            if not malformed:
+                outer.http2.drain()
+            outer.http2.receive(at_once)
+            assert not outer.closed
+            assert session.told == []
+
+    run(test)
+
+
+def test_a_body_of_another_length_than_announced_ends_its_stream_and_no_other() -> None:
+    async def test() -> None:
+        for size in (1, 3):
+            outer = Outer()
+            _, kept = outer.tunnel()
+            number = outer.client.get_next_available_stream_id()
+            outer.client.send_headers(number, [*GET, ("content-length", "2")])
+            outer.client.streams[number]._expected_content_length = None
+            outer.client.send_data(number, b"x" * size, end_stream=True)
+            outer.sent()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not outer.closed
+            assert outer.events(h2.events.StreamReset, number)
+            assert (kept.told, outer.sessions[-1].told) == ([], ["lost"])
+            assert b"".join(outer.sessions[-1].pieces).partition(b"\r\n\r\n")[2] in (b"x", b"")
+
+    run(test)
+
+
+@pytest.mark.parametrize("kind", ["malformed", "data behind the end"])
+def test_who_has_us_reset_streams_has_as_few_of_it_as_who_resets_them(kind: str) -> None:
+    async def test() -> None:
+        outer = Outer(http2_resets_per_second=1)
+        for _ in range(15):
+            if outer.closed:
+                break
+            if kind == "malformed":
+                outer.ask(CONNECT[:1])
+            else:
+                number = outer.ask(GET, end=True)
+                outer.http2.receive(b"\0\0\1\0\0" + number.to_bytes(4) + b"x")
+        assert outer.closed
+        assert outer.abused == ["resets"]
+        assert outer.events(h2.events.ConnectionTerminated)[-1].error_code == ErrorCodes.ENHANCE_YOUR_CALM
 
     run(test)
 
