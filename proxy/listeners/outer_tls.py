@@ -92,6 +92,9 @@ class OuterTls(Reader):
         """FIN without close_notify (RFC 8446, section 6.1): what has come may not be all."""
         if self.session is not None and self.leg is not None and not self.leg.ended:
             return self.session.eof_received()
+        if self.session is not None:
+            return True  # it knows since the close_notify, and its answer may still be on its way
+        self.close()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -221,3 +223,30 @@ def test_a_certificate_of_files_is_read_again_when_it_changes(secure: Daemon, or
             return proxy.tls.getpeercert(binary_form=True) == renewed.raw
 
     wait_for("the new certificate", shown, timeout=30, pause=0.2)
+
+
+def test_a_client_that_has_said_all_it_will_still_gets_its_answer(secure: Daemon, origin: Nginx) -> None:
+    site = origin["plain.example"]
+    address, _, port = secure.addresses["leaf"].rpartition(":")
+    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context(cafile=str(secure.root)).wrap_bio(coming, going, server_hostname=NAME)
+    with socket.create_connection((address, int(port)), 30) as wire:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                wire.sendall(going.read())
+                coming.write(wire.recv(65536))
+        tls.write(f"GET {site.url()} HTTP/1.1\r\nHost: plain.example\r\n\r\n".encode())
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.unwrap()  # close_notify
+        wire.sendall(going.read())
+        wire.shutdown(socket.SHUT_WR)
+        while data := wire.recv(65536):
+            coming.write(data)
+    plain = b""
+    with contextlib.suppress(ssl.SSLError):
+        while data := tls.read(65536):
+            plain += data
+    assert plain.startswith(b"HTTP/1.1 200"), plain
