@@ -39,7 +39,7 @@ class Stalls:
     def check(self, now: float) -> None:
         """Once a second: forget those that have taken all, cut those that have had their time."""
         for transport, (since, taken, cut) in tuple(self._watched.items()):
-            if not transport.get_write_buffer_size():
+            if not waiting(transport):
                 del self._watched[transport]
             elif taken is None:
                 if now - since >= self._settle:
@@ -51,6 +51,13 @@ class Stalls:
                     cut(f"took {acked - taken} bytes in {now - since:.0f} s while more waited")
                 else:
                     self._watched[transport] = (now, acked, cut)
+
+
+def waiting(transport: asyncio.Transport) -> int:
+    """Bytes that the peer is to take."""
+    own = transport.get_extra_info("waiting")
+    # What waits on a connection may all be of other streams: one that has sent all it had stalls nobody.
+    return transport.get_write_buffer_size() if own is None else int(own)
 
 
 def acknowledged(transport: asyncio.Transport) -> int:

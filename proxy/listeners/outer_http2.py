@@ -436,6 +436,8 @@ class StreamTransport(asyncio.Transport):
             return default  # the connection is not the stream's: it must not be reset for it
         if name == "taken":
             return self._taken - self.http2.http.backlog(self.number)
+        if name == "waiting":
+            return self.http2.http.backlog(self.number)
         wire = self.http2.outer.transport
         return default if wire is None else wire.get_extra_info(name, default)
 

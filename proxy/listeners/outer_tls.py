@@ -22,6 +22,7 @@ from proxy.log import DEBUG, INFO, WARNING
 from proxy.seats import Seat
 from proxy.tcp import Reader, reset
 from proxy.tls_leg import LegError, TlsLeg
+from proxy.upstream import CLOSE_SECONDS
 
 if TYPE_CHECKING:
     from proxy.listeners.outer_http2 import OuterHttp2
@@ -118,6 +119,8 @@ class OuterTls(Reader):
             self.session.pause_writing()
         elif self.http2 is not None:
             self.http2.writable(False)
+            if self.transport is not None:
+                self.worker.stalls.watch(self.transport, self.loop.time(), self._stalled)
 
     def resume_writing(self) -> None:
         if self.session is not None:
@@ -240,6 +243,13 @@ class OuterTls(Reader):
         if self.transport is not None and not self.transport.is_closing():
             self.end()
             self.transport.close()
+            if self.transport.get_write_buffer_size():
+                self.loop.call_later(CLOSE_SECONDS, self.abort)
+
+    def _stalled(self, reason: str) -> None:
+        """The client takes too little of what all streams have for it."""
+        self.log(INFO, "TLS to the proxy cut", reason=f"the client {reason}")
+        self.abort()
 
     def abort(self) -> None:
         """End at once."""

@@ -11,6 +11,7 @@ from h2.settings import SettingCodes
 
 from proxy.listeners import outer_http2
 from proxy.listeners.outer_http2 import MalformedError, in_http1
+from proxy.stalls import waiting
 from tests.proxy.listeners.outer import CONNECT, GET, Outer, run
 
 
@@ -73,6 +74,21 @@ def test_the_end_of_what_a_client_sends_is_told_once(fields: list[tuple[str, str
         session.transport.resume_reading()
         assert session.told == told
         assert not outer.events(h2.events.StreamReset, number)
+
+    run(test)
+
+
+def test_a_stream_with_nothing_to_send_is_not_one_that_stalls_because_the_connection_is_full() -> None:
+    async def test() -> None:
+        outer = Outer()
+        _, session = outer.tunnel()
+        outer.transport.waiting = 100_000
+        outer.http2.writable(False)
+        assert session.told == ["full"]
+        assert waiting(session.transport) == 0
+        outer.transport.waiting = 0
+        outer.http2.writable(True)
+        assert session.told == ["full", "goes on"]
 
     run(test)
 
