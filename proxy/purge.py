@@ -49,13 +49,22 @@ class Purges:
         if before is None or before == after:
             return
         self._worker.leaves.forget(tenant)
+        # Of TLS to the proxy under a leaf: what is inside ends with it.
+        outer = [each for each in self._worker.entrance.outer if each.leg is not None and each.identity.leaf_of(tenant)]
         if snapshot is None:
             for session in self._of(tenant):
                 session.abort("the tenant is gone")
+            for each in outer:
+                each.abort()
             return
         self._under_way.append(snapshot)
-        old = [session for session in self._of(tenant) if session.state in SHOWN]
-        self._end(old, self._worker.loop.time() + self._worker.limits.drain_timeout)
+        patience = self._worker.limits.drain_timeout
+        for each in outer:
+            each.drain()
+            self._worker.loop.call_later(patience, each.abort)
+        inside = {each.session for each in outer}
+        old = [session for session in self._of(tenant) if session.state in SHOWN or session in inside]
+        self._end(old, self._worker.loop.time() + patience)
 
     def done(self, seconds: float) -> None:
         """What was replaced is in use now, ``seconds`` after it was changed in the store."""

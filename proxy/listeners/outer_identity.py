@@ -18,6 +18,8 @@ from certs.bundle import read_certificates
 from certs.formats import BundleError
 from certs.names import Host, InvalidHost, parse_host
 from config.settings import Listener, Settings
+from issuer.client import IssuerUnavailable
+from issuer.protocol import Code
 from proxy.client_hello import ClientHello
 from proxy.identity_files import read_file, read_identity
 from proxy.leaves import DAY, Shown, leaf_context
@@ -74,6 +76,17 @@ class OuterIdentity:
         if (shown := worker.leaves.kept(snapshot, host, kind, later)) is not None:
             return done(shown)
         return worker.leaves.ask(snapshot, host, kind, later, done, connection)
+
+    def outdated(self, outcome: SSL.Connection | Shown | Exception) -> bool:
+        """Whether the answer is of before another CA became the active one, so that it is to be asked for again."""
+        if isinstance(outcome, IssuerUnavailable):
+            return outcome.code == Code.UNKNOWN_LEAF_KEY
+        snapshot = self._worker.snapshots.current.get(self._listener.tenant or "")
+        return isinstance(outcome, Shown) and (snapshot is None or not outcome.current(snapshot, False))
+
+    def leaf_of(self, tenant: str) -> bool:
+        """Whether what is shown is a leaf of the tenant's active CA."""
+        return self._given is None and self._listener.tenant == tenant
 
     def tenant_of(self, tls: SSL.Connection) -> str:
         """The tenant whose CA vouches for the client's certificate; empty where none is told apart by it."""

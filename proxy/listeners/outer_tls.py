@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 ALERT_INTERNAL_ERROR = 80
 ALERT_UNRECOGNIZED_NAME = 112
+AGAIN_SECONDS = 0.05
+"""After which a leaf is asked for again, for as long as the handshake has time."""
 PROTOCOLS = (b"h2", b"http/1.1")
 
 
@@ -144,6 +146,13 @@ class OuterTls(Reader):
             return self._refuse(f"client hello: {error}", alert_record(error.alert))
         if hello is None:
             return
+        self._ask()
+
+    def _ask(self) -> None:
+        """Which certificate to show."""
+        hello = self.hello
+        if hello is None or self.closed:
+            return
         try:
             name = parse_host(hello.server_name) if hello.server_name else None
             self.identity.ask(name, self._reached(), hello, self._identified, self.id)
@@ -161,6 +170,11 @@ class OuterTls(Reader):
         if self.closed or transport is None:
             return
         try:
+            if self.identity.outdated(outcome):
+                # Another CA became the active one: the issuer and we hear of it within a moment of each other.
+                self.worker.snapshots.hurry()
+                self.loop.call_later(AGAIN_SECONDS, self._ask)
+                return None
             if isinstance(outcome, Exception):
                 return self._refuse(f"no certificate to show: {outcome}", alert_record(ALERT_INTERNAL_ERROR))
             tls = outcome.connection() if isinstance(outcome, Shown) else outcome
