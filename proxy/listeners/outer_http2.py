@@ -144,6 +144,8 @@ class OuterHttp2:
         entrance, listener, tenant = self.worker.entrance, self.outer.listener, self.outer.tenant
         stream = self.streams[number] = StreamTransport(self, number, request)
         limit = "header_fields" if beyond else entrance.shedding
+        if not limit and entrance.seats.full:
+            limit = "connections"  # no descriptors for more: a socket would wait to be accepted, a stream cannot
         seat = limit or entrance.seats.take(listener, tenant, self.outer.peer)
         if beyond:
             most = self.worker.limits.header_fields

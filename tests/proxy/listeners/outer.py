@@ -79,7 +79,7 @@ class Outer:
         """The limit that allows no further session, if one."""
         self.abused: list[str] = []
         entrance = SimpleNamespace(
-            shedding=None, seats=SimpleNamespace(take=lambda *_: self.allows or ()), session=self._session,
+            shedding=None, seats=SimpleNamespace(take=lambda *_: self.allows or (), full=False), session=self._session,
             refusal=lambda *_: b"HTTP/1.1 503 Busy\r\nContent-Length: 1\r\nConnection: close\r\n\r\n!",
         )  # fmt: skip
         self.worker: Any = SimpleNamespace(limits=Limits(**limits), entrance=entrance, abused=self.abused.append)

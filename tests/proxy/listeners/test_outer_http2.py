@@ -29,6 +29,22 @@ def test_a_refusal_that_is_not_taken_ends_with_its_time(monkeypatch: pytest.Monk
     run(test)
 
 
+def test_a_worker_without_descriptors_for_more_takes_no_stream() -> None:
+    async def test() -> None:
+        outer = Outer()
+        _, kept = outer.tunnel()
+        outer.worker.entrance.seats.full = True
+        number = outer.ask(CONNECT)
+        assert outer.sessions == [kept]
+        assert (b":status", b"503") in [
+            (name.encode(), value.encode())
+            for each in outer.events(h2.events.ResponseReceived, number)
+            for name, value in each.headers
+        ]
+
+    run(test)
+
+
 def test_what_a_stream_held_is_given_back_to_the_others_when_it_ends() -> None:
     async def test() -> None:
         outer = Outer(http2_stream_window=1 << 20, http2_connection_window=1 << 20)
