@@ -57,6 +57,16 @@ class Wire:
     """TCP to the client. ``waiting`` is what it does not take."""
 
     waiting = 0
+    paused = False
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def is_closing(self) -> bool:
+        return False
 
     def get_write_buffer_size(self) -> int:
         return self.waiting

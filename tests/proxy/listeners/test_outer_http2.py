@@ -8,6 +8,7 @@ import h2.events
 import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
+from hyperframe.frame import DataFrame
 
 from proxy.listeners import outer_http2
 from proxy.listeners.outer_http2 import MalformedError, in_http1
@@ -67,13 +68,13 @@ def test_what_comes_in_crumbs_while_nobody_reads_is_handed_on_in_one_piece() -> 
         number, session = outer.tunnel()
         session.transport.pause_reading()
         before = len(session.pieces)
-        for _ in range(1000):
+        for _ in range(500):
             outer.client.send_data(number, b"x")
         outer.client.end_stream(number)
         outer.sent()
         assert len(session.pieces) == before
         session.transport.resume_reading()
-        assert session.pieces[before:] == [b"x" * 1000]
+        assert session.pieces[before:] == [b"x" * 500]
         assert session.told == ["end"]
 
     run(test)
@@ -90,6 +91,26 @@ def test_the_end_of_what_a_client_sends_is_told_once(fields: list[tuple[str, str
         session.transport.resume_reading()
         assert session.told == told
         assert not outer.events(h2.events.StreamReset, number)
+
+    run(test)
+
+
+def test_a_flood_of_frames_lets_others_have_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outer_http2, "TURN_SECONDS", 0.0)
+
+    async def test() -> None:
+        outer = Outer()
+        number, session = outer.tunnel()
+        before, crumb = len(session.pieces), DataFrame(number, b"x").serialize()
+        outer.http2.receive(crumb * 2000)
+        assert len(session.pieces) - before == outer_http2.PIECE // len(crumb)
+        assert outer.transport.paused
+        outer.http2.receive(crumb)
+        await asyncio.sleep(0)
+        assert len(session.pieces) - before == 2 * outer_http2.PIECE // len(crumb)
+        while outer.transport.paused:  # noqa: ASYNC110 - as long as there is more, turn by turn
+            await asyncio.sleep(0)
+        assert len(session.pieces) - before == 2001
 
     run(test)
 
