@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
@@ -112,7 +113,8 @@ class Given:
         self._tls = listener.tls
         self._where = f"listener {listener.name}: tls"
         self._minimum = minimum
-        self._tenants: dict[bytes, str] = {}
+        self._tenants: WeakKeyDictionary[SSL.Context, dict[bytes, str]] = WeakKeyDictionary()
+        """Of each context the anchors' tenants: a handshake may end after the files were read again."""
         self._seen = self._state()
         self._context = self._read()
 
@@ -134,7 +136,9 @@ class Given:
     def tenant_of(self, tls: SSL.Connection) -> str:
         """See :meth:`OuterIdentity.tenant_of`. The anchor that OpenSSL's chain ends in decides."""
         chain = tls.get_verified_chain() or []
-        return self._tenants.get(crypto.dump_certificate(crypto.FILETYPE_ASN1, chain[-1]), "") if chain else ""
+        if not chain:
+            return ""
+        return self._tenants[tls.get_context()][crypto.dump_certificate(crypto.FILETYPE_ASN1, chain[-1])]
 
     def _state(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(_stat(name) for name in (self._tls.certificate, self._tls.key, *self._client_cas()))
@@ -155,7 +159,7 @@ class Given:
         if self._tls.client_cas:
             # A session that is resumed has no chain, and so would not say whose CA vouches for the client.
             context.set_options(SSL.OP_NO_TICKET)
-            self._tenants = self._ask_clients(context)
+            self._tenants[context] = self._ask_clients(context)
         return context
 
     def _ask_clients(self, context: SSL.Context) -> dict[bytes, str]:
