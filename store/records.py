@@ -264,3 +264,68 @@ class Change:
     generation: int
     kind: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Somebody who may use console and REST API. ``tenants``: their names; None: all there are and will be.
+
+    Its password's hash and its second factor's secret are read apart, so that no listing carries them.
+    """
+
+    id: int
+    name: str
+    role: str
+    tenants: tuple[str, ...] | None
+    enabled: bool
+    second_factor: bool
+    created_at: datetime
+    changed_at: datetime
+    changed_by: str
+    signed_in_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SecondFactor:
+    """An account's second factor: its sealed secret, the latest time step that was used, and one to be confirmed."""
+
+    sealed: bytes | None = field(repr=False)
+    step: int
+    sealed_new: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody signed in. ``awaits_code``: not quite, the second factor is still to come."""
+
+    id: int
+    account_id: int
+    awaits_code: bool
+    origin: str
+    created_at: datetime
+    used_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """A program's way in, in an account's name. ``tenants`` as in :class:`Account`, and at most the account's."""
+
+    id: int
+    account_id: int
+    account: str
+    name: str
+    scope: str
+    tenants: tuple[str, ...] | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Guesses:
+    """How often in a row, and when last, a password or code was wrong."""
+
+    count: int
+    last_at: datetime

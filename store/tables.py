@@ -406,3 +406,117 @@ audit_log = sa.Table(
     sa.Index(None, "tenant_id", "action"),
     sqlite_autoincrement=True,
 )
+
+# Who may use console and REST API. No secret is in here as it is: passwords are Argon2id hashes, tokens and recovery
+# codes (random, of 125 bits and more) are SHA-256, secrets of second factors are sealed.
+
+installation_key = sa.Table(
+    "installation_key",
+    metadata,
+    _id(),
+    sa.Column("wrapped", sa.LargeBinary, nullable=False),
+    _at("created_at"),
+    sa.CheckConstraint("id = 1", name="single_row"),
+)
+
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    _id(),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("role", sa.Text, nullable=False),
+    # A column of its own: an account whose last tenant is deleted is left with none, and not with all.
+    sa.Column("all_tenants", sa.Boolean, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("password_hash", sa.Text, nullable=False),
+    sa.Column("sealed_totp", sa.LargeBinary, nullable=True),
+    # The latest time step whose code was taken: that one and those before are not taken again.
+    sa.Column("totp_step", sa.Integer, nullable=False),
+    # A secret that was shown, and counts once a code of it was entered.
+    sa.Column("sealed_new_totp", sa.LargeBinary, nullable=True),
+    _at("created_at"),
+    _at("changed_at"),
+    sa.Column("changed_by", sa.Text, nullable=False),
+    sa.Column("signed_in_at", UtcDateTime, nullable=True),
+    sa.CheckConstraint("role IN ('owner', 'administrator', 'auditor')", name="role"),
+    sqlite_autoincrement=True,
+)
+
+account_tenants = sa.Table(
+    "account_tenants",
+    metadata,
+    sa.Column("account_id", sa.Integer, sa.ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    sa.Index(None, "tenant_id"),
+)
+
+recovery_codes = sa.Table(
+    "recovery_codes",
+    metadata,
+    sa.Column("account_id", sa.Integer, sa.ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("sha256", sa.LargeBinary, primary_key=True),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    _id(),
+    _of("accounts", "account_id"),
+    sa.Column("sha256", sa.LargeBinary, nullable=False, unique=True),
+    # Begun with the password; the second factor is still to come, and until then it is good for nothing else.
+    sa.Column("awaits_code", sa.Boolean, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    _at("created_at"),
+    _at("used_at"),
+    _at("expires_at"),
+    sa.Index(None, "account_id"),
+    sa.Index(None, "expires_at"),
+    sqlite_autoincrement=True,
+)
+
+api_tokens = sa.Table(
+    "api_tokens",
+    metadata,
+    _id(),
+    _of("accounts", "account_id"),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("sha256", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("all_tenants", sa.Boolean, nullable=False),
+    _at("created_at"),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=True),
+    sa.Column("used_at", UtcDateTime, nullable=True),
+    sa.CheckConstraint("scope IN ('read', 'write')", name="scope"),
+    sa.Index(None, "account_id"),
+    sqlite_autoincrement=True,
+)
+
+api_token_tenants = sa.Table(
+    "api_token_tenants",
+    metadata,
+    sa.Column("api_token_id", sa.Integer, sa.ForeignKey("api_tokens.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    sa.Index(None, "tenant_id"),
+)
+
+guesses = sa.Table(
+    "guesses",
+    metadata,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+    _at("last_at"),
+    sa.CheckConstraint("kind IN ('account', 'unknown', 'source')", name="kind"),
+    sa.Index(None, "kind", "last_at"),
+)
+
+setup_link = sa.Table(
+    "setup_link",
+    metadata,
+    _id(),
+    sa.Column("sha256", sa.LargeBinary, nullable=False),
+    _at("created_at"),
+    _at("expires_at"),
+    sa.CheckConstraint("id = 1", name="single_row"),
+)
