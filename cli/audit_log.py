@@ -12,7 +12,7 @@ from cli.context import Context, json_option, pass_context
 
 @click.command(name="audit-log")
 @click.option("--most", type=click.IntRange(1, 1000), default=50, show_default=True, metavar="N")
-@click.option("--all-tenants", is_flag=True, help="Those of every tenant, and of tenants that are gone.")
+@click.option("--all-tenants", is_flag=True, help="Those of every tenant, of tenants that are gone, and of accounts.")
 @json_option
 @pass_context
 def command(context: Context, most: int, all_tenants: bool) -> None:
@@ -33,5 +33,5 @@ def command(context: Context, most: int, all_tenants: bool) -> None:
             ]
         )  # fmt: skip
         return
-    rows = [(output.minute(one.at), one.tenant, one.actor, one.origin, one.action, one.subject) for one in entries]
+    rows = [(output.minute(one.at), one.tenant or "", one.actor, one.origin, one.action, one.subject) for one in entries]
     output.table(("when", "tenant", "who", "from", "what", "of"), rows, "Nothing was changed yet.")

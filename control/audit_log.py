@@ -25,17 +25,20 @@ MOST_TOLD = 3
 def write(
     connection: Connection,
     actor: Actor,
-    tenant: Tenant,
+    tenant: Tenant | None,
     action: str,
     subject: str,
     before: object,
     after: object,
     now: datetime,
 ) -> None:
-    """Write what is done, in the transaction in which it is done. ``tenant`` is of the generation that it makes."""
+    """Write what is done, in the transaction in which it is done.
+
+    ``tenant`` is of the generation that it makes; None: it is of the installation as a whole.
+    """
+    id, name, generation = (None, None, None) if tenant is None else (tenant.id, tenant.name, tenant.generation)
     audit_log.write(
-        connection, tenant.id, tenant.name, now, actor.name, actor.origin, action, subject, _text(before),
-        _text(after), tenant.generation,
+        connection, id, name, now, actor.name, actor.origin, action, subject, _text(before), _text(after), generation,
     )  # fmt: skip
 
 

@@ -142,13 +142,13 @@ class Installation:
     def reading(self, tenant: str) -> Iterator[tuple[Connection, Tenant]]:
         """A connection that reads, and the tenant. Raises Refused where there is none of that name."""
         with nullcontext(self.trial) if self.trial is not None else self.store.reading() as connection:
-            yield connection, self._tenant(connection, tenant)
+            yield connection, self.tenant_named(connection, tenant)
 
     @contextmanager
     def changing(self, tenant: str) -> Iterator[tuple[Connection, Tenant]]:
         """A durable transaction, and the tenant. Raises Refused where there is none of that name."""
         with nullcontext(self.trial) if self.trial is not None else self.store.transaction(durable=True) as connection:
-            yield connection, self._tenant(connection, tenant)
+            yield connection, self.tenant_named(connection, tenant)
 
     def record(
         self,
@@ -173,6 +173,24 @@ class Installation:
         audit_log.write(connection, self.actor, made, action, subject, before, after, now)
         return generation
 
+    @contextmanager
+    def reading_all(self) -> Iterator[Connection]:
+        """A connection that reads what is no tenant's: accounts."""
+        with nullcontext(self.trial) if self.trial is not None else self.store.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def changing_all(self) -> Iterator[Connection]:
+        """A durable transaction that changes what is no tenant's: accounts."""
+        with nullcontext(self.trial) if self.trial is not None else self.store.transaction(durable=True) as connection:
+            yield connection
+
+    def record_for_all(
+        self, connection: Connection, action: str, subject: str, before: object, after: object, now: datetime
+    ) -> None:
+        """Write a change of what is no tenant's into the audit log. Nothing is announced: no working set has it."""
+        audit_log.write(connection, self.actor, None, action, subject, before, after, now)
+
     def wipe(self) -> tuple[str, ...]:
         """Get destroyed keys off the disk, as far as that goes; in words, where their sealed copies may still be.
 
@@ -186,7 +204,8 @@ class Installation:
         return (*(() if wiped else (log,)), *map(str, self.store.older_copies()))
 
     @staticmethod
-    def _tenant(connection: Connection, name: str) -> Tenant:
+    def tenant_named(connection: Connection, name: str) -> Tenant:
+        """The tenant. Raises Refused where there is none of that name."""
         found = tenants.by_name(connection, name) if storable(name) else None
         if found is None:
             known = ", ".join(tenant.name for tenant in tenants.listing(connection)) or "none"
