@@ -33,5 +33,7 @@ def command(context: Context, most: int, all_tenants: bool) -> None:
             ]
         )  # fmt: skip
         return
-    rows = [(output.minute(one.at), one.tenant or "", one.actor, one.origin, one.action, one.subject) for one in entries]
+    rows = [
+        (output.minute(one.at), one.tenant or "", one.actor, one.origin, one.action, one.subject) for one in entries
+    ]
     output.table(("when", "tenant", "who", "from", "what", "of"), rows, "Nothing was changed yet.")

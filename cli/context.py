@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from cli import clock
-from cli.output import REFUSED, USAGE, Stop
+from cli.output import REFUSED, USAGE, Stop, misuse
 
 if TYPE_CHECKING:
     from config.loader import Loaded
@@ -78,6 +79,17 @@ def _whoever() -> Actor:
 
 
 pass_context = click.make_pass_decorator(Context)
+
+
+def refuse_tenant_options(what: str) -> None:
+    """End with status 2 where a tenant is named before a command about what is no tenant's.
+
+    Without that, who writes ``--tenant acme`` in the wrong place would give away all tenants.
+    """
+    root = click.get_current_context().find_root()
+    for name, option in (("tenant", "--tenant"), ("generation", "--if-generation")):
+        if root.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            misuse(f"{option} before the command: {what} are no tenant's; see the command's own options (--help)")
 
 
 def _ask_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -28,6 +28,8 @@ COMMANDS = {
     "bypass": "The hosts for which the tenant's traffic is not decrypted.",
     "proxy-user": "The users who tell by name and password that they are the tenant's.",
     "errors": "What is done about each defect of a server's certificate.",
+    "admin": "The accounts that may use console and REST API.",
+    "token": "Programs' way to the REST API, in the name of an account.",
     "backup": "Save the database, and the master key, of an installation while it is used.",
     "restore": "Put in place what was saved; the daemon has to be stopped.",
     "gateway": "Rules that have this machine, a gateway, send its clients' connections to the proxy.",

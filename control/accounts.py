@@ -130,15 +130,26 @@ def set_password(
         return named(connection, name)
 
 
-def change(inst: Installation, name: str, role: Role, tenants: Sequence[str] | None, now: datetime) -> Account:
-    """Give it that role, for these tenants or (None) for all. What it may do changes with its next request.
+def change(
+    inst: Installation,
+    name: str,
+    now: datetime,
+    role: Role | None = None,
+    tenants: Sequence[str] | None = None,
+    *,
+    all_tenants: bool = False,
+) -> Account:
+    """Give it that role, or have it be for these tenants or for all; what is not said stays.
 
-    Raises Refused for the last enabled owner for all tenants, who stays one.
+    What it may do changes with its next request. Raises Refused for the last enabled owner for all tenants, who stays
+    one.
     """
     with inst.changing_all() as connection, _keeping_an_owner(connection, name):
         account = named(connection, name)
-        accounts.change(connection, account.id, now, inst.actor.name, role=role)
-        accounts.set_tenants(connection, account.id, tenant_ids(inst, connection, tenants))
+        accounts.change(connection, account.id, now, inst.actor.name, role=role or account.role)
+        if all_tenants or tenants is not None:
+            ids = tenant_ids(inst, connection, None if all_tenants else tenants)
+            accounts.set_tenants(connection, account.id, ids)
         made = named(connection, name)
         inst.record_for_all(connection, f"{NOUN}.change", name, told(account), told(made), now)
         return made

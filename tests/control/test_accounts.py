@@ -78,8 +78,8 @@ def test_the_last_enabled_owner_for_all_tenants_stays_one(inst: Installation) ->
     for attempt in (
         lambda: accounts.delete(inst, "ann", NOW),
         lambda: accounts.disable(inst, "ann", NOW),
-        lambda: accounts.change(inst, "ann", Role.ADMINISTRATOR, None, NOW),
-        lambda: accounts.change(inst, "ann", Role.OWNER, ["default"], NOW),
+        lambda: accounts.change(inst, "ann", NOW, Role.ADMINISTRATOR),
+        lambda: accounts.change(inst, "ann", NOW, tenants=["default"]),
     ):
         with pytest.raises(Refused, match="ann is the last enabled owner for all tenants"):
             attempt()
@@ -95,12 +95,15 @@ def test_another_role_and_other_tenants_are_told_before_and_after(inst: Installa
     account(inst, "ann")
     account(inst, "bob", Role.AUDITOR)
     tenants.create(inst, "acme", NOW)
-    made = accounts.change(inst, "bob", Role.ADMINISTRATOR, ["default", "acme"], NOW + DAY)
+    accounts.change(inst, "bob", NOW, tenants=["default", "acme"])
+    assert accounts.show(inst, "bob", NOW).account.role == "auditor"
+    made = accounts.change(inst, "bob", NOW + DAY, Role.ADMINISTRATOR)
     assert (made.role, made.tenants, made.changed_at) == ("administrator", ("acme", "default"), NOW + DAY)
     entry = entries(inst)[-1]
     assert entry.action == "admin.change"
     assert [json.loads(text or "")["role"] for text in (entry.before, entry.after)] == ["auditor", "administrator"]
-    assert json.loads(entry.before or "")["tenants"] is None
+    assert [json.loads(text or "")["tenants"] for text in (entry.before, entry.after)] == [["acme", "default"]] * 2
+    assert accounts.change(inst, "bob", NOW, all_tenants=True).tenants is None
 
 
 def test_an_account_of_a_tenant_that_is_deleted_is_for_no_tenant(inst: Installation) -> None:

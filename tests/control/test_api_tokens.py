@@ -62,9 +62,9 @@ def test_a_token_reaches_the_tenants_that_are_its_own_and_its_accounts(inst: Ins
         return found.tenants
 
     assert (reached(whole), reached(part)) == ({"a", "b"}, {"a", "b"})
-    accounts.change(inst, "ann", Role.ADMINISTRATOR, ["b", "c"], NOW)
+    accounts.change(inst, "ann", NOW, tenants=["b", "c"])
     assert (reached(whole), reached(part)) == ({"b", "c"}, {"b"})
-    accounts.change(inst, "ann", Role.ADMINISTRATOR, None, NOW)
+    accounts.change(inst, "ann", NOW, all_tenants=True)
     assert (reached(whole), reached(part)) == (None, {"a", "b"})
     tenants.delete(inst, "a", NOW)
     tenants.delete(inst, "b", NOW)

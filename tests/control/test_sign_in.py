@@ -310,7 +310,7 @@ def test_what_a_session_may_follows_its_account(inst: Installation) -> None:
     account(inst, "ann")
     tenants.create(inst, "acme", NOW)
     token = sign(inst).token
-    accounts.change(inst, "ann", Role.AUDITOR, ["acme"], NOW)
+    accounts.change(inst, "ann", NOW, Role.AUDITOR, ["acme"])
     found = sessions.find(inst, token, NOW)
     assert found is not None
     assert found.principal == Principal("ann", Role.AUDITOR, frozenset({"acme"}))
