@@ -89,10 +89,10 @@ class KmipServer:
 
     def stop(self) -> None:
         """Let it hang: connections stay, nothing is answered."""
-        os.kill(self.pid, signal.SIGSTOP)
+        os.killpg(self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        os.killpg(self.pid, signal.SIGCONT)
 
     def admin(self) -> Any:
         """PyKMIP's own client, for putting keys in."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
-import signal
 import ssl
 import subprocess
 import sys
@@ -27,6 +24,7 @@ from kms.kmip.gate import LARGEST_REQUEST
 from kms.kmip.messages import VERSIONS, Encoder, Question
 from kms.kmip.operations import SignatureScheme
 from kms.kmip.validation import Step, steps
+from tests.harness.kmip_forwarder import ForwarderProcess
 from tests.harness.kmip_server import KmipServer, client_certificate
 from tests.harness.pki import Authority
 from tests.harness.processes import free_port, wait_for
@@ -37,42 +35,8 @@ INSIDE = Authority.root("Forwarder Root")
 """Of the forwarder's certificate, and of who may connect to it: another PKI than the key manager's."""
 
 
-class ForwarderProcess:
-    """``sallyport kmip forwarder``."""
-
-    def __init__(self, folder: Path, target: int, *options: str) -> None:
-        self.port, self.health = free_port(), free_port()
-        self._log = folder / "forwarder.log"
-        folder.mkdir(exist_ok=True)
-        files: dict[str, Path] = {}
-        for name, issued in (("own", INSIDE.leaf(HOST)), ("client", client())):
-            files[name], files[f"{name}-key"] = issued.write(folder, name)
-        for name, authority in (("inside", INSIDE), ("outside", root())):
-            files[name] = folder / f"{name}.pem"
-            files[name].write_bytes(authority.pem())
-        command = [
-            sys.executable, "-m", "cli.main", "kmip", "forwarder", "--listen", f"127.0.0.1:{self.port}",
-            "--target", f"127.0.0.1:{target}", "--health", f"127.0.0.1:{self.health}", "--cert", files["own"], "--key",
-            files["own-key"], "--client-ca", files["inside"], "--target-cert", files["client"], "--target-key",
-            files["client-key"], "--target-ca", files["outside"], *options,
-        ]  # fmt: skip
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(list(map(str, command)), stderr=log)
-        wait_for("the forwarder to listen", lambda: self.events("ready"), 30)
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        lines = self._log.read_text().splitlines()
-        return [event for event in map(json.loads, lines) if event["event"] == name]
-
-    def healthy(self) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.health, timeout=10)
-        connection.request("GET", "/healthz")
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+def forwarding(folder: Path, target: int, *options: str) -> ForwarderProcess:
+    return ForwarderProcess(folder, target, INSIDE.leaf(HOST), INSIDE, client(), root(), *options)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +50,7 @@ def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KmipServer]:
 
 @pytest.fixture(scope="module")
 def forwarder(tmp_path_factory: pytest.TempPathFactory, manager: KmipServer) -> Iterator[ForwarderProcess]:
-    made = ForwarderProcess(tmp_path_factory.mktemp("forwarder"), manager.port, "--key-name", "signing")
+    made = forwarding(tmp_path_factory.mktemp("forwarder"), manager.port, "--key-name", "signing")
     yield made
     assert made.end() == 0
     assert made.events("ended")
@@ -228,7 +192,7 @@ def test_what_is_no_request_is_answered_with_an_error_or_nothing(forwarder: Forw
 
 def test_it_says_whether_a_key_manager_can_be_reached(forwarder: ForwarderProcess, tmp_path: Path) -> None:
     assert wait_for("it to be well", lambda: forwarder.healthy() == (200, "ok\n"))
-    nobody = ForwarderProcess(tmp_path / "nobody", free_port())
+    nobody = forwarding(tmp_path / "nobody", free_port())
     try:
         status, text = wait_for("it to have looked", lambda: "refused" in (found := nobody.healthy())[1] and found)
         assert status == 503
