@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test flood verdicts clients check fuzz bench bench-transparent soak abuse tenants scan lint-container lock clean
+.PHONY: help run demo test flood verdicts clients check fuzz bench bench-transparent soak abuse tenants kmip scan lint-container lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -75,6 +75,10 @@ abuse: $(INSTALLED) ## attack it, with a canary beside (ONLY=name,name: some of 
 tenants: $(INSTALLED) ## two tenants on one listener, 10,000 connections, and not one leaf of the other's (CONNECTIONS=n)
 	@scripts/bench-packages
 	$(BIN)/python -m bench.tenants $(if $(CONNECTIONS),--connections $(CONNECTIONS)) $(ARGS)
+
+kmip: $(INSTALLED) ## sign through key managers that hang, die, are cut off; figures (ONLY=name,name; QUICK=1; FORWARDER=1)
+	@scripts/bench-packages
+	$(BIN)/python -m bench.kmip $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(if $(FORWARDER),--forwarder) $(ARGS)
 
 scan: $(INSTALLED) .venv-scan/bin/sslyze ## have sslyze and testssl.sh look at the TLS that clients are offered (3 minutes)
 	@scripts/bench-packages testssl:testssl.sh

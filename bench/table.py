@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bench.scenarios import Crowded, Measured, Scenario
 
-BEGIN = "<!-- bench: begin -->"
-END = "<!-- bench: end -->"
+BEGIN = "<!-- {}: begin -->"
+END = "<!-- {}: end -->"
 
 Rounds = Mapping[str, Mapping[str, Sequence[Measured]]]
 """Peer and scenario to its rounds."""
@@ -73,10 +73,11 @@ def _times(value: float, base: float, first: bool) -> str:
     return "" if first or base <= 0 else f" ({value / base:.2f}x)"
 
 
-def write(text: str, path: Path) -> None:
+def write(text: str, path: Path, whose: str = "bench") -> None:
     """Put the text between the markers of the file; raises ValueError where they are not there."""
-    before, found, rest = path.read_text().partition(BEGIN)
-    _, closed, after = rest.partition(END)
+    begin, end = BEGIN.format(whose), END.format(whose)
+    before, found, rest = path.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ValueError(f"{path}: expected the lines {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}")
+        raise ValueError(f"{path}: expected the lines {begin} and {end}")
+    path.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")

@@ -66,6 +66,7 @@ class TestMakefile:
             "soak",
             "abuse",
             "tenants",
+            "kmip",
             "scan",
             "lint-container",
             "lock",

@@ -46,6 +46,7 @@ def test_descriptors_that_pile_up_are_seen() -> None:
     assert descriptor_rise(samples(0)).flat
 
 
+BEGIN, END = table.BEGIN.format("bench"), table.END.format("bench")
 KILLED = Fault("a worker killed", 10.0, 12.0, CONNECTION_LOST)
 
 
@@ -95,9 +96,9 @@ def test_a_line_of_the_client_is_an_error_or_nothing() -> None:
 
 def test_the_table_is_written_between_its_markers_and_nowhere_else(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     table.write("| new |", page)
-    assert page.read_text() == f"before\n{table.BEGIN}\n\n| new |\n\n{table.END}\nafter\n"
+    assert page.read_text() == f"before\n{BEGIN}\n\n| new |\n\n{END}\nafter\n"
     page.write_text("no markers\n")
     with pytest.raises(ValueError, match="expected the lines"):
         table.write("| new |", page)
@@ -105,7 +106,7 @@ def test_the_table_is_written_between_its_markers_and_nowhere_else(tmp_path: Pat
 
 def test_the_page_has_the_markers() -> None:
     text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
-    assert text.index(table.BEGIN) < text.index(table.END)
+    assert text.index(BEGIN) < text.index(END)
 
 
 def test_costs_are_medians_beside_ours() -> None:
