@@ -16,7 +16,7 @@ from tests.harness.processes import wait_for
 CLIENTS, RATE_EACH = 4, 5
 BACK_SECONDS = 10.0
 """After it listens again the primary is asked again within it."""
-SLACK_SECONDS = 0.5
+SLACK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,17 @@ SILENT, NO_SIGNATURE, WELL = signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP
 
 
 class Behaviour:
-    """What it answers, and how often it was asked to sign: a byte in the file for each."""
+    """What it answers (the file ``behaves`` has the last signal), and how often it was asked to sign: ``signed``."""
 
-    def __init__(self, signed: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.now = WELL
-        self._signed = signed.open("ab", buffering=0)
+        self._behaves = folder / "behaves"
+        self._signed = (folder / "signed").open("ab", buffering=0)
+
+    def from_now_on(self, number: signal.Signals) -> None:
+        """Behave so."""
+        self.now = number
+        self._behaves.write_text(str(number.value))
 
     def __call__(self, asked: Asked) -> Answer:
         asked.fake.asked.clear()  # nobody looks at them here, and there are many
@@ -46,10 +52,10 @@ async def serve(folder: Path, port: int) -> None:
     clients = _read(folder / "clients.pem", folder / "server.key", Authority)
     fake = FakeKmip(_read(folder / "server.pem", folder / "server.key", Issued), clients, key)
     fake.port = port
-    behaviour = Behaviour(folder / "signed")
+    behaviour = Behaviour(folder)
     loop = asyncio.get_running_loop()
     for number in (SILENT, NO_SIGNATURE, WELL):
-        loop.add_signal_handler(number, setattr, behaviour, "now", number)
+        loop.add_signal_handler(number, behaviour.from_now_on, number)
     for operation in fake.operations:
         fake.on[operation] = behaviour
     await fake.start()

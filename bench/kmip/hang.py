@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from bench.abuse.canary import FLOOR, Canaries, Sung
 from bench.client import Trouble
@@ -17,9 +20,10 @@ from tests.harness.processes import wait_for
 
 CANARY_MS = 50.0
 """How much a canary's p99 may be above what it is in quiet."""
+SECONDS = 12
 RATE = 4
 """New hosts a second."""
-SLACK_SECONDS = 0.5
+SLACK_SECONDS = 1.0
 KNOWN_DOWN_SECONDS = SIGNING_SECONDS + 2 / RATE + 2 + SLACK_SECONDS
 """After so long it is known that there is nobody to sign: two have waited in vain, and workers asked, as they do every
 two seconds."""
@@ -40,6 +44,17 @@ class New:
     """Of those alerted, who came when it should have been known."""
     longest: float
     """Seconds that one had to wait."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """Quiet, then hanging. ``served``: new hosts that were, by nobody knows whom; ``back``: seconds until they were."""
+
+    quiet: Sung
+    during: Sung
+    new: New
+    served: int
+    back: float
 
 
 def sorted_out(troubles: Sequence[Trouble], known_at: float) -> New:
@@ -69,73 +84,92 @@ def no_signature(stage: Stage) -> Outcome:
 
 def _hanging(stage: Stage, name: str, manager: Manager, always_known: bool = True) -> Outcome:
     outcome = Outcome(name)
-    seconds = stage.scaled(24, 14)
     with manager, stage.standing([manager]) as standing:
-        route = standing.route
         for domain in LANES.values():
-            route.run("--pattern", f"h%d.{domain}", "--hosts", str(KNOWN), "--connections", str(2 * KNOWN), "--quiet")
-        before = Canaries(route, standing.floor, stage.scaled(8, 4))
-        before.sing()
-        quiet = before.finish()
-        canaries = Canaries(route, standing.floor, seconds)
-        canaries.sing()
-        time.sleep(0.5)
-        manager.stop()
-        began = time.monotonic()
-        try:
-            asking = route.start(
-                *PATTERN,
-                *("--first", "100", "--hosts", "1000", "--named", "--rate", str(RATE), "--threads", "16"),
-                *("--seconds", f"{seconds - 4:.0f}", "--patience", "10"),
+            standing.route.run(
+                *("--pattern", f"h%d.{domain}", "--hosts", str(KNOWN), "--connections", str(2 * KNOWN), "--quiet")
             )
-            new = asking.finish(seconds + 30)
-            during = canaries.finish()
-        finally:
-            manager.go_on()
-        back = _back(standing)
-    _judge_canaries(outcome, quiet, during)
-    found = sorted_out(new.troubles, began + KNOWN_DOWN_SECONDS)
-    outcome.told.append(
-        f"new hosts meanwhile: {found.told} told with 502, {found.alerted} by an alert, {len(found.other)} otherwise,"
-        f" {new.requests} served; the longest waited {found.longest:.2f} s"
-    )
-    outcome.told.append(f"new hosts again {back:.1f} s after it went on")
-    outcome.must(new.requests == 0, f"{new.requests} new hosts were served by nobody knows whom")
-    outcome.must(found.told > 0, "nobody was told with 502")
-    outcome.must(not found.other, f"{len(found.other)} ended otherwise, the first: {found.other[:1]}")
-    outcome.must(
-        found.longest <= SIGNING_SECONDS + SLACK_SECONDS,
-        f"one waited {found.longest:.2f} s, the deadline is {SIGNING_SECONDS:g} s",
-    )
-    if always_known:
-        outcome.must(
-            found.late == 0,
-            f"{found.late} were let into the tunnel {KNOWN_DOWN_SECONDS:g} s after it had begun to hang",
-        )
-    outcome.must(back <= RECOVERY_SECONDS, f"new hosts only {back:.1f} s after it went on")
+        rounds = [_round(standing, manager, 100 + number * 500) for number in range(stage.scaled(3, 1))]
+    _judge_canaries(outcome, rounds)
+    _judge_new(outcome, rounds, always_known)
     return outcome
 
 
-def _judge_canaries(outcome: Outcome, quiet: Sung, during: Sung) -> None:
-    floor = during.p99(FLOOR) - quiet.p99(FLOOR)
-    for name, one in during.by.items():
+def _round(standing: Standing, manager: Manager, first: int) -> Round:
+    """Quiet, then hanging, then well again. ``first``: the number of the first of five hundred hosts that are new."""
+    seconds, asks = SECONDS + 2, str(SECONDS)
+    before = Canaries(standing.route, standing.floor, seconds)
+    before.sing()
+    # As much is asked for as meanwhile: what is to show is the key manager's hanging, and not the load.
+    known = standing.route.start(*_asking(0, KNOWN, asks))
+    known.finish(seconds + 30)
+    quiet = before.finish()
+    canaries = Canaries(standing.route, standing.floor, seconds)
+    canaries.sing()
+    manager.stop()
+    began = time.monotonic()
+    try:
+        new = standing.route.start(*_asking(first, 90, asks)).finish(seconds + 30)
+        during = canaries.finish()
+    finally:
+        manager.go_on()
+    found = sorted_out(new.troubles, began + KNOWN_DOWN_SECONDS)
+    return Round(quiet, during, found, new.requests, _back(standing, first + 100))
+
+
+def _asking(first: int, hosts: int, seconds: str) -> list[str]:
+    pace = ["--rate", str(RATE), "--threads", "16", "--seconds", seconds, "--patience", "10"]
+    return [*PATTERN, "--first", str(first), "--hosts", str(hosts), "--named", *pace]
+
+
+def _judge_new(outcome: Outcome, rounds: list[Round], always_known: bool) -> None:
+    found = [one.new for one in rounds]
+    told, alerted, late = (sum(map(attrgetter(name), found)) for name in ("told", "alerted", "late"))
+    other = [trouble for one in found for trouble in one.other]
+    served, back = sum(one.served for one in rounds), max(one.back for one in rounds)
+    longest = max(one.longest for one in found)
+    outcome.told.append(
+        f"new hosts meanwhile: {told} told with 502, {alerted} by an alert, {len(other)} otherwise, {served} served;"
+        f" the longest waited {longest:.2f} s; again served {back:.1f} s after it went on"
+    )
+    outcome.must(served == 0, f"{served} new hosts were served by nobody knows whom")
+    outcome.must(told > 0, "nobody was told with 502")
+    outcome.must(not other, f"{len(other)} ended otherwise, the first: {other[:1]}")
+    most = SIGNING_SECONDS + SLACK_SECONDS
+    outcome.must(longest <= most, f"one waited {longest:.2f} s, the deadline is {SIGNING_SECONDS:g} s")
+    if always_known:
+        what = f"were let into the tunnel more than {KNOWN_DOWN_SECONDS:g} s after it had begun to hang"
+        outcome.must(late == 0, f"{late} {what}")
+    outcome.must(back <= RECOVERY_SECONDS, f"new hosts only {back:.1f} s after it went on")
+
+
+def _judge_canaries(outcome: Outcome, rounds: list[Round]) -> None:
+    floor = _worse(rounds, FLOOR)
+    for name in rounds[0].during.by:
+        p99s = ", ".join(f"{one.quiet.p99(name):.0f} and {one.during.p99(name):.0f}" for one in rounds)
+        requests, errors = (
+            sum(getattr(one.during.by[name], what) for one in rounds) for what in ("requests", "errors")
+        )
+        worse = _worse(rounds, name)
         outcome.told.append(
-            f"canary {name}: p50 {quiet.p50(name):.1f}, {during.p50(name):.1f} ms; p99 {quiet.p99(name):.1f},"
-            f" {during.p99(name):.1f} ms; {one.requests} requests, {one.errors} errors"
+            f"canary {name}: p99 in quiet and meanwhile {p99s} ms; by the median {worse:+.0f} ms; {requests} requests,"
+            f" {errors} errors"
         )
-        if name == FLOOR:
-            continue
-        worse = during.p99(name) - quiet.p99(name)
-        outcome.must(
-            worse <= CANARY_MS, f"canary ({name}) p99 is {worse:.0f} ms above quiet (the floor: {floor:+.0f} ms)"
-        )
-        outcome.must(not one.errors, f"canary ({name}): {one.errors} errors: {one.troubles[:1]}")
+        if name != FLOOR:
+            what = f"canary ({name}) p99 is {worse:.0f} ms above quiet (the floor: {floor:+.0f} ms)"
+            outcome.must(worse <= CANARY_MS, what)
+            outcome.must(not errors, f"canary ({name}): {errors} errors")
 
 
-def _back(standing: Standing) -> float:
+def _worse(rounds: list[Round], name: str) -> float:
+    """How much the p99 is above quiet: the median of the rounds, since a busy machine has its moments."""
+    return statistics.median(one.during.p99(name) - one.quiet.p99(name) for one in rounds)
+
+
+def _back(standing: Standing, first: int) -> float:
     """Seconds until a new host is served again."""
     began = time.monotonic()
-    number = iter(range(1200, 2000))
+    number = itertools.count(first)
 
     def served() -> bool:
         one = standing.route.run(

@@ -127,3 +127,5 @@ class Fake:
     def _tell(self, number: signal.Signals) -> None:
         assert self._process is not None, "it does not run"  # noqa: S101 - a mistake of the caller
         self._process.send_signal(number)
+        behaves = self.folder / "behaves"
+        wait_for("the fake to act on it", lambda: behaves.exists() and behaves.read_text() == str(number.value))
