@@ -135,14 +135,19 @@ async def secure(endpoint: Endpoint, reach: Reach, raw: socket.socket) -> TlsStr
     """TLS over the TCP connection. Raises KmipError."""
     try:
         address, source = str(raw.getpeername()[0]), str(raw.getsockname()[0])
-        reader, writer = await asyncio.open_connection(
-            sock=raw, ssl=reach.context, server_hostname=endpoint.host.text, limit=LARGEST_MESSAGE
-        )
-    except (ssl.SSLError, OSError) as error:
-        raw.close()
-        raise tls_error(endpoint, error) from None
+        reader, writer = await asyncio.open_connection(sock=raw, limit=LARGEST_MESSAGE)
     except BaseException:
         raw.close()
+        raise
+    # From here on the socket is the transport's, which alone may close it: its number would go to the next connection,
+    # and the loop would take that for this one. Given up just when TLS stands, it would say goodbye for half a minute.
+    try:
+        await writer.start_tls(reach.context, server_hostname=endpoint.host.text)
+    except (ssl.SSLError, OSError) as error:
+        writer.transport.abort()
+        raise tls_error(endpoint, error) from None
+    except BaseException:
+        writer.transport.abort()
         raise
     shown = writer.get_extra_info("ssl_object")
     cipher = shown.cipher()

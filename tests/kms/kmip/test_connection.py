@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -13,7 +14,7 @@ from kmip.core import enums
 
 from certs.names import parse_host
 from kms.kmip import operations
-from kms.kmip.connection import Connection, Endpoint, connect
+from kms.kmip.connection import Connection, Endpoint, addresses_of, connect, secure, tcp
 from kms.kmip.errors import KmipError, Reason
 from kms.kmip.messages import LARGEST_MESSAGE, VERSIONS, Login
 from kms.kmip.operations import KeyAttributes, SignatureScheme
@@ -50,6 +51,37 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with KmipServer(tmp_path_factory.mktemp("kmip"), server_identity(), root()) as made:
         made.register("signing", SIGNING_KEY)
         yield made
+
+
+class GivenUp(ssl.SSLObject):
+    """TLS, of which whoever waits for it gives up at the moment when it stands."""
+
+    waiting: asyncio.Task[Any] | None = None
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        if GivenUp.waiting is not None:
+            GivenUp.waiting.cancel()
+
+
+def test_one_that_is_given_up_just_when_tls_stands_leaves_nothing_to_the_next_of_its_number() -> None:
+    async def work() -> None:
+        how = reach()
+        how.context.sslobject_class = GivenUp
+        async with fake() as server:
+            (address,) = await addresses_of(at(server.port), how)
+            for _ in range(3):
+                raw = await tcp(at(server.port), how, [address])
+                GivenUp.waiting = asyncio.ensure_future(secure(at(server.port), how, raw))
+                await asyncio.wait([GivenUp.waiting])
+                assert GivenUp.waiting.cancelled()
+                GivenUp.waiting = None
+                following = await connect(at(server.port), how)
+                assert raw.fileno() == -1
+                assert "SIGN" in (await following.ask(operations.query())).operations
+                following.abort()
+
+    run(work())
 
 
 class TestARealServer:
