@@ -28,7 +28,7 @@ from kms.kmip.pool import Pool, PoolLimits
 from kms.kmip.signer import KmipSigner
 from tests.kms.kmip.rig import HOST, SIGNING_KEY, at, identity_of, reach
 
-LIMITS = PoolLimits(connections=4, queue=256, timeout=2.0)
+LIMITS = PoolLimits(connections=4, queue=256, timeout=2.0, signatures=10_000)
 CALLERS = 16
 HASTY = 0.02
 """The share of callers that give up within a few milliseconds, whatever is under way."""

@@ -58,7 +58,7 @@ def figures(stage: Stage) -> Outcome:
 async def _signing(stage: Stage, port: int, connections: int) -> Signing:
     """As many callers as connections, each asking as soon as it has its answer."""
     ours, theirs = stage.identity()
-    limits = PoolLimits(connections, timeout=30.0)
+    limits = PoolLimits(connections, timeout=30.0, signatures=100_000)
     pool = Pool([at(port)], reach(identity_of(ours, server_ca=theirs)), limits, time.monotonic)
     signer = KmipSigner(pool, KEY_NAME, SIGNING_KEY.public_key())
     seconds = stage.scaled(8, 2)

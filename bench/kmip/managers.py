@@ -12,7 +12,7 @@ from typing import Protocol, Self
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bench.kmip import fake
-from tests.harness.daemon import REPOSITORY
+from tests.harness.command import REPOSITORY
 from tests.harness.kmip_server import KmipServer
 from tests.harness.processes import wait_for
 from tests.kms.kmip.rig import SIGNING_KEY, root, server_identity

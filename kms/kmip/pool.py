@@ -1,7 +1,9 @@
 """Connections to a key manager that are kept, and who may use one when.
 
 A request has one deadline for all of it: waiting for a connection, making one, failing at one host and asking the
-other. Nobody waits behind a key manager that is slow for longer than that, and not more than so many wait at all.
+other. Nobody waits behind a key manager that is slow for longer than that, and not more than so many wait at all. Who
+has not come by a connection while there is time to use it is refused, so that others are signed for where more is
+wanted than the key manager bears.
 
 A kept connection may have been closed by the other side in the meantime; what fails on it before anything is answered
 is tried once more on a new one, which is no fault of the host. A request can be made twice without harm: it is one
@@ -177,8 +179,8 @@ class Pool:
         """Whether a signature that nobody waits for can be asked for, and whoever comes next finds their own."""
         return self._waiting * 2 < max(2, self._limits.connections) and self._rate.half_full
 
-    async def turn(self) -> None:
-        """Wait until one more signature may be asked for, behind those who came before.
+    async def turn(self) -> float:
+        """Wait until one more signature may be asked for, behind those who came before. The seconds that it took.
 
         One that is asked for a second time, of the other host say, is still that one. Raises KmipError where it would
         take too long, or too many wait already: at once, so that whoever wants it knows.
@@ -189,7 +191,7 @@ class Pool:
             most = self._limits.signatures
             raise self._too_much(Reason.LIMITED, f"more than kmip.signatures_per_second ({most}) are wanted")
         if not wait:
-            return
+            return 0.0
         self._waiting += 1
         try:
             await asyncio.sleep(wait)
@@ -198,6 +200,7 @@ class Pool:
             raise
         finally:
             self._waiting -= 1
+        return wait
 
     def _look_at_queue(self) -> None:
         if self._closed:
@@ -215,9 +218,10 @@ class Pool:
         """The answer of the first host that gives one, within the deadline. Raises KmipError."""
         return await self.use(lambda connection: connection.ask(question))
 
-    async def use[A](self, work: Work[A]) -> A:
+    async def use[A](self, work: Work[A], waited: float = 0.0) -> A:
         """What the work gives at the first host where it is done, within the deadline.
 
+        ``waited``: seconds of the deadline that are over already.
         The work raises KmipError for an answer that cannot be believed (``SIGNATURE``): it is done again, on another
         connection. Raises KmipError.
         """
@@ -225,16 +229,24 @@ class Pool:
         self._waiting += 1
         asked: list[Endpoint] = []
         try:
-            async with asyncio.timeout(self._limits.timeout), self._seats:
+            async with asyncio.timeout(self._limits.timeout):
+                # Whoever comes by a connection is to have the time to use it. Where more is wanted than is signed, each
+                # would else wait until its time is almost over, be cut off in the middle, and leave the next without a
+                # connection: nothing would be signed any more.
+                async with asyncio.timeout(max(0.0, self._limits.timeout * (1 - SHARE) - waited)):
+                    await self._seats.acquire()
                 slot = self._free.pop()
                 try:
                     return await self._answer(slot, work, asked)
                 finally:
                     slot.used = self._clock()
                     self._free.append(slot)
+                    self._seats.release()
         except TimeoutError:
-            what = f"no answer from {asked[-1]}" if asked else "no connection to the key manager came free"
-            raise KmipError(Reason.TIMEOUT, f"{what} within {self._limits.timeout:g} s") from None
+            what = "no connection to the key manager came free in time"
+            if asked:
+                what = f"no answer from {asked[-1]} within {self._limits.timeout:g} s"
+            raise KmipError(Reason.TIMEOUT, what) from None
         finally:
             self._waiting -= 1
 

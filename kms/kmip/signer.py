@@ -66,8 +66,8 @@ class KmipSigner:
         try:
             # One deadline, whatever has to be asked for it.
             async with asyncio.timeout(self._pool.timeout):
-                await self._pool.turn()
-                made = await self._pool.use(lambda connection: self._signed(connection, data))
+                waited = await self._pool.turn()
+                made = await self._pool.use(lambda connection: self._signed(connection, data), waited)
         except KmipError as error:
             raise SigningError(str(error), crowded=error.crowded) from error
         except TimeoutError:

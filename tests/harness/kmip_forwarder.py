@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.harness.daemon import REPOSITORY
+from tests.harness.command import REPOSITORY
 from tests.harness.pki import Authority, Issued
 from tests.harness.processes import free_port, wait_for
 

@@ -336,6 +336,41 @@ class TestDeadlines:
 
         run(work())
 
+    def test_who_comes_by_no_connection_gives_up_while_those_who_have_one_still_may_be_answered(self) -> None:
+        async def work() -> None:
+            async with rig(connections=1, seconds=3.0, alone=True) as r:
+                r.primary.on["SIGN"] = silent
+                first = asyncio.ensure_future(r.pool.ask(SIGN))
+                await r.primary.came.wait()
+                with pytest.raises(KmipError, match="no connection to the key manager came free in time") as caught:
+                    await r.pool.ask(SIGN)
+                assert caught.value.reason is Reason.TIMEOUT
+                assert not first.done()
+                first.cancel()
+                await asyncio.wait([first])
+                del r.primary.on["SIGN"]
+                await asyncio.gather(*(r.pool.ask(SIGN) for _ in range(3)))
+
+        run(work())
+
+    def test_what_was_waited_before_counts(self) -> None:
+        async def work() -> None:
+            async with rig(connections=1, seconds=3.0, alone=True) as r:
+                await r.pool.use(lambda connection: connection.ask(SIGN), waited=2.9)
+                r.primary.on["SIGN"] = silent
+                first = asyncio.ensure_future(r.pool.ask(SIGN))
+                r.primary.came.clear()
+                await r.primary.came.wait()
+                behind = asyncio.ensure_future(r.pool.ask(SIGN))
+                with pytest.raises(KmipError, match="came free in time"):
+                    await r.pool.use(lambda connection: connection.ask(SIGN), waited=2.9)
+                assert not behind.done()
+                for each in (first, behind):
+                    each.cancel()
+                await asyncio.wait([first, behind])
+
+        run(work())
+
     def test_more_than_may_wait_are_told_so_at_once(self) -> None:
         async def work() -> None:
             async with rig(connections=1, seconds=1.0, queue=3, alone=True) as r:
@@ -353,7 +388,7 @@ class TestDeadlines:
         async def work() -> None:
             async with rig(seconds=0.4, signatures=20) as r:
                 outcomes = await asyncio.gather(*(r.pool.turn() for _ in range(9)), return_exceptions=True)
-                assert outcomes[:6] == [None] * 6, "two at once, and four within 0.2 s"
+                assert outcomes[:6] == pytest.approx([0, 0, 0.05, 0.1, 0.15, 0.2]), "two at once, and four within 0.2 s"
                 assert {error.reason for error in outcomes[6:]} == {Reason.LIMITED}
                 assert r.seen.told == ["failed kms.example limited"] * 3
                 assert "more than kmip.signatures_per_second (20) are wanted" in str(outcomes[8])
