@@ -35,7 +35,7 @@ def test_who_was_told_and_who_was_let_into_the_tunnel_for_nothing() -> None:
 def test_a_primary_that_goes_explains_those_alone_who_waited_at_that_moment() -> None:
     before, after = Trouble(1.0, 3.9, "handshake", "h", "alert"), Trouble(5.1, 5.2, "handshake", "h", "alert")
     found = failover.sorted_out([before, ALERT, after], gone_at=5.0)
-    assert found == failover.Failed((ALERT,), (before, after))
+    assert found == failover.Failed((before,), (ALERT,), (after,))
 
 
 def test_a_signature_of_something_else_is_wrong_and_one_of_what_was_asked_before_is_stale() -> None:
