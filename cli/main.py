@@ -27,6 +27,7 @@ COMMANDS = {
     "audit-log": "Who changed what, when and from where.",
     "bypass": "The hosts for which the tenant's traffic is not decrypted.",
     "proxy-user": "The users who tell by name and password that they are the tenant's.",
+    "wireguard": "The devices that may use the tenant's WireGuard listeners.",
     "errors": "What is done about each defect of a server's certificate.",
     "admin": "The accounts that may use console and REST API.",
     "token": "Programs' way to the REST API, in the name of an account.",

@@ -109,7 +109,9 @@ def _validate(document: Document) -> Settings | None:
                 document.add(location, explain(error, document.written.get(location)))
     # Pydantic looks at the whole only where every part is right; a person wants to hear of both at once.
     places = _names_and_binds(document.values.get("listeners"))
-    for position, key, message in listener_clashes([*places, (None, _metrics_bind(document.values.get("metrics")))]):
+    udp = _over_udp(document.values.get("listeners"))
+    everywhere = [*places, (None, _metrics_bind(document.values.get("metrics")))]
+    for position, key, message in listener_clashes(everywhere, udp):
         document.add(("listeners", position, key) if position < len(places) else ("metrics", key), message)
     return settings
 
@@ -128,6 +130,11 @@ def _names_and_binds(listeners: Plain) -> list[tuple[str | None, str | None]]:
         name, bind = mapping.get("name"), mapping.get("bind")
         found.append((name if isinstance(name, str) else None, bind if _is_bind(bind) else None))
     return found
+
+
+def _over_udp(listeners: Plain) -> list[int]:
+    found = enumerate(listeners) if isinstance(listeners, list) else ()
+    return [place for place, listener in found if isinstance(listener, dict) and listener.get("mode") == "wireguard"]
 
 
 def _is_bind(value: Plain) -> TypeGuard[str]:

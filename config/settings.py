@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -27,8 +27,8 @@ from pydantic import (
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-Mode = Literal["explicit", "explicit-tls", "transparent", "tproxy", "socks5"]
-LATER_MODES = ("wireguard",)
+Mode = Literal["explicit", "explicit-tls", "transparent", "tproxy", "socks5", "wireguard"]
+LATER_MODES: tuple[str, ...] = ()
 TRANSPARENT = frozenset({"transparent", "tproxy"})
 """Modes whose connections a gateway sends here, of clients that know of no proxy."""
 LATER_KMS = ("aws", "vault", "pkcs11")
@@ -77,10 +77,13 @@ def parse_bind(text: str) -> tuple[str, int]:
         raise ValueError(f"expected an IP address before the port, as in 127.0.0.1:8080, got {host!r}") from None
 
 
-def listener_clashes(listeners: Sequence[tuple[str | None, str | None]]) -> Iterator[tuple[int, str, str]]:
+def listener_clashes(
+    listeners: Sequence[tuple[str | None, str | None]], udp: Collection[int] = ()
+) -> Iterator[tuple[int, str, str]]:
     """What makes listeners, given as (name, bind), impossible together: (position, key, message) for the later one.
 
-    None stands for a value that is wrong by itself and was reported as such, or for no name.
+    None stands for a value that is wrong by itself and was reported as such, or for no name. ``udp``: positions of
+    those that listen there and not on TCP.
     """
     names: dict[str, int] = {}
     places: list[tuple[int, Address, int]] = []
@@ -96,7 +99,7 @@ def listener_clashes(listeners: Sequence[tuple[str | None, str | None]]) -> Iter
             same = address.version == taken.version and (
                 address == taken or address.is_unspecified or taken.is_unspecified
             )
-            if port and port == its_port and same:
+            if port and port == its_port and same and (position in udp) == (other in udp):
                 yield (
                     position,
                     "bind",
@@ -246,6 +249,19 @@ def _contact(value: str) -> str:
 def _realm(value: str) -> str:
     if not re.fullmatch(r"[ !#-\[\]-~]{1,64}", value):  # a quoted-string (RFC 9110, section 5.6.4) without escapes
         raise ValueError("expected 1 to 64 printable ASCII characters, without quotes and backslashes")
+    return value
+
+
+def _endpoint(value: str) -> str:
+    found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]{0,252})(?::([0-9]{1,5}))?", value)
+    if found is None or (found[1] is not None and not 0 < int(found[1]) < 65_536):
+        raise ValueError(f"expected HOST or HOST:PORT, as in vpn.example.com:51820, got {value!r}")
+    return value
+
+
+def _tunnel_network(value: Network) -> Network:
+    if value.max_prefixlen - value.prefixlen < 2:
+        raise ValueError(f"{value} has no room for peers; expected a network of at least four addresses")
     return value
 
 
@@ -616,6 +632,24 @@ class Kmip(Section):
     source_address: HostAddress | None = None
 
 
+class WireGuard(Section):
+    """What peers of WireGuard listeners are told, which addresses they have, and what they may take."""
+
+    endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
+    network: Annotated[Cidr, AfterValidator(_tunnel_network)] = ipaddress.ip_network("10.113.0.0/16")
+    network6: Annotated[Cidr, AfterValidator(_tunnel_network)] | None = ipaddress.ip_network("fd73:7077:67::/64")
+    streams: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    streams_per_peer: Annotated[int, Field(ge=1, le=100_000)] = 500
+
+    @model_validator(mode="after")
+    def _families(self) -> WireGuard:
+        if self.network.version != 4:
+            raise ValueError("network is for IPv4; expected a CIDR such as 10.113.0.0/16")
+        if self.network6 is not None and self.network6.version != 6:
+            raise ValueError("network6 is for IPv6; expected a CIDR such as fd73:7077:67::/64, or null")
+        return self
+
+
 class Signing(Section):
     """How the built-in signing CA and the leaves are made."""
 
@@ -781,6 +815,7 @@ class Settings(Section):
     metrics: Metrics = Metrics()
     kms: Kms = Kms()
     kmip: Kmip = Kmip()
+    wireguard: WireGuard = WireGuard()
     signing: Signing = Signing()
     tls: Tls = Tls()
     tunnel: Tunnel = Tunnel()
@@ -799,7 +834,8 @@ class Settings(Section):
         places: list[tuple[str | None, str | None]] = [(listener.name, listener.bind) for listener in self.listeners]
         if self.metrics.enabled:
             places.append((None, self.metrics.bind))
-        for position, key, message in listener_clashes(places):
+        udp = [position for position, listener in enumerate(self.listeners) if listener.mode == "wireguard"]
+        for position, key, message in listener_clashes(places, udp):
             where = f"listeners[{position}]" if position < len(self.listeners) else "metrics"
             raise ValueError(f"{where}.{key}: {message}")
         return self

@@ -32,6 +32,8 @@ from issuer.protocol import (
     LeafRequest,
     ProtocolError,
     Request,
+    WireGuardKeyAnswer,
+    WireGuardKeyRequest,
     decode_answer,
     encode_request,
 )
@@ -156,6 +158,16 @@ class IssuerClient:
         if not isinstance(answer, KeyManagerAnswer):
             raise self._misfit(answer)
         return answer.health
+
+    async def wireguard_key(self, tenant: str) -> bytes:
+        """The private key of the tenant's WireGuard listeners, 32 bytes; empty where it has none yet.
+
+        Raises IssuerUnavailable.
+        """
+        answer = await self._ask(WireGuardKeyRequest(next(self._ids), tenant))
+        if not isinstance(answer, WireGuardKeyAnswer):
+            raise self._misfit(answer)
+        return answer.key
 
     async def close(self) -> None:
         """Close the connection; who still waits gets IssuerUnavailable."""

@@ -23,6 +23,7 @@ from issuer.protocol import (
     LeafRequest,
     ProtocolError,
     Request,
+    WireGuardKeyRequest,
     decode_request,
     encode_answer,
 )
@@ -157,6 +158,8 @@ class Connection(asyncio.Protocol):
             return self._send(self._issuance.key_manager(request))
         elif isinstance(request, CheckRequest):
             work = self._issuance.check(request)
+        elif isinstance(request, WireGuardKeyRequest):
+            work = self._issuance.wireguard_key(request)
         else:
             work = self._issuance.leaf_key(request)
         # Eager: it gets as far as it can in this turn of the loop, so that it shares a commit with what came with it.
@@ -192,7 +195,8 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         if code in OUR_FAULTS and not _asked_again(request, code) and now - self._complained >= QUIET_SECONDS:
             self._complained = now
-            connection = "" if isinstance(request, CheckRequest | KeyManagerRequest) else request.connection
+            nameless = isinstance(request, CheckRequest | KeyManagerRequest | WireGuardKeyRequest)
+            connection = "" if nameless else request.connection
             log_event("request_failed", "error", id=connection, tenant=request.tenant, code=code.value, message=message)
         self._send(Failure(request.id, code, message))
 

@@ -17,7 +17,7 @@ from cachetools import LRUCache
 from certs.names import Host, InvalidHost, parse_host
 from certs.signer import Health, RemoteSigner
 from config.settings import Settings
-from issuer import keyring, reuse
+from issuer import keyring, reuse, wireguard
 from issuer.ahead import Ahead
 from issuer.desk import Desk, SharedDesk, settle
 from issuer.errors import Refusal, Superseded
@@ -38,6 +38,8 @@ from issuer.protocol import (
     LeafKeyAnswer,
     LeafKeyRequest,
     LeafRequest,
+    WireGuardKeyAnswer,
+    WireGuardKeyRequest,
 )
 from kms.provider import KeyProvider
 from store.engine import Store
@@ -191,6 +193,11 @@ class Issuance:
         working = self._keyring.held(request.tenant)
         elsewhere = None if working is None or not isinstance(working.signer, RemoteSigner) else working.signer
         return KeyManagerAnswer(request.id, Health() if elsewhere is None else elsewhere.health())
+
+    async def wireguard_key(self, request: WireGuardKeyRequest) -> WireGuardKeyAnswer:
+        """The private key of a tenant's WireGuard listeners, which is not kept here. Raises Refusal, or StoreError."""
+        key = await self.reading.call(partial(wireguard.private_key, self._store, self._provider, request.tenant))
+        return WireGuardKeyAnswer(request.id, key)
 
     def forget(self, tenant_id: int) -> int:
         """Drop a tenant's keys and leaves at once. Returns how many leaves that were."""

@@ -154,7 +154,7 @@ def load(
         wrapped = tenants.wrapped_key(connection, found.id)
         newest = [leaves.newest_key(connection, found.id, ca.id, kind) for kind in KINDS]
         stored = [(key, _recorded(connection, key)) for key in newest if key is not None]
-    tenant_key = _unwrap(provider, wrapped, tenant)
+    tenant_key = unwrap(provider, wrapped, tenant)
     certificates = [x509.load_der_x509_certificate(der) for der in ca.chain]
     issuer = certificates[0]
     signer: Signer | RemoteSigner
@@ -201,7 +201,7 @@ def make_leaf_key(
     with store.reading() as connection:
         require_current(connection, working)
         wrapped = tenants.wrapped_key(connection, working.tenant_id)
-    tenant_key = _unwrap(provider, wrapped, working.tenant)
+    tenant_key = unwrap(provider, wrapped, working.tenant)
     sealed = tenant_key.seal(working.tenant, "leaf-key", pkcs8)
     with store.transaction() as connection:
         require_current(connection, working)
@@ -227,7 +227,7 @@ def older_leaf_key(store: Store, provider: KeyProvider, working: WorkingSet, lea
             Code.UNKNOWN_LEAF_KEY, f"tenant {working.tenant} has no leaf key {leaf_key_id} under its active signing CA"
         )
     # Nothing new is made with it.
-    return _open_leaf_key(_unwrap(provider, wrapped, working.tenant), working.tenant, stored, RecordedHosts(None))
+    return _open_leaf_key(unwrap(provider, wrapped, working.tenant), working.tenant, stored, RecordedHosts(None))
 
 
 def require_current(connection: Connection, working: WorkingSet) -> None:
@@ -236,7 +236,8 @@ def require_current(connection: Connection, working: WorkingSet) -> None:
         raise Superseded
 
 
-def _unwrap(provider: KeyProvider, wrapped: bytes, tenant: str) -> TenantKey:
+def unwrap(provider: KeyProvider, wrapped: bytes, tenant: str) -> TenantKey:
+    """The key that a tenant's secrets are sealed with. Raises Refusal."""
     try:
         return TenantKey(provider.unwrap(wrapped, tenant))
     except SealError as error:

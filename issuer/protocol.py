@@ -103,6 +103,14 @@ class KeyManagerRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class WireGuardKeyRequest:
+    """The private key of a tenant's WireGuard listeners."""
+
+    id: int
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeafAnswer:
     """A leaf, and the CA's chain above it without a self-signed root. Times are seconds since 1970."""
 
@@ -142,6 +150,14 @@ class KeyManagerAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class WireGuardKeyAnswer:
+    """A private key for WireGuard, 32 bytes; empty where the tenant has none yet."""
+
+    id: int
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A request that was refused."""
 
@@ -150,8 +166,8 @@ class Failure:
     message: str
 
 
-Request = LeafRequest | LeafKeyRequest | CheckRequest | KeyManagerRequest
-Answer = LeafAnswer | LeafKeyAnswer | CheckAnswer | KeyManagerAnswer | Failure
+Request = LeafRequest | LeafKeyRequest | CheckRequest | KeyManagerRequest | WireGuardKeyRequest
+Answer = LeafAnswer | LeafKeyAnswer | CheckAnswer | KeyManagerAnswer | WireGuardKeyAnswer | Failure
 
 
 class FrameReader:
@@ -214,6 +230,8 @@ def encode_request(request: Request) -> bytes:
             return _frame({"id": request.id, "op": "check", "tenant": request.tenant})
         case KeyManagerRequest():
             return _frame({"id": request.id, "op": "key_manager", "tenant": request.tenant})
+        case WireGuardKeyRequest():
+            return _frame({"id": request.id, "op": "wireguard_key", "tenant": request.tenant})
 
 
 def decode_request(frame: bytes) -> Request:
@@ -247,6 +265,9 @@ def decode_request(frame: bytes) -> Request:
         case "key_manager":
             _keys(message, "id", "tenant")
             return KeyManagerRequest(_id(message, "id"), _text(message, "tenant"))
+        case "wireguard_key":
+            _keys(message, "id", "tenant")
+            return WireGuardKeyRequest(_id(message, "id"), _text(message, "tenant"))
         case _:
             raise ProtocolError("a request without a known op")
 
@@ -268,6 +289,8 @@ def encode_answer(answer: Answer) -> bytes:
         case KeyManagerAnswer():
             health = asdict(answer.health)
             return _frame({"id": answer.id, "ok": True, "hosts": health["hosts"], "waiting": health["waiting"]})
+        case WireGuardKeyAnswer():
+            return _frame({"id": answer.id, "ok": True, "wireguard_key": _base64(answer.key)})
         case Failure():
             return _frame(
                 {"id": answer.id, "ok": False, "error": answer.error.value, "message": answer.message[:_MAX_TEXT]}
@@ -296,6 +319,9 @@ def decode_answer(frame: bytes) -> Answer:
     if "hosts" in message:
         _keys(message, "id", "hosts", "waiting")
         return KeyManagerAnswer(_id(message, "id"), _health(message))
+    if "wireguard_key" in message:
+        _keys(message, "id", "wireguard_key")
+        return WireGuardKeyAnswer(_id(message, "id"), _bytes(message["wireguard_key"]))
     _keys(message, "id", "certificate", "chain", "leaf_key", "signing_ca", "generation", "not_after", "reuse_until")
     if not isinstance(message["chain"], list):
         raise ProtocolError("a chain that is no list")

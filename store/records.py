@@ -29,6 +29,8 @@ class ChangeKind(StrEnum):
     BYPASS_RULE_ADDED = "bypass_rule_added"
     BYPASS_RULE_REMOVED = "bypass_rule_removed"
     PROXY_USERS_CHANGED = "proxy_users_changed"
+    WIREGUARD_PEER_ADDED = "wireguard_peer_added"
+    WIREGUARD_PEER_REMOVED = "wireguard_peer_removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,23 @@ class BypassRule:
     created_at: datetime
     created_by: str
     expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class WireGuardPeer:
+    """A device that reaches the tenant's listeners through WireGuard. ``public_key``: Curve25519, 32 bytes.
+
+    ``ipv4`` and ``ipv6`` are its addresses in the tunnel; the latter is None where tunnels have no IPv6.
+    """
+
+    id: int
+    tenant_id: int
+    name: str
+    public_key: bytes
+    ipv4: str
+    ipv6: str | None
+    created_at: datetime
+    created_by: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -300,6 +300,33 @@ proxy_users = sa.Table(
     sqlite_autoincrement=True,
 )
 
+wireguard_keys = sa.Table(
+    "wireguard_keys",
+    metadata,
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("public_key", sa.LargeBinary, nullable=False),
+    sa.Column("sealed_key", sa.LargeBinary, nullable=False),
+    _at("created_at"),
+)
+
+wireguard_peers = sa.Table(
+    "wireguard_peers",
+    metadata,
+    _id(),
+    _of("tenants", "tenant_id"),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("public_key", sa.LargeBinary, nullable=False),
+    sa.Column("ipv4", sa.Text, nullable=False),
+    sa.Column("ipv6", sa.Text, nullable=True),
+    _at("created_at"),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.UniqueConstraint("tenant_id", "name"),
+    sa.UniqueConstraint("tenant_id", "public_key"),
+    sa.UniqueConstraint("tenant_id", "ipv4"),
+    sa.UniqueConstraint("tenant_id", "ipv6"),
+    sqlite_autoincrement=True,
+)
+
 leaf_keys = sa.Table(
     "leaf_keys",
     metadata,

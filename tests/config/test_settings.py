@@ -93,6 +93,41 @@ def test_two_listeners_can_not_have_one_port(binds: tuple[str, ...], expected: l
     assert clashes(*binds) == expected
 
 
+def test_a_port_of_udp_is_another_than_one_of_tcp() -> None:
+    def listeners(*modes: str) -> Settings:
+        one = {"bind": "127.0.0.1:443"}
+        return Settings.model_validate({"listeners": [one | {"name": f"l{n}", "mode": m} for n, m in enumerate(modes)]})
+
+    assert len(listeners("explicit", "wireguard").listeners) == 2
+    with pytest.raises(ValidationError, match=r"listeners\[1\].bind: 127.0.0.1:443 is taken by listeners\[0\]"):
+        listeners("wireguard", "wireguard")
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["vpn.example.com", "vpn.example.com:51820", "192.0.2.1", "[2001:db8::1]", "[2001:db8::1]:1"]
+)
+def test_an_endpoint_is_a_host_with_or_without_a_port(endpoint: str) -> None:
+    assert Settings.model_validate({"wireguard": {"endpoint": endpoint}}).wireguard.endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        *(
+            ({"endpoint": value}, "expected HOST or HOST:PORT")
+            for value in ("", "a b", "2001:db8::1", "a:0", "a:65536", "a\n")
+        ),
+        ({"network": "fd00::/64"}, "network is for IPv4"),
+        ({"network6": "10.0.0.0/8"}, "network6 is for IPv6"),
+        ({"network": "10.0.0.0/31"}, "has no room for peers"),
+        ({"network": "10.0.0.1/8"}, "expected a CIDR"),
+    ],
+)  # fmt: skip
+def test_what_tunnels_can_not_have_is_refused(section: dict[str, str], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        Settings.model_validate({"wireguard": section})
+
+
 def test_two_listeners_can_not_have_one_name() -> None:
     with pytest.raises(ValidationError, match=r"listeners\[1\]\.name: 'a' is the name of listeners\[0\] too"):
         Settings(listeners=(Listener(name="a", bind="127.0.0.1:0"), Listener(name="a", bind="127.0.0.1:0")))

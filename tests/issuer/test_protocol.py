@@ -27,6 +27,8 @@ from issuer.protocol import (
     LeafRequest,
     ProtocolError,
     Request,
+    WireGuardKeyAnswer,
+    WireGuardKeyRequest,
     decode_answer,
     decode_request,
     encode_answer,
@@ -41,6 +43,7 @@ REQUESTS: list[Request] = [
     LeafKeyRequest(4, "default", 7, "0" * 32),
     CheckRequest(8, "default"),
     KeyManagerRequest(9, "default"),
+    WireGuardKeyRequest(9, "default"),
 ]
 ANSWERS: list[Answer] = [
     LeafAnswer(3, b"\x30leaf", (b"\x30one", b"\x30two"), 7, 8, 9, 1_900_000_000.0, 1_890_000_000.25),
@@ -58,6 +61,8 @@ ANSWERS: list[Answer] = [
             3,
         ),
     ),
+    WireGuardKeyAnswer(8, bytes(32)),
+    WireGuardKeyAnswer(9, b""),
     Failure(6, Code.STORE_UNAVAILABLE, "the disk is full"),
 ]
 
