@@ -57,13 +57,14 @@ class Egress:
 class ResolveError(Exception):
     """The name has no address, or none was to be had in time (``timed_out``).
 
-    ``busy``: it was not asked for, since too many others are.
+    ``busy``: it was not asked for, since too many others are. ``temporary``: nobody can tell at the moment.
     """
 
-    def __init__(self, message: str, *, timed_out: bool = False, busy: bool = False) -> None:
+    def __init__(self, message: str, *, timed_out: bool = False, busy: bool = False, temporary: bool = False) -> None:
         super().__init__(message)
         self.timed_out = timed_out
         self.busy = busy
+        self.temporary = temporary
 
 
 class Resolver:
@@ -127,7 +128,8 @@ def _lookup(name: str) -> tuple[str, ...]:
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        raise ResolveError(error.strerror or "the name could not be resolved") from None
+        temporary = error.errno == socket.EAI_AGAIN
+        raise ResolveError(error.strerror or "the name could not be resolved", temporary=temporary) from None
     except UnicodeError:
         raise ResolveError("the name cannot be asked of DNS") from None
     return tuple(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))

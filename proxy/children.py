@@ -32,9 +32,9 @@ time: whatever ends it would end it again."""
 FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0
 GRACE_SECONDS = 3.0
 """How long a child may take over its drain time before it is killed."""
-ISSUER, MONITOR = "issuer", "monitor"
-BY_SIGNAL = frozenset({ISSUER, MONITOR})
-"""They end at SIGTERM; workers are told on their control socket."""
+ISSUER, MONITOR, WIREGUARD = "issuer", "monitor", "wireguard"
+BY_SIGNAL = frozenset({ISSUER, MONITOR, WIREGUARD})
+"""They end at SIGTERM, and after the workers, which are told on their control socket."""
 
 
 @dataclass(slots=True, eq=False)

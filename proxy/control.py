@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from config.settings import Listener
+
 READY = b"r"
 """From a worker: it accepts connections."""
 DRAIN = b"d"
@@ -16,5 +20,15 @@ BACKLOG = 1024
 """Connections that wait in a listening socket's queue."""
 STATUS_SOCKETS = "worker-*.sock"
 """The workers' status sockets in the folder ``run``, each with the process's number in place of the star."""
+WORKERS_SOCKETS = "wireguard-*.sock"
+"""The sockets of :func:`workers_socket` in the same folder."""
 ISSUER_SOCKET = ("run", "issuer.sock")
 """Where the issuer listens, below the state directory."""
+
+
+def workers_socket(state_dir: Path, listener: Listener) -> Path:
+    """Where the workers take the connections that come out of a WireGuard listener's tunnels.
+
+    Another tenant's listener has another socket, whatever its name: no connection changes hands while one is replaced.
+    """
+    return state_dir / "run" / f"wireguard-{listener.name}@{listener.tenant}.sock"

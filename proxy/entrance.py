@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from config.settings import Listener
+from issuer.sockets import is_ours, peer_uid
 from proxy import refusals
 from proxy.acceptor import Acceptor
 from proxy.block import answer_bytes
@@ -33,13 +34,21 @@ if TYPE_CHECKING:
 
 WAYS: dict[str, Callable[[Session], Beginning]] = {
     "explicit": Explicit, "explicit-tls": Explicit, "transparent": Transparent, "tproxy": Transparent,
-    "socks5": socks5,
+    "socks5": socks5, "wireguard": Transparent,
 }  # fmt: skip
 """How a connection of each mode begins."""
 _SPEAK_HTTP = frozenset({"explicit"})
 """Modes whose clients understand an answer to a request that they have not made yet."""
 _NO_ID = "0" * 16
 """Stands in a prepared answer where the id of a connection goes."""
+
+
+def _ours(connection: socket.socket) -> bool:
+    """Whether the other end of a Unix socket is a process of our own user."""
+    try:
+        return is_ours(peer_uid(connection))
+    except OSError:
+        return False
 
 
 class Entrance:
@@ -88,7 +97,11 @@ class Entrance:
         return self.seats.full
 
     def _arrived(self, listener: Listener, connection: socket.socket, peer: tuple[Any, ...]) -> None:
-        worker, address = self.worker, str(peer[0]) if peer else ""  # over a Unix socket nobody has an address
+        # Over a Unix socket nobody has an address; but it is known who it is.
+        worker, address = self.worker, str(peer[0]) if peer else ""
+        if not address and not _ours(connection):
+            connection.close()
+            return
         if (why := worker.overload.shedding) is not None:
             self._refuse(listener, connection, address, why)
             return

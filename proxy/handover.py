@@ -56,13 +56,16 @@ class Handover:
     ledger: int | None = None
     """In which the workers in force count connections."""
 
+    relayed: tuple[int, ...] = ()
+    """Where workers take what comes out of tunnels, in the order of the WireGuard listeners in force."""
+
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All that have to stay open."""
         controls = [child.control for child in self.children if child.control is not None]
         watched = () if self.monitoring is None else (self.monitoring,)
         ledger = () if self.ledger is None else (self.ledger,)
-        return (self.lock, self.issuing, *ledger, *self.sockets, *watched, *controls)
+        return (self.lock, self.issuing, *ledger, *self.sockets, *self.relayed, *watched, *controls)
 
 
 def pack(handover: Handover) -> int:
@@ -98,5 +101,5 @@ def received(environ: MutableMapping[str, str]) -> Handover | None:
 
 def _handover(value: Mapping[str, Any]) -> Handover:
     children = tuple(HandedChild(**child) for child in value["children"])
-    lists = {name: tuple(value[name]) for name in ("said", "sockets")}
+    lists = {name: tuple(value.get(name, ())) for name in ("said", "sockets", "relayed")}
     return Handover(**{**value, **lists, "children": children})

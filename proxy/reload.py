@@ -220,6 +220,7 @@ class Reloading:
                 children=supervisor.handed(),
                 monitoring=supervisor.monitoring.fileno() if supervisor.monitoring is not None else None,
                 ledger=supervisor.ledger.fd if supervisor.ledger is not None else None,
+                relayed=tuple(taking.fileno() for _, taking in supervisor.relayed),
             )
             self._execute(handover)
         except OSError as error:
@@ -248,7 +249,7 @@ class Reloading:
         """In the next program: have processes of it take over from those of the one before."""
         settings = Settings.model_validate_json(handover.wanted)
         try:
-            said = await self._supervisor.replace(settings, issuer=True)
+            said = await self._supervisor.replace(settings, issuer=True, program=True)
         except StartError as error:
             raise StartError(f"{error}. This program runs, and the processes of the one before it go on") from None
         return [*handover.said, "the program was replaced", *said, *self._in_force(handover.roots)]

@@ -33,7 +33,8 @@ class Arrangement:
 
 def bind(listener: Listener, index: int) -> socket.socket:
     """A listener's socket. Raises StartError."""
-    listening = bind_tcp(listener.bind, f"listeners[{index}].bind")
+    kind = socket.SOCK_DGRAM if over_udp(listener) else socket.SOCK_STREAM
+    listening = _bind(listener.bind, f"listeners[{index}].bind", kind)
     try:
         _suit(listener, index, listening)
     except StartError:
@@ -64,17 +65,28 @@ def _suit(listener: Listener, index: int, listening: socket.socket) -> None:
         raise StartError(why) from None
 
 
+def over_udp(listener: Listener) -> bool:
+    """Whether a listener's socket is one of UDP."""
+    return listener.mode == "wireguard"
+
+
 def bind_tcp(where: str, setting: str) -> socket.socket:
     """A listening socket; ``setting`` is what an error names. Raises StartError."""
+    return _bind(where, setting, socket.SOCK_STREAM)
+
+
+def _bind(where: str, setting: str, kind: socket.SocketKind) -> socket.socket:
     host, port = parse_bind(where)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening = socket.socket(family, kind)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.SOCK_STREAM:  # of UDP it would let another program have the same address
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind((host, port))
-        listening.listen(BACKLOG)
+        if kind == socket.SOCK_STREAM:
+            listening.listen(BACKLOG)
         listening.setblocking(False)
     except OSError as error:
         listening.close()
@@ -109,9 +121,9 @@ def arrange(bound: Sequence[Bound], listeners: Sequence[Listener]) -> Arrangemen
     return Arrangement(result, opened, list(there.values()))
 
 
-def _place(listener: Listener) -> tuple[str, str]:
+def _place(listener: Listener) -> tuple[str, str, bool]:
     _, port = parse_bind(listener.bind)
-    return ("" if port else listener.name, listener.bind)
+    return ("" if port else listener.name, listener.bind, over_udp(listener))
 
 
 def address(listening: socket.socket) -> str:

@@ -32,8 +32,11 @@ class Stalls:
         return len(self._watched)
 
     def watch(self, transport: asyncio.Transport, now: float, cut: Callable[[str], None]) -> None:
-        """Something waits to be sent. ``cut`` is called once, with the reason, where the peer takes too little."""
-        if transport not in self._watched:
+        """Something waits to be sent. ``cut`` is called once, with the reason, where the peer takes too little.
+
+        Not so where it waits for another process of ours, over a Unix socket: that one watches who is behind it.
+        """
+        if transport not in self._watched and not _within(transport):
             self._watched[transport] = (now, None, cut)
 
     def check(self, now: float) -> None:
@@ -58,6 +61,11 @@ def waiting(transport: asyncio.Transport) -> int:
     own = transport.get_extra_info("waiting")
     # What waits on a connection may all be of other streams: one that has sent all it had stalls nobody.
     return transport.get_write_buffer_size() if own is None else int(own)
+
+
+def _within(transport: asyncio.Transport) -> bool:
+    connection = transport.get_extra_info("socket")
+    return connection is not None and connection.family == socket.AF_UNIX
 
 
 def acknowledged(transport: asyncio.Transport) -> int:

@@ -25,8 +25,9 @@ from issuer.hardening import no_core_dumps
 from issuer.sockets import bind_unix
 from proxy import notify, outcome
 from proxy.admission import check_resolver_hosts
-from proxy.children import ISSUER, MONITOR, Child, Keeper
-from proxy.control import ISSUER_SOCKET, STATUS_SOCKETS
+from proxy.change import wireguard_part
+from proxy.children import BY_SIGNAL, ISSUER, MONITOR, WIREGUARD, Child, Keeper
+from proxy.control import ISSUER_SOCKET, STATUS_SOCKETS, WORKERS_SOCKETS, workers_socket
 from proxy.expiry_watch import follow
 from proxy.handover import HandedChild, Handover
 from proxy.ledger import Ledger
@@ -39,7 +40,7 @@ from proxy.privileges import ROOT, Account, account, lower, raised
 from proxy.rehearsal import Program
 from proxy.reload import Reloading
 from proxy.seats import worker_count
-from proxy.sockets import Bound, address, arrange, bind, bind_tcp, handed_on
+from proxy.sockets import Bound, address, arrange, bind, bind_tcp, handed_on, over_udp
 from proxy.start_error import StartError
 from proxy.state_lock import lock
 from proxy.status import path_for
@@ -49,6 +50,7 @@ __all__ = ["StartError", "Supervisor", "address", "bind", "lock", "resume", "run
 ISSUER_DRAIN_SECONDS = 2.0
 """What the issuer gives itself to answer what is in flight."""
 MONITOR_DRAIN_SECONDS = 2.0
+WIREGUARD_DRAIN_SECONDS = 2.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
@@ -75,6 +77,10 @@ class Supervisor:
         self.monitoring: socket.socket | None = None
         """Where the monitor listens, while metrics are on."""
         self.monitor: Child | None = None
+        self.relayed: list[Bound] = []
+        """Where workers take what comes out of the tunnels of WireGuard listeners."""
+        self.wireguard: Child | None = None
+        """What ends these tunnels, where there are such listeners."""
         self.stopping = asyncio.Event()
         self.reloading = Reloading(self)
         self._watching: asyncio.Task[None] | None = None
@@ -98,22 +104,43 @@ class Supervisor:
             raise
         run = self.settings.state_dir / "run"
         run.mkdir(mode=0o700, exist_ok=True)
-        for left in run.glob(STATUS_SOCKETS):
-            left.unlink(missing_ok=True)  # of workers that were killed together with their supervisor
+        for left in (*run.glob(STATUS_SOCKETS), *run.glob(WORKERS_SOCKETS)):
+            left.unlink(missing_ok=True)  # of a daemon that was killed
         if self.settings.metrics.enabled:
             metric_files.clear(self.settings.state_dir.joinpath(*metric_files.FOLDER))
             self.sink = open_sink(self.settings, "supervisor", self.log)
         outcome.clear(self.settings.state_dir)
         self.issuing = bind_unix(self.settings.state_dir.joinpath(*ISSUER_SOCKET)).detach()
+        self.relayed = self._relayed(self.settings)
+
+    def _relayed(self, settings: Settings) -> list[Bound]:
+        """The Unix sockets of WireGuard listeners: those that are there, and new ones. Raises StartError."""
+        there = {(listener.name, listener.tenant): taking for listener, taking in self.relayed}
+        found, opened = list[Bound](), list[socket.socket]()
+        for listener in filter(over_udp, settings.listeners):
+            taking = there.get((listener.name, listener.tenant))
+            if taking is None:
+                try:
+                    taking = bind_unix(workers_socket(settings.state_dir, listener))
+                except OSError as error:
+                    for each in opened:
+                        each.close()
+                    raise StartError(f"listener {listener.name}: its socket cannot be made: {error}") from None
+                opened.append(taking)
+            found.append((listener, taking))
+        return found
 
     async def start(self) -> None:
         """Start the issuer, then the workers, and wait until all are ready. Raises StartError."""
         self.ledger = fitting(None, self.settings)
         self.issuer = self.issuer_for(self.settings)
-        self.workers = self.workers_for(self.settings, self.sockets, self.ledger)
+        self.workers = self.workers_for(self.settings, self.sockets, self.relayed, self.ledger)
+        self.wireguard = self.wireguard_for(self.settings, self.sockets)
         await self.keeper.begin([self.issuer], self.stopping)
         if not self.stopping.is_set():
             await self.keeper.begin(self.workers, self.stopping)
+        if not self.stopping.is_set() and self.wireguard is not None:
+            await self.keeper.begin([self.wireguard], self.stopping)
         if not self.stopping.is_set():
             self._watch(self.settings)
 
@@ -154,6 +181,8 @@ class Supervisor:
         self.sockets = [
             (listener, handed_on(fd)) for listener, fd in zip(self.settings.listeners, handover.sockets, strict=True)
         ]
+        through = filter(over_udp, self.settings.listeners)
+        self.relayed = [(one, handed_on(fd)) for one, fd in zip(through, handover.relayed, strict=True)]
         for fd in handover.descriptors:
             if fd != handover.ledger:  # which we could do without
                 os.set_inheritable(fd, False)
@@ -166,9 +195,10 @@ class Supervisor:
         self.ledger = known or fitting(None, self.settings)
         self.issuer = self.issuer_for(self.settings)
         staying = [child for child in handover.children if child.deadline is None]
-        count = sum(child.name not in (ISSUER, MONITOR) for child in staying)
-        self.workers = self.workers_for(self.settings, self.sockets, self.ledger, count)
-        mine = {child.name: child for child in (self.issuer, *self.workers)}
+        count = sum(child.name not in BY_SIGNAL for child in staying)
+        self.workers = self.workers_for(self.settings, self.sockets, self.relayed, self.ledger, count)
+        self.wireguard = self.wireguard_for(self.settings, self.sockets)
+        mine = {child.name: child for child in (self.issuer, *self.workers, self.wireguard) if child is not None}
         if handover.monitoring is not None:
             self.monitoring = handed_on(handover.monitoring)
             self.monitor = mine[MONITOR] = self.monitor_for(self.settings, self.monitoring)
@@ -196,12 +226,23 @@ class Supervisor:
         command = [*_PYTHON, "proxy.monitor", f"--listen={fd}"]
         return Child(MONITOR, command, [fd], settings.model_dump_json(), MONITOR_DRAIN_SECONDS)
 
+    def wireguard_for(self, settings: Settings, bound: list[Bound]) -> Child | None:
+        """What ends the tunnels of WireGuard listeners, not started; None where there are none."""
+        places = [(n, listening.fileno()) for n, (listener, listening) in enumerate(bound) if over_udp(listener)]
+        if not places:
+            return None
+        command = [*_PYTHON, "proxy.wireguard", *(f"--listen={index}:{fd}" for index, fd in places)]
+        fds = [fd for _, fd in places]
+        return Child(WIREGUARD, command, fds, settings.model_dump_json(), WIREGUARD_DRAIN_SECONDS)
+
     def workers_for(
-        self, settings: Settings, bound: list[Bound], ledger: Ledger, count: int | None = None
+        self, settings: Settings, bound: list[Bound], relayed: list[Bound], ledger: Ledger, count: int | None = None
     ) -> list[Child]:
         """Workers, not started, that count in ``ledger``: as many as the settings say, or ``count``."""
-        listen = [f"--listen={index}:{listening.fileno()}" for index, (_, listening) in enumerate(bound)]
-        fds = [listening.fileno() for _, listening in bound]
+        # Of a WireGuard listener they take what comes out of its tunnels.
+        instead = {listener.name: taking for listener, taking in relayed}
+        fds = [instead.get(listener.name, listening).fileno() for listener, listening in bound]
+        listen = [f"--listen={index}:{fd}" for index, fd in enumerate(fds)]
         text, drain = settings.model_dump_json(), settings.limits.drain_timeout
         return [
             Child(name, [*_PYTHON, "proxy.worker", f"--number={number}", *listen], fds, text, drain, ledger)
@@ -210,32 +251,50 @@ class Supervisor:
 
     # --- others take over ---
 
-    async def replace(self, settings: Settings, *, issuer: bool) -> list[str]:
+    async def replace(self, settings: Settings, *, issuer: bool, program: bool = False) -> list[str]:
         """Have other workers, and another issuer where asked, take over; what changed, a line each.
+
+        ``program``: this is another program than the one that started those that are there.
 
         Raises StartError; then everything is as it was.
         """
         with raised(self.account):
             arrangement = arrange(self.sockets, settings.listeners)
         ledger, fresh = self.ledger, list[Child]()
+        relayed = self.relayed
+        # Its tunnels do not survive it, so it stays where it can.
+        tunnels = self.wireguard
+        another = program or wireguard_part(settings) != wireguard_part(self.settings)
         try:
             ledger = fitting(self.ledger, settings)
-            workers = self.workers_for(settings, arrangement.bound, ledger)
+            relayed = self._relayed(settings)
+            workers = self.workers_for(settings, arrangement.bound, relayed, ledger)
             successor = self.issuer_for(settings) if issuer else None
-            fresh = [successor, *workers] if successor is not None else workers
+            if another:
+                tunnels = self.wireguard_for(settings, arrangement.bound)
+            fresh = [successor, *workers] if successor is not None else [*workers]
             if successor is not None:
                 await self.keeper.begin([successor], self.stopping)
             await self.keeper.begin(workers, self.stopping)
+            if tunnels is not None and tunnels is not self.wireguard:
+                fresh.append(tunnels)
+                await self.keeper.begin([tunnels], self.stopping)
         except StartError:
             await self.keeper.abandon(fresh)
             self._finish(ledger, self.ledger)
-            for _, listening in arrangement.opened:
+            for _, listening in (*arrangement.opened, *_without(relayed, self.relayed)):
                 listening.close()
             raise
         if self.stopping.is_set():
             raise StartError("the daemon is stopping")
         before = [*self.workers, self.issuer] if successor is not None and self.issuer is not None else self.workers
+        if self.wireguard is not None and self.wireguard is not tunnels:
+            before = [*before, self.wireguard]
         self.keeper.retire(before)
+        for listener, taking in _without(self.relayed, relayed):
+            taking.close()
+            workers_socket(settings.state_dir, listener).unlink(missing_ok=True)
+        self.wireguard, self.relayed = tunnels, relayed
         self.issuer = successor or self.issuer
         self.workers, self.sockets, self.settings = workers, arrangement.bound, settings
         self._watch(settings)
@@ -283,14 +342,16 @@ class Supervisor:
         if self._watching is not None:
             self._watching.cancel()
         await self.reloading.stop()
-        await self.keeper.end([child for child in self.keeper.children if child.name not in (ISSUER, MONITOR)])
-        await self.keeper.end([child for child in self.keeper.children if child.name in (ISSUER, MONITOR)])
+        await self.keeper.end([child for child in self.keeper.children if child.name not in BY_SIGNAL])
+        await self.keeper.end([child for child in self.keeper.children if child.name in BY_SIGNAL])
 
     def close(self) -> None:
         """Close the listening sockets, and take away what was only there while it ran."""
-        for _, listening in self.sockets:
+        for _, listening in (*self.sockets, *self.relayed):
             listening.close()
-        self.sockets = []
+        for listener, _ in self.relayed:
+            workers_socket(self.settings.state_dir, listener).unlink(missing_ok=True)
+        self.sockets, self.relayed = [], []
         if self.monitoring is not None:
             self.monitoring.close()
 
@@ -304,6 +365,12 @@ class Supervisor:
             outcome.clear(self.settings.state_dir)
             with contextlib.suppress(OSError):
                 self.settings.state_dir.joinpath(*ISSUER_SOCKET).unlink()
+
+
+def _without(some: list[Bound], others: list[Bound]) -> list[Bound]:
+    """Those whose sockets are not among the others'."""
+    there = {taking for _, taking in others}
+    return [(listener, taking) for listener, taking in some if taking not in there]
 
 
 _PYTHON = (sys.executable, "-I", "-m")

@@ -21,6 +21,9 @@ PACKAGES = {
     "ip": "iproute2",
     "nft": "nftables",
     "git": "git",
+    "wg": "wireguard-tools",
+    "wireguard-go": "wireguard-go",
+    "dig": "bind9-dnsutils",
     "wget": "wget",
     "haproxy": "haproxy",
 }

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Limits, Listener, Settings, Signing
-from proxy.change import FIXED, change
+from config.settings import Limits, Listener, Resolver, Settings, Signing
+from proxy.change import FIXED, change, wireguard_part
 
 NOW = Settings(state_dir=Path("/srv/state"))
 
@@ -42,3 +42,16 @@ def test_the_issuer_is_replaced_where_something_changed_that_it_reads(name: str,
 
 def test_what_is_fixed_is_a_setting() -> None:
     assert set(FIXED) <= set(Settings.model_fields)
+
+
+def test_tunnels_stay_where_nothing_changed_that_their_process_reads() -> None:
+    listener = Listener(name="wg", bind="127.0.0.1:1", mode="wireguard")
+    now = NOW.model_copy(update={"listeners": (*NOW.listeners, listener)})
+
+    def stays(**update: object) -> bool:
+        return wireguard_part(now) == wireguard_part(now.model_copy(update=update))
+
+    assert stays(workers=3, signing=Signing(leaf_lifetime=3600), listeners=(listener,), limits=Limits(idle_timeout=1))
+    assert not stays(listeners=(listener.model_copy(update={"tenant": "other"}),))
+    assert not stays(resolver=Resolver(hosts={"a.example": "192.0.2.1"}))
+    assert not stays(limits=Limits(write_timeout=1))

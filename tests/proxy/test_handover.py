@@ -29,6 +29,7 @@ HANDOVER = Handover(
         HandedChild("worker 1", 11, 8, True, 99.5, 3),
     ),
     ledger=9,
+    relayed=(10, 11),
 )
 
 
@@ -37,7 +38,7 @@ def test_it_arrives_as_it_was_and_only_once() -> None:
     assert received(environ) == HANDOVER
     assert environ == {"HOME": "/"}
     assert received(environ) is None
-    assert HANDOVER.descriptors == (3, 4, 9, 5, 6, 7, 8)
+    assert HANDOVER.descriptors == (3, 4, 9, 5, 6, 10, 11, 7, 8)
 
 
 def test_another_process_cannot_use_it() -> None:

@@ -55,6 +55,19 @@ def test_ports_that_the_system_chose_belong_to_names() -> None:
         after.opened[0][1].close()
 
 
+def test_a_wireguard_listener_has_a_socket_of_udp_and_never_that_of_another() -> None:
+    port = free_port()
+    one = Listener(name="one", bind=f"127.0.0.1:{port}")
+    other = one.model_copy(update={"mode": "wireguard"})
+    with arranged(one) as before:
+        after = arrange(before, [other])
+        assert (after.bound, after.left) == (after.opened, before)
+        with after.bound[0][1] as listening:
+            assert listening.type == socket.SOCK_DGRAM
+            with pytest.raises(StartError, match=r"listeners\[0\]\.bind: cannot listen on .*: Address already in"):
+                arrange((), [other])
+
+
 def test_where_one_cannot_be_bound_none_is_new_and_the_others_stay() -> None:
     with socket.socket() as taken, arranged(Listener(name="one", bind="127.0.0.1:0")) as before:
         taken.bind(("127.0.0.1", 0))

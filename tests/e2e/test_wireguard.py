@@ -1,0 +1,172 @@
+"""WireGuard listeners, with wireguard-go as a peer in a network namespace of its own: all that it sends goes through
+the tunnel, to servers that it has no other way to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ISSUING, PRIVATE_ISSUING, PUBLIC
+from tests.harness.daemon import Daemon
+from tests.harness.namespaces import GatewayNetwork, gateway_network
+from tests.harness.origins import Nginx, Site
+from tests.harness.processes import wait_for
+from tests.harness.programs import need
+
+PORT = 51820
+INTERFACE = "wg-test"
+
+
+@dataclass
+class Network:
+    """A daemon on the gateway, and a client that may reach the gateway alone."""
+
+    net: GatewayNetwork
+    daemon: Daemon
+    folder: Path
+
+    def add(self, name: str, *options: str) -> str:
+        """Let a peer in; its configuration."""
+        return self.daemon.told("wireguard", "peer", "add", name, *options)
+
+    @contextlib.contextmanager
+    def tunnel(self, configuration: str) -> Iterator[None]:
+        """What wg-quick does, in the client's namespace, which has no resolver of its own to be set."""
+        client = self.net.client
+        lines = [line for line in configuration.splitlines() if not line.startswith(("Address", "DNS"))]
+        addresses = next(line for line in configuration.splitlines() if line.startswith("Address"))
+        # wireguard-go makes its control socket in a folder that all namespaces share.
+        with (
+            (self.folder / "wireguard-go.stderr").open("ab") as stderr,
+            subprocess.Popen(
+                [*client.prefix, need("wireguard-go"), "-f", INTERFACE], stdout=subprocess.DEVNULL, stderr=stderr
+            ) as process,
+        ):
+            try:
+                wait_for("wireguard-go to make its interface", lambda: self._made(), timeout=20)
+                client.run(need("wg"), "setconf", INTERFACE, "/dev/stdin", stdin="\n".join(lines) + "\n")
+                for address in addresses.partition(" = ")[2].split(", "):
+                    client.run("ip", "address", "add", address, "dev", INTERFACE)
+                client.run("ip", "link", "set", INTERFACE, "mtu", "1420", "up")
+                client.run("ip", "route", "replace", "default", "dev", INTERFACE)
+                client.run("ip", "-6", "route", "replace", "default", "dev", INTERFACE)
+                yield
+            finally:
+                process.terminate()
+
+    def _made(self) -> bool:
+        done = subprocess.run(
+            [*self.net.client.prefix, need("wg"), "show", INTERFACE], capture_output=True, timeout=20, check=False
+        )
+        return done.returncode == 0
+
+    def curl(self, url: str, *args: str, timeout: int = 30) -> str:
+        """What the client's curl gets: the body, the status, a space, and the verdict on the certificate."""
+        server = self.net.server
+        names = {f"{name}:{port}": server.ipv4 for name in SITES for port in (80, 443)}
+        names["six.example:443"] = f"[{server.ipv6}]"
+        options = [option for host, address in names.items() for option in ("--resolve", f"{host}:{address}")]
+        return self.net.client.run(
+            "curl", "-q", "-sS", "-m", str(timeout), "-w", "%{http_code} %{ssl_verify_result}", "--cacert",
+            str(self.daemon.root), *options, *args, url,
+        )  # fmt: skip
+
+    def reaches(self, url: str) -> bool:
+        """Whether anything comes back within a few seconds."""
+        command = [*self.net.client.prefix, "curl", "-q", "-sS", "-m", "4", "-o", "/dev/null", url]
+        return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+
+    def dig(self, *question: str) -> list[str]:
+        """The answer's lines, with its status first."""
+        said = self.net.client.run(need("dig"), "+tries=2", "+time=5", "+noall", "+answer", "+comments", *question)
+        status = said.partition("status: ")[2].partition(",")[0]
+        return [status, *(line.split()[-1] for line in said.splitlines() if line and not line.startswith(";"))]
+
+
+SITES = ("good.example", "private.example", "large.example")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    need("nginx"), need("curl"), need("wg"), need("wireguard-go"), need("dig")
+    folder = tmp_path_factory.mktemp("wireguard")
+    with gateway_network() as net:
+        # There is no way to the server but through the tunnel.
+        net.gateway.run(
+            "sh", "-c", "echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding"
+        )
+        sites = [
+            Site("good.example", ISSUING.leaf("good.example"), net.server.ipv4, port=443, alone=False),
+            Site("private.example", PRIVATE_ISSUING.leaf("private.example"), net.server.ipv4, port=443, alone=False),
+            Site("six.example", ISSUING.leaf("six.example"), net.server.ipv6, port=443),
+            Site("plain.example", None, net.server.ipv4, port=80),
+        ]
+        hosts = {"good.example": net.server.ipv4, "six.example": net.server.ipv6}
+        ways = {"wg": {"mode": "wireguard", "bind": f"0.0.0.0:{PORT}"}}
+        daemon = Daemon(
+            folder / "daemon", common=PUBLIC, namespace=net.gateway, listeners=[("wg", "default")], ways=ways,
+            hosts=hosts, extra={"wireguard": {"endpoint": net.gateway.ipv4}},
+        )  # fmt: skip
+        with Nginx(folder, sites, net.server), daemon:
+            yield Network(net, daemon, folder)
+
+
+def test_a_peers_traffic_is_intercepted_until_it_is_removed(network: Network) -> None:
+    configuration = network.add("phone")
+    daemon, server = network.daemon, network.net.server
+    with network.tunnel(configuration):
+        # The daemon was there before the peer, and follows.
+        assert network.curl("https://good.example/") == "hello from good.example\n200 0"
+        assert network.curl("https://six.example/") == "hello from six.example\n200 0"
+        assert network.curl("http://good.example/echo").endswith("200 0")
+        assert network.curl("https://private.example/", "-o", "/dev/null") == "502 0"
+        (told, *_) = daemon.wait_log("request", path="/echo")
+        assert (told["client"], told["tenant"]) == ("10.113.0.2", "default")
+        opened = daemon.wait_log("tunnel opened")
+        assert (opened[0]["peer"], opened[0]["listener"]) == ("phone", "wg")
+        # Names, at any address: the configuration has one.
+        assert network.dig("@10.113.0.1", "good.example") == ["NOERROR", server.ipv4]
+        assert network.dig("@192.0.2.53", "six.example", "AAAA") == ["NOERROR", server.ipv6]
+        assert network.dig("@10.113.0.1", "good.example", "AAAA") == ["NOERROR"]
+        assert network.dig("@10.113.0.1", "good.example", "HTTPS") == ["NOERROR"]
+        assert network.dig("@10.113.0.1", "good.example", "MX") == ["NOTIMP"]
+        # An answer of some size, and a request of some size, over a link with an MTU.
+        large = network.folder / "large"
+        large.write_bytes(b"x" * 3_000_000)
+        assert network.curl("https://good.example/upload/large", "-T", str(large)) == "201 0"
+        assert network.curl("https://good.example/upload/large") == "x" * 3_000_000 + "200 0"
+
+        # One who comes later disturbs nobody, and is another.
+        other = network.add("laptop")
+        assert network.curl("https://good.example/") == "hello from good.example\n200 0"
+        assert [peer["name"] for peer in json.loads(daemon.told("wireguard", "peer", "list", "--json"))] == [
+            "laptop", "phone",
+        ]  # fmt: skip
+
+        daemon.told("wireguard", "peer", "remove", "phone")
+        (closed, *_) = daemon.wait_log("tunnel closed", peer="phone")
+        assert closed["reason"] == "removed"
+        assert not network.reaches(f"http://{server.ipv4}/")
+    with network.tunnel(configuration):
+        assert not network.reaches(f"http://{server.ipv4}/")  # it is unknown now, and hears nothing
+    with network.tunnel(other):
+        assert network.curl("https://good.example/") == "hello from good.example\n200 0"
+    assert len(daemon.log("tunnel opened", peer="phone")) == 1
+
+
+def test_another_peers_address_is_of_no_use_to_a_peer(network: Network) -> None:
+    mine, theirs = network.add("mine"), network.add("theirs")
+
+    def line(configuration: str) -> str:
+        return next(line for line in configuration.splitlines() if line.startswith("Address"))
+
+    with network.tunnel(mine.replace(line(mine), line(theirs))):
+        assert not network.reaches(f"http://{network.net.server.ipv4}/")
+    (told, *_) = network.daemon.wait_log("stream refused", peer="mine")
+    assert told["reason"] == "not an address of this peer's"
