@@ -465,6 +465,8 @@ class Listener(Section):
             raise ValueError("of whose CA is the proxy's own leaf? expected tls.certificate and tls.key, or tenant")
         if self.mode != "explicit-tls" and self.tls != ListenerTls():
             raise ValueError("tls is for mode explicit-tls alone")
+        if self.mode == "wireguard" and self.proxy_protocol:
+            raise ValueError("proxy_protocol is of TCP, and mode wireguard is over UDP")
         return self
 
 

@@ -128,6 +128,13 @@ def test_what_tunnels_can_not_have_is_refused(section: dict[str, str], expected:
         Settings.model_validate({"wireguard": section})
 
 
+def test_no_load_balancer_speaks_for_a_wireguard_listener() -> None:
+    with pytest.raises(ValidationError, match="proxy_protocol is of TCP, and mode wireguard is over UDP"):
+        Listener.model_validate(
+            {"name": "a", "mode": "wireguard", "bind": "0.0.0.0:1", "proxy_protocol": ["10.0.0.0/8"]}
+        )
+
+
 def test_two_listeners_can_not_have_one_name() -> None:
     with pytest.raises(ValidationError, match=r"listeners\[1\]\.name: 'a' is the name of listeners\[0\] too"):
         Settings(listeners=(Listener(name="a", bind="127.0.0.1:0"), Listener(name="a", bind="127.0.0.1:0")))

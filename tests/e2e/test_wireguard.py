@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tests.e2e.conftest import ISSUING, PRIVATE_ISSUING, PUBLIC
 from tests.harness.daemon import Daemon
 from tests.harness.namespaces import GatewayNetwork, gateway_network
 from tests.harness.origins import Nginx, Site
-from tests.harness.processes import wait_for
+from tests.harness.processes import children, runs_module, wait_for
 from tests.harness.programs import need
 
 PORT = 51820
@@ -158,6 +160,46 @@ def test_a_peers_traffic_is_intercepted_until_it_is_removed(network: Network) ->
     with network.tunnel(other):
         assert network.curl("https://good.example/") == "hello from good.example\n200 0"
     assert len(daemon.log("tunnel opened", peer="phone")) == 1
+
+
+def test_a_reload_leaves_tunnels_alone_and_whoever_ends_them_is_replaced(network: Network) -> None:
+    daemon = network.daemon
+
+    def process() -> int:
+        (pid,) = (pid for pid in children(daemon.process.pid) if runs_module(pid, "proxy.wireguard"))
+        return pid
+
+    configuration, before = network.add("tablet"), process()
+    with network.tunnel(configuration):
+        assert network.curl("https://good.example/").endswith("200 0")
+        daemon.settings["limits"]["idle_timeout"] = 500
+        daemon.write_config()
+        daemon.told("reload", timeout=120)
+        assert network.curl("https://good.example/").endswith("200 0")  # through other workers
+        assert (process(), len(daemon.log("tunnel opened", peer="tablet"))) == (before, 1)
+    # Of the same program, as an upgrade has it: the socket goes from one to the next.
+    daemon.told("reload", "--exec", timeout=120)
+    after = wait_for("one process alone to end tunnels", process_or_none(process), timeout=30)
+    assert after != before
+    with network.tunnel(configuration):
+        assert network.curl("https://good.example/").endswith("200 0")
+    os.kill(process(), signal.SIGKILL)
+    (died,) = daemon.wait_log("process died", process="wireguard")
+    assert died["restart_in"] == 0
+    with network.tunnel(configuration):
+        assert network.curl("https://good.example/").endswith("200 0")
+
+
+def process_or_none(ask: Callable[[], int]) -> Callable[[], int | None]:
+    """None while there are two, or none."""
+
+    def asked() -> int | None:
+        try:
+            return ask()
+        except ValueError:
+            return None
+
+    return asked
 
 
 def test_another_peers_address_is_of_no_use_to_a_peer(network: Network) -> None:
