@@ -20,6 +20,7 @@ from issuer.protocol import (
     Failure,
     FrameReader,
     KeyManagerRequest,
+    LeafKeyRequest,
     LeafRequest,
     ProtocolError,
     Request,
@@ -195,8 +196,7 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         if code in OUR_FAULTS and not _asked_again(request, code) and now - self._complained >= QUIET_SECONDS:
             self._complained = now
-            nameless = isinstance(request, CheckRequest | KeyManagerRequest | WireGuardKeyRequest)
-            connection = "" if nameless else request.connection
+            connection = request.connection if isinstance(request, LeafRequest | LeafKeyRequest) else ""
             log_event("request_failed", "error", id=connection, tenant=request.tenant, code=code.value, message=message)
         self._send(Failure(request.id, code, message))
 

@@ -2,7 +2,7 @@
 
     UDP socket -> front -> a tunnel for each peer (mitmproxy_rs: WireGuard, IP and TCP in user space)
                               -> TCP streams -> the listener's Unix socket, with a PROXY protocol header -> workers
-                              -> questions to port 53 -> dns
+                              -> questions to port 53 -> names
 
 mitmproxy_rs cannot add or remove a peer of a server that runs, takes an endpoint from a packet before it has verified
 it, and lets any peer use any address. So each peer has a server of its own here, on loopback, and the front decides

@@ -31,6 +31,7 @@ from proxy.control import ISSUER_SOCKET, READY, workers_socket
 from proxy.log import ERROR, INFO, WARNING, Log, open_log
 from proxy.seldom import Seldom
 from proxy.wireguard.front import Front
+from proxy.wireguard.initiation import KEY_BYTES, Responder
 from proxy.wireguard.tunnel import Shared, Tunnel
 from store import changes, tenants, wireguard
 from store.engine import DATABASE_FILE, Store, StoreError
@@ -61,15 +62,15 @@ class Process:
         self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)
         resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
         limits = settings.limits
-        self.shared = Shared(settings.wireguard, limits.half_close_timeout, limits.write_timeout, resolver)
+        self.shared = Shared(settings.wireguard, limits.half_close_timeout, limits.write_timeout, resolver, self.fault)
         self.seldom = Seldom(self._refused)
         self.fronts = [(listener, self._front(listener, listening)) for listener, listening in sockets]
         self._seen = -1
         self._known: dict[str, tuple[Wanted, bytes]] = {}
         """What is in force: what the store said, and the private key."""
         self._unreadable = False
-        self._later: dict[str, float] = {}
-        """When the key of a tenant is asked for again, where it could not be had."""
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        """Tenants whose keys the issuer is asked for. Whoever was removed goes meanwhile."""
 
     def _front(self, listener: Listener, listening: socket.socket) -> Front:
         name, tenant = listener.name, listener.tenant
@@ -109,8 +110,8 @@ class Process:
         following = self.loop.create_task(self._follow())
         following.add_done_callback(lambda task: self._follower_ended(task, ending))
         await ending.wait()
-        gone.cancel()
-        following.cancel()
+        for task in (gone, following, *self._asking.values()):
+            task.cancel()
         for _, front in self.fronts:
             front.close()
         self.seldom.flush(float("inf"))
@@ -155,18 +156,29 @@ class Process:
                 if now.public_key != before.public_key:
                     key = b""
                 self._put(tenant, now, key)  # whoever was removed goes at once, whatever the issuer says
-        for tenant, (now, key) in tuple(self._known.items()):
-            if now.public_key is not None and not key and self._later.get(tenant, 0.0) <= self.loop.time():
-                await self._fetch(tenant, now)
+        for tenant, (now, key) in self._known.items():
+            if now.public_key is not None and not key and tenant not in self._asking:
+                task = self._asking[tenant] = self.loop.create_task(self._fetch(tenant))
+                task.add_done_callback(partial(self._fetched, tenant))
 
-    async def _fetch(self, tenant: str, now: Wanted) -> None:
+    async def _fetch(self, tenant: str) -> None:
+        """Get the private key of a tenant. Where it cannot be had, it is said, and some time passes."""
         try:
             key = await self.issuer.wireguard_key(tenant)
-            if key:
-                self._put(tenant, now, key)
-        except (IssuerUnavailable, ValueError) as error:
-            self._later[tenant] = self.loop.time() + RETRY_SECONDS
-            self.log.event(ERROR, "no WireGuard key", tenant=tenant, reason=str(error))
+        except IssuerUnavailable as error:
+            reason = str(error)
+        else:
+            now, _ = self._known[tenant]
+            if len(key) == KEY_BYTES and Responder(key).public_key == now.public_key:
+                return self._put(tenant, now, key)
+            reason = "it is not the one that belongs to the tenant's public key; restore a backup"
+        self.log.event(ERROR, "no WireGuard key", tenant=tenant, reason=reason)
+        return await asyncio.sleep(RETRY_SECONDS)
+
+    def _fetched(self, tenant: str, task: asyncio.Task[None]) -> None:
+        del self._asking[tenant]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fault(error)
 
     def _put(self, tenant: str, now: Wanted, key: bytes) -> None:
         self._known[tenant] = now, key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ from mitmproxy_rs.wireguard import start_wireguard_server
 from config.settings import WireGuard
 from proxy.admission import Resolver
 from proxy.listeners.proxy_header import encoded
-from proxy.wireguard import dns
+from proxy.wireguard import names
 from proxy.wireguard.stream import Relay
 from store.records import WireGuardPeer
 
 LOOPBACK = "127.0.0.1"
 DNS_PORT = 53
-MOST_QUESTIONS = 256
-"""Of one peer, in a minute: a client's port asks for a minute, mostly once."""
+MOST_QUESTIONS = 2000
+"""Ports of one peer that ask for names. Each is remembered for a minute, and mostly asks once."""
+AT_ONCE = 16
+"""Names of one peer that are looked up at the same time; others wait for their turn."""
 MOST_REFUSED = 5000
 """Streams of one peer that are refused until its tunnel is ended: mitmproxy_rs keeps each for a minute."""
 REFUSED_SECONDS = 60.0
@@ -36,6 +38,8 @@ class Shared:
     half_close_timeout: float
     write_timeout: float
     resolver: Resolver
+    fault: Callable[[BaseException], None]
+    """Hears of faults of ours: mitmproxy_rs, which calls us, would keep them to itself."""
     streams: int = 0
     """Streams of all peers."""
 
@@ -56,6 +60,7 @@ class Tunnel:
     """Where its server has its UDP socket, once it runs."""
     _server: Any = field(default=None, repr=False)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set, repr=False)
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE), repr=False)
     _refused: int = 0
     _since: float = 0.0
     _closed: bool = False
@@ -86,13 +91,54 @@ class Tunnel:
         if (why := self._forbidden(source)) is not None:
             self._refuse(stream, why)
             return
-        with self._counted():
-            try:
-                header = encoded((source, port), (destination, to))
+        self.streams += 1
+        self.shared.streams += 1
+        try:
+            with self._kept():
                 relay = Relay(stream, self.shared.half_close_timeout, self.shared.write_timeout)
-                await relay.run(self.workers, header)
-            except OSError as error:
-                self.refused(error.strerror or str(error))
+                await relay.run(self.workers, encoded((source, port), (destination, to)))
+        except OSError as error:
+            self.refused(error.strerror or str(error))
+        finally:
+            self.streams -= 1
+            self.shared.streams -= 1
+
+    async def _udp(self, stream: Any) -> None:
+        """DNS is answered; all else is dropped: QUIC most of all, so that browsers go on with TCP."""
+        source, destination = stream.get_extra_info("peername")[0], stream.get_extra_info("sockname")
+        mine = source in (self.peer.ipv4, self.peer.ipv6) and not self._closed
+        if not mine or destination[1] != DNS_PORT or self.questions >= MOST_QUESTIONS:
+            with contextlib.suppress(OSError):
+                stream.close()
+            return
+        self.questions += 1
+        try:
+            with contextlib.suppress(OSError), self._kept():  # OSError: its server is gone
+                while question := await stream.read(0):
+                    async with self._turns:
+                        said = await names.answer(question, self.shared.resolver, source)
+                    if said is not None:
+                        stream.write(said)
+        finally:
+            self.questions -= 1
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        """What is done inside ends with the tunnel. A fault in it is told, and ends no more than this."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - in a coroutine
+        self._tasks.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it would be seen nowhere
+            self.shared.fault(error)
+        finally:
+            self._tasks.discard(task)
 
     def _forbidden(self, source: str) -> str | None:
         """Why a peer may not have one more stream from that address."""
@@ -117,45 +163,3 @@ class Tunnel:
         self._refused += 1
         if self._refused > MOST_REFUSED and not self._closed:
             self.exceeded()
-
-    @contextlib.contextmanager
-    def _counted(self) -> Any:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - in a coroutine
-        self._tasks.add(task)
-        self.streams += 1
-        self.shared.streams += 1
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self._closed:
-                raise
-        finally:
-            self._tasks.discard(task)
-            self.streams -= 1
-            self.shared.streams -= 1
-
-    async def _udp(self, stream: Any) -> None:
-        """DNS is answered; all else is dropped: QUIC most of all, so that browsers go on with TCP."""
-        source, destination = stream.get_extra_info("peername")[0], stream.get_extra_info("sockname")
-        mine = source in (self.peer.ipv4, self.peer.ipv6) and not self._closed
-        if not mine or destination[1] != DNS_PORT or self.questions >= MOST_QUESTIONS:
-            with contextlib.suppress(OSError):
-                stream.close()
-            return
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - in a coroutine
-        self._tasks.add(task)
-        self.questions += 1
-        try:
-            while question := await stream.read(0):
-                if (said := await dns.answer(question, self.shared.resolver, source)) is not None:
-                    stream.write(said)
-        except OSError:
-            pass  # its server is gone
-        except asyncio.CancelledError:
-            if not self._closed:
-                raise
-        finally:
-            self._tasks.discard(task)
-            self.questions -= 1
