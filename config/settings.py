@@ -467,6 +467,8 @@ class Listener(Section):
             raise ValueError("tls is for mode explicit-tls alone")
         if self.mode == "wireguard" and self.proxy_protocol:
             raise ValueError("proxy_protocol is of TCP, and mode wireguard is over UDP")
+        if self.mode == "wireguard" and (self.tenant is None or self.networks):
+            raise ValueError("whose a peer is says its listener; expected tenant, and no networks, in mode wireguard")
         return self
 
 

@@ -73,7 +73,7 @@ class Process:
         """Tenants whose keys the issuer is asked for. Whoever was removed goes meanwhile."""
 
     def _front(self, listener: Listener, listening: socket.socket) -> Front:
-        name, tenant = listener.name, listener.tenant
+        name, tenant = listener.name, listener.tenant or ""  # which it has: config.settings
         workers = workers_socket(self.settings.state_dir, listener)
 
         def make(peer: WireGuardPeer) -> Tunnel:
@@ -193,7 +193,7 @@ class Process:
             if latest == self._seen:
                 return None
             found = {}
-            for name in {listener.tenant for listener, _ in self.fronts}:
+            for name in {listener.tenant or "" for listener, _ in self.fronts}:
                 tenant = tenants.by_name(connection, name)
                 found[name] = (
                     Wanted(wireguard.public_key(connection, tenant.id), tuple(wireguard.listing(connection, tenant.id)))

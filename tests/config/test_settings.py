@@ -135,6 +135,12 @@ def test_no_load_balancer_speaks_for_a_wireguard_listener() -> None:
         )
 
 
+@pytest.mark.parametrize("more", [{"networks": [{"network": "10.0.0.0/8", "tenant": "a"}]}, {"tenant": None}])
+def test_a_wireguard_listener_has_one_tenant(more: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"expected tenant, "):
+        Listener.model_validate({"name": "a", "mode": "wireguard", "bind": "0.0.0.0:1", **more})
+
+
 def test_two_listeners_can_not_have_one_name() -> None:
     with pytest.raises(ValidationError, match=r"listeners\[1\]\.name: 'a' is the name of listeners\[0\] too"):
         Settings(listeners=(Listener(name="a", bind="127.0.0.1:0"), Listener(name="a", bind="127.0.0.1:0")))
