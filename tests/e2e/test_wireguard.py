@@ -129,9 +129,9 @@ def test_a_peers_traffic_is_intercepted_until_it_is_removed(network: Network) ->
         assert network.curl("http://good.example/echo").endswith("200 0")
         assert network.curl("https://private.example/", "-o", "/dev/null") == "502 0"
         (told, *_) = daemon.wait_log("request", path="/echo")
-        assert (told["client"], told["tenant"]) == ("10.113.0.2", "default")
-        opened = daemon.wait_log("tunnel opened")
-        assert (opened[0]["peer"], opened[0]["listener"]) == ("phone", "wg")
+        assert f"Address = {told['client']}/32," in configuration
+        (opened,) = daemon.wait_log("tunnel opened", peer="phone")
+        assert (opened["tenant"], opened["listener"]) == ("default", "wg")
         # Names, at any address: the configuration has one.
         assert network.dig("@10.113.0.1", "good.example") == ["NOERROR", server.ipv4]
         assert network.dig("@192.0.2.53", "six.example", "AAAA") == ["NOERROR", server.ipv6]
@@ -147,9 +147,8 @@ def test_a_peers_traffic_is_intercepted_until_it_is_removed(network: Network) ->
         # One who comes later disturbs nobody, and is another.
         other = network.add("laptop")
         assert network.curl("https://good.example/") == "hello from good.example\n200 0"
-        assert [peer["name"] for peer in json.loads(daemon.told("wireguard", "peer", "list", "--json"))] == [
-            "laptop", "phone",
-        ]  # fmt: skip
+        listed = {peer["name"] for peer in json.loads(daemon.told("wireguard", "peer", "list", "--json"))}
+        assert listed >= {"laptop", "phone"}
 
         daemon.told("wireguard", "peer", "remove", "phone")
         (closed, *_) = daemon.wait_log("tunnel closed", peer="phone")
