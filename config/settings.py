@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -28,7 +28,6 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 Mode = Literal["explicit", "explicit-tls", "transparent", "tproxy", "socks5", "wireguard"]
-LATER_MODES: tuple[str, ...] = ()
 TRANSPARENT = frozenset({"transparent", "tproxy"})
 """Modes whose connections a gateway sends here, of clients that know of no proxy."""
 LATER_KMS = ("aws", "vault", "pkcs11")
@@ -111,12 +110,6 @@ def listener_clashes(
 
 def _bind(value: str) -> str:
     parse_bind(value)
-    return value
-
-
-def _mode(value: Any) -> Any:
-    if value in LATER_MODES:
-        raise NotYetError(f"mode {value} is not in this version; expected one of {', '.join(get_args(Mode))}")
     return value
 
 
@@ -416,7 +409,7 @@ class Listener(Section):
     """One listening port, and the tenants that its connections belong to."""
 
     name: Name
-    mode: Annotated[Mode, BeforeValidator(_mode)] = "explicit"
+    mode: Mode = "explicit"
     bind: Bind
     tenant: TenantName | None = "default"
     networks: Annotated[

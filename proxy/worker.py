@@ -106,7 +106,9 @@ class Worker:
         self.entrance = Entrance(self, seats)
         self.judging = ThreadPoolExecutor(1, thread_name_prefix="judge")
         """One at a time: costly chains must not keep anything else from a thread, the change feed least of all."""
-        self.ourselves = Ourselves([(listener, listening.getsockname()[:2]) for listener, listening in sockets])
+        # Of a WireGuard listener we have a Unix socket, to which no address leads.
+        inet = [each for each in sockets if each[1].family != socket.AF_UNIX]
+        self.ourselves = Ourselves([(listener, listening.getsockname()[:2]) for listener, listening in inet])
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.bypass_lists = BypassLists(settings.bypass.files, log)
         self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
