@@ -215,7 +215,7 @@ def test_a_listener_for_a_tenant_that_does_not_exist(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path)
     on_port(daemon, free_port(), tenant="acme")
     told = bad_start(daemon)
-    expected = "listeners[0].tenant: there is no tenant acme; create it with: sallyport tenant create acme"
+    expected = "listeners[0]: there is no tenant acme; create it with: sallyport tenant create acme"
     assert told == f"Error: {expected}\n"
     assert not daemon.state_dir.exists()
     daemon.told("tenant", "list")
