@@ -46,6 +46,7 @@ class Report:
     group: str | None = "x25519"
     anchor: str = ""
     origins: Origins | None = None
+    parent: str | None = None
 
 
 def as_lines(text: str) -> list[str]:
