@@ -32,6 +32,8 @@ CLIENT_GROUPS = b"X25519MLKEM768/X25519:secp256r1/secp384r1"
 client that knows a better one than it has sent a key share for is asked for that."""
 DAY = 86_400.0
 AT_MOST = 7 * DAY
+LONG_ENOUGH = 30 * DAY
+"""Seconds for which a server's certificate is taken to hold that nobody has seen yet: any leaf will do for now."""
 
 
 class Issuer(Protocol):
@@ -92,6 +94,11 @@ class Identity:
     context: SSL.Context
     public_key: bytes
     """SubjectPublicKeyInfo, DER."""
+
+
+def key_type(snapshot: Snapshot, ecdsa: bool) -> str:
+    """The type of leaf key for a client that takes ECDSA, or does not: RSA only where the CA is RSA too."""
+    return "rsa" if snapshot.signing_ca_is_rsa and not ecdsa else "ecdsa"
 
 
 def limit(server_not_after: float | None, now: float) -> float:

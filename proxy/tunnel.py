@@ -30,7 +30,7 @@ from proxy.lanes.answer import HTTP_PROTOCOLS, AnswerLane
 from proxy.lanes.fast import FastLane
 from proxy.lanes.forward import forward
 from proxy.lanes.splice import TLS_HANDSHAKE, Bypass, SpliceLane
-from proxy.leaves import DAY, Shown
+from proxy.leaves import DAY, Shown, key_type
 from proxy.ledger import client_key
 from proxy.log import DEBUG, INFO, WARNING
 from proxy.parents import unreached
@@ -420,7 +420,7 @@ class Tunnel(Unhurried):
         session, server_not_after = self.session, self.not_after
         leaves, snapshot, host = session.worker.leaves, session.tenant, self.host.text
         assert self.hello is not None  # noqa: S101 - known since the state SERVER
-        kind = "rsa" if snapshot.signing_ca_is_rsa and not self.hello.ecdsa else "ecdsa"
+        kind = key_type(snapshot, self.hello.ecdsa)
         if (shown := leaves.kept(snapshot, host, kind, server_not_after, self.warned_of)) is not None:
             return self._show(shown, "cache")
         return leaves.ask(snapshot, host, kind, server_not_after, self._answered, session.id, self.warned_of)

@@ -23,15 +23,13 @@ from issuer.client import IssuerUnavailable
 from issuer.protocol import Code
 from proxy.client_hello import ClientHello
 from proxy.identity_files import read_file, read_identity
-from proxy.leaves import DAY, Shown, leaf_context
+from proxy.leaves import LONG_ENOUGH, Shown, key_type, leaf_context
 from proxy.log import INFO, WARNING
 from proxy.server_rules import VERSIONS
 
 if TYPE_CHECKING:
     from proxy.worker import Worker
 
-LONG_ENOUGH = 30 * DAY
-"""Seconds that the leaf of the proxy itself may last as far as servers' certificates go: there is none."""
 LOOK_SECONDS = 1.0
 """How often it is looked whether the files are others by now."""
 _SESSIONS = b"sallyport proxy"
@@ -72,7 +70,7 @@ class OuterIdentity:
         snapshot = worker.snapshots.current.get(self._listener.tenant or "")
         if snapshot is None:
             return done(ValueError(f"there is no tenant {self._listener.tenant}"))
-        kind = "rsa" if snapshot.signing_ca_is_rsa and not hello.ecdsa else "ecdsa"
+        kind = key_type(snapshot, hello.ecdsa)
         later = worker.wall() + LONG_ENOUGH
         if (shown := worker.leaves.kept(snapshot, host, kind, later)) is not None:
             return done(shown)

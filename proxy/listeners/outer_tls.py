@@ -22,6 +22,7 @@ from proxy.log import DEBUG, INFO, WARNING
 from proxy.seats import Seat
 from proxy.tcp import Reader, reset
 from proxy.tls_leg import LegError, TlsLeg
+from proxy.tunnel import ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME
 from proxy.upstream import CLOSE_SECONDS
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from proxy.session import Session
     from proxy.worker import Worker
 
-ALERT_INTERNAL_ERROR = 80
-ALERT_UNRECOGNIZED_NAME = 112
 AGAIN_SECONDS = 0.05
 """After which a leaf is asked for again, for as long as the handshake has time."""
 PROTOCOLS = (b"h2", b"http/1.1")
@@ -40,7 +39,7 @@ class OuterTls(Reader):
     """One connection to a listener of mode ``explicit-tls``."""
 
     __slots__ = (
-        "_busy", "_late", "buffer", "certified", "closed", "hello", "http2", "id", "identity", "leg", "listener",
+        "_late", "buffer", "certified", "closed", "hello", "http2", "id", "identity", "leg", "listener",
         "loop", "peer", "reader", "seat", "session", "tenant", "transport", "worker",
     )  # fmt: skip
 

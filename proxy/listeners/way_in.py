@@ -17,14 +17,12 @@ from proxy.admission import ResolveError
 from proxy.block import Refusal
 from proxy.bypass_lists import matching
 from proxy.issuer_watch import NO_NEW
-from proxy.leaves import DAY, Shown
+from proxy.leaves import LONG_ENOUGH, Shown
 from proxy.session import Session, State, Unhurried
 from proxy.snapshot import Snapshot
 from proxy.tunnel import Tunnel
 
 NOT_SIGNED = NO_NEW | {Code.SIGNING_FAILED.value}
-LONG_ENOUGH = 30 * DAY
-"""Seconds for which a server's certificate is taken to hold that nobody has seen yet: any leaf will do for now."""
 
 
 class WayIn(Unhurried):
