@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import bcrypt
@@ -100,11 +101,19 @@ def daemon(folder: Path, origin: Nginx) -> Iterator[Daemon]:
     )  # fmt: skip
     with running:
         prepare(running, OWN)
+        # Tests guess too, in any order: who has come before is not kept out for that.
+        for user in (*map(of, TENANTS), basic("file-user@acme", HTPASSWD_PASSWORD)):
+            wait_for("it to know the user", partial(comes_in, running, origin, user), pause=0.5)
         yield running
 
 
 def shared(daemon: Daemon, source: str = "127.0.0.1") -> Connection:
     return Connection(daemon.addresses[SHARED], source)
+
+
+def comes_in(daemon: Daemon, origin: Nginx, user: str) -> bool:
+    with shared(daemon) as connection:
+        return connection.connect(place(origin, "good.example"), user)[0] == 200
 
 
 def of(tenant: str) -> str:
