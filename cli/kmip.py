@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import certificates, clock, expiry, output
+from cli import clock, output
 from cli.context import Context, json_option, pass_context
 from cli.kmip_forwarder import command as forwarder
+from control.shown import certificates, expiry
 
 if TYPE_CHECKING:
     from kms.kmip.connection import Endpoint

@@ -14,11 +14,15 @@ import tempfile
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+
+from control.shown.text import clean, day, minute, second, stamp
+
+__all__ = ["clean", "day", "minute", "second", "stamp"]
 
 DONE, REFUSED, USAGE = 0, 1, 2
 """The exit statuses: done; refused or judged bad; wrong usage or configuration."""
@@ -48,19 +52,6 @@ def refuse(lines: str | Iterable[str]) -> NoReturn:
 def misuse(lines: str | Iterable[str]) -> NoReturn:
     """End with status 2: the usage or the configuration is wrong."""
     raise Stop(lines, USAGE)
-
-
-def clean(text: object) -> str:
-    """One line of text that is safe on a terminal: control, format and separator characters are written as escapes.
-
-    Category C holds the control characters and those that turn the writing direction (Unicode 16, section 23).
-    """
-    return "".join(
-        character.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-        else character
-        for character in str(text)
-    )
 
 
 def coloured() -> bool:
@@ -142,26 +133,6 @@ def _plain(value: object) -> object:
     if isinstance(value, (set, frozenset, tuple)):
         return sorted(value) if isinstance(value, (set, frozenset)) else list(value)
     return str(value)
-
-
-def stamp(moment: datetime) -> str:
-    """RFC 3339, UTC, whole seconds: ``2026-11-23T10:00:00Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def day(moment: datetime) -> str:
-    """The date for people, UTC: ``2026-11-23``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d")
-
-
-def minute(moment: datetime) -> str:
-    """Date and time for people, UTC: ``2026-11-23 10:00``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def second(moment: datetime) -> str:
-    """Date and time for people, to the second, UTC: ``2026-11-23 10:00:05``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def read_input(name: str) -> bytes:

@@ -20,8 +20,9 @@ from certs.exceptions import key_fingerprint
 from certs.expiry import begins_in, time_left
 from certs.origin import Origin
 from certs.verdict import Defect
-from cli import certificates, output
+from cli import output
 from cli.output import clean, paint, paragraph
+from control.shown import certificates
 
 if TYPE_CHECKING:
     from certs.decision import Reason

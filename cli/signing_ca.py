@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from cli import certificates, clock, expiry, output
+from cli import clock, output
 from cli.context import Context, json_option, pass_context
-from cli.trusted_ca import findings, report, tell
+from cli.trusted_ca import report, tell
+from control.shown import certificates, expiry
+from control.shown.bundles import findings
+from control.shown.signing_cas import as_object, kind, request_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +40,7 @@ def list_(context: Context) -> None:
     records = signing_cas.listing(inst, context.tenant)
     problems = {record.name: signing_cas.key_problem(inst, context.tenant, record.name) for record in records}
     if context.json:
-        output.as_json([as_object(record) | {"key_problem": problems[record.name]} for record in records])
+        output.as_json([as_object(record, clock.now()) | {"key_problem": problems[record.name]} for record in records])
         return
     rows = []
     for record in records:
@@ -61,7 +64,7 @@ def show(context: Context, name: str) -> None:
     record = signing_cas.show(context.installation, context.tenant, name)
     problem = signing_cas.key_problem(context.installation, context.tenant, name)
     if context.json:
-        output.as_json(as_object(record) | {"key_problem": problem})
+        output.as_json(as_object(record, clock.now()) | {"key_problem": problem})
         return
     loaded = certificates.load(record.chain)
     output.fields(
@@ -419,41 +422,8 @@ def _upload(certs: tuple[str, ...], key: str | None, passphrase_file: str | None
 
 def _saved(context: Context, ca: SigningCa, bundle: Bundle) -> None:
     if context.json:
-        output.as_json({**as_object(ca), "findings": findings(bundle)})
+        output.as_json({**as_object(ca, clock.now()), "findings": findings(bundle)})
         return
     tell(bundle)
     state = "saved and active" if ca.status == "active" else "saved; it signs once it is activated"
     click.echo(f"Signing CA {ca.name} ({output.clean(certificates.common_name(bundle.chain[0]))}) is {state}.")
-
-
-def request_pem(ca: SigningCa) -> bytes:
-    """The request of a signing CA as PEM (RFC 7468 section 7)."""
-    from cryptography.hazmat.primitives.serialization import Encoding
-    from cryptography.x509 import load_der_x509_csr
-
-    assert ca.request is not None  # noqa: S101 - asked for requests alone
-    return load_der_x509_csr(ca.request).public_bytes(Encoding.PEM)
-
-
-def kind(record: SigningCa) -> str:
-    """The kind as people write it: ``built-in``."""
-    return record.kind.replace("_", "-")
-
-
-def as_object(record: SigningCa) -> dict[str, Any]:
-    """The record for JSON, its certificates in order, the issuing one first and the root last.
-
-    It ends with the first of them that does: behind that no leaf of it verifies.
-    """
-    chain = certificates.load(record.chain)
-    return {
-        "name": record.name,
-        "kind": kind(record),
-        "status": record.status,
-        "created_at": record.created_at,
-        "changed_at": record.changed_at,
-        "changed_by": record.changed_by,
-        **expiry.as_object(chain, clock.now()),
-        "request": request_pem(record).decode() if record.status == "requested" else None,
-        "certificates": [certificates.as_object(one) for one in chain],
-    }

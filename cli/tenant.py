@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import certificates, clock, expiry, output
+from cli import clock, output
 from cli.context import Context, json_option, pass_context
+from control.shown import certificates, expiry
 
 if TYPE_CHECKING:
     from store.records import Tenant

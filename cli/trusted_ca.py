@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cli import certificates, clock, expiry, output
+from cli import clock, output
 from cli.context import Context, json_option, pass_context
 from cli.dry_run import dry_run_option, made
+from control.shown import certificates, expiry
+from control.shown.bundles import findings, judged
+from control.shown.trusted_cas import (
+    anchor_of,
+    as_object,
+    hosts_in_words,
+    hosts_of,
+    status,
+    used_by_in_words,
+    used_by_object,
+    users,
+)
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
     from certs.bundle import Bundle
     from store.records import TrustedCa
 
@@ -22,8 +32,6 @@ def command() -> None:
     """The private CAs that a tenant trusts beside the common store."""
 
 
-FIRST_HOSTS = 20
-"""Hosts that JSON names, of those that use a trusted CA."""
 HOST_HELP = (
     "Let it vouch for these hosts alone: example.com, *.example.com (names below it), .example.com (both). "
     "May be given several times."
@@ -53,7 +61,7 @@ def add(context: Context, pairs: tuple[str, ...], hosts: tuple[str, ...], inacti
     now = clock.now()
     saved = made(context, dry_run, lambda inst: trusted_cas.add(inst, context.tenant, uploads, now), _tell_all)
     if context.json:
-        objects = [{**as_object(record), "findings": findings(bundle)} for record, bundle in saved]
+        objects = [{**as_object(record, clock.now()), "findings": findings(bundle)} for record, bundle in saved]
         output.as_json(objects[0] if len(objects) == 1 else objects)
         return
     for record, bundle in saved:
@@ -104,7 +112,7 @@ def limit(context: Context, name: str, patterns: tuple[str, ...], all_hosts: boo
     now = clock.now()
     limited = made(context, dry_run, lambda inst: trusted_cas.limit(inst, context.tenant, name, patterns, now))
     if context.json:
-        output.as_json(as_object(limited))
+        output.as_json(as_object(limited, clock.now()))
         return
     click.echo(f"Trusted CA {name} counts for {hosts_of(limited)}, from the next connection on.")
 
@@ -119,7 +127,7 @@ def list_(context: Context) -> None:
     records = trusted_cas.listing(context.installation, context.tenant)
     using = recent_traffic.hosts_by_ca(context.installation, context.tenant, clock.now())
     if context.json:
-        output.as_json([{**as_object(record), **used_by_object(using, record)} for record in records])
+        output.as_json([{**as_object(record, clock.now()), **used_by_object(using, record)} for record in records])
         return
     rows = []
     for record in records:
@@ -144,7 +152,7 @@ def show(context: Context, name: str) -> None:
     record = trusted_cas.show(context.installation, context.tenant, name)
     using = recent_traffic.hosts_by_ca(context.installation, context.tenant, clock.now())
     if context.json:
-        output.as_json({**as_object(record), **used_by_object(using, record)})
+        output.as_json({**as_object(record, clock.now()), **used_by_object(using, record)})
         return
     output.fields(
         [
@@ -186,7 +194,7 @@ def activate(context: Context, name: str, dry_run: bool) -> None:
     now = clock.now()
     changed = made(context, dry_run, lambda inst: trusted_cas.activate(inst, context.tenant, name, now))
     if context.json:
-        output.as_json(as_object(changed))
+        output.as_json(as_object(changed, clock.now()))
         return
     click.echo(f"Trusted CA {name} is active and counts from the next connection.")
 
@@ -203,7 +211,7 @@ def deactivate(context: Context, name: str, dry_run: bool) -> None:
     now = clock.now()
     changed = made(context, dry_run, lambda inst: trusted_cas.deactivate(inst, context.tenant, name, now))
     if context.json:
-        output.as_json(as_object(changed))
+        output.as_json(as_object(changed, clock.now()))
         return
     click.echo(f"Trusted CA {name} is not active: it no longer counts, from the next connection on.")
 
@@ -239,80 +247,6 @@ def delete(context: Context, name: str, dry_run: bool) -> None:
         output.as_json({"name": name, "deleted": True})
         return
     click.echo(f"Trusted CA {name} is deleted.")
-
-
-def status(record: TrustedCa) -> str:
-    """``active`` or ``inactive``."""
-    return "active" if record.active else "inactive"
-
-
-def hosts_of(record: TrustedCa, most: int = 100) -> str:
-    """The hosts that it may vouch for, as text."""
-    shown, more = record.hosts[:most], len(record.hosts) - most
-    return ", ".join([*shown, f"{more} more"] if more > 0 else shown) or "all hosts"
-
-
-def users(using: dict[str, tuple[str, ...]] | None, record: TrustedCa) -> int | None:
-    """For how many hosts it vouched in the last 24 hours; None where that is not remembered."""
-    return None if using is None else len(using.get(record.name, ()))
-
-
-def used_by_object(using: dict[str, tuple[str, ...]] | None, record: TrustedCa) -> dict[str, Any]:
-    """The same for JSON, with the first hosts in order."""
-    first = None if using is None else using.get(record.name, ())[:FIRST_HOSTS]
-    return {"used_by_hosts": users(using, record), "first_hosts": first}
-
-
-def used_by_in_words(hosts: int | None) -> str:
-    """That number for people."""
-    if hosts is None:
-        return "not known: verification.remember_servers is off"
-    return f"{hosts_in_words(hosts)} in the last 24 hours"
-
-
-def hosts_in_words(hosts: int) -> str:
-    """``1 host``, ``2 hosts``."""
-    return "1 host" if hosts == 1 else f"{hosts} hosts"
-
-
-def anchor_of(record: TrustedCa) -> list[x509.Certificate]:
-    """The certificate whose end is the trusted CA's.
-
-    It alone is trusted: the others only help to build the way to it, and a server sends its own, renewed ones.
-    """
-    return certificates.load(record.chain[-1:])
-
-
-def as_object(record: TrustedCa) -> dict[str, Any]:
-    """The record for JSON, its certificates in order, the anchor last."""
-    return {
-        "name": record.name,
-        "status": status(record),
-        "hosts": record.hosts or ("*",),
-        "created_at": record.created_at,
-        "changed_at": record.changed_at,
-        "changed_by": record.changed_by,
-        **expiry.as_object(anchor_of(record), clock.now()),
-        "certificates": chain(certificates.load(record.chain)),
-    }
-
-
-def chain(loaded: Any) -> list[dict[str, Any]]:
-    """Certificates for JSON."""
-    return [certificates.as_object(certificate) for certificate in loaded]
-
-
-def findings(bundle: Bundle) -> list[dict[str, Any]]:
-    """The findings for JSON."""
-    return [
-        {"level": one.level, "code": one.code, "message": one.message, "certificate": one.certificate}
-        for one in bundle.findings
-    ]
-
-
-def judged(bundle: Bundle) -> dict[str, Any]:
-    """What a validation found, for JSON."""
-    return {"ok": bundle.ok, "certificates": chain(bundle.chain), "findings": findings(bundle)}
 
 
 def report(context: Context, bundle: Bundle, *, more: bool = False) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from control import guessing
 from control.authorisation import Role
-from control.errors import Refused
+from control.errors import Missing, Refused, Taken
 from control.installation import Installation
 from control.passwords import STANDARD, Hashing, check_new
 from store import accounts, api_tokens, second_factors, sessions, setup_link
@@ -202,7 +202,7 @@ def named(connection: Connection, name: str) -> Account:
     """The account of that name. Raises Refused where there is none."""
     found = accounts.by_name(connection, name) if NAME.fullmatch(name) else None
     if found is None:
-        raise Refused(f"there is no account {name!r}; see: sallyport admin list")
+        raise Missing(f"there is no account {name!r}; see: sallyport admin list")
     return found
 
 
@@ -241,7 +241,7 @@ def _refuse_taken(connection: Connection, name: str) -> None:
 
 
 def _taken(name: str) -> Refused:
-    return Refused(f"there is an account {name} already; choose another name")
+    return Taken(f"there is an account {name} already; choose another name")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from control import accounts, tokens
 from control.authorisation import Principal, Role, Scope
-from control.errors import Refused
+from control.errors import Missing, Refused, Taken
 from control.installation import Installation
 from control.names import check_name
 from control.sessions import USED_EVERY, principal_of
@@ -47,7 +47,7 @@ def create(
         if owner.tenants is not None and (beyond := set(tenants or ()) - set(owner.tenants)):
             raise Refused(f"account {account} is not for tenant {', '.join(sorted(beyond))}; nor can its token be")
         if api_tokens.by_name(connection, name) is not None:
-            raise Refused(f"there is a token {name} already; choose another name, or revoke it first")
+            raise Taken(f"there is a token {name} already; choose another name, or revoke it first")
         api_tokens.add(connection, owner.id, name, tokens.digest(text), scope, ids, now, inst.actor.name, expires_at)
         made = _named(connection, name)
         inst.record_for_all(connection, f"{NOUN}.create", name, None, told(made), now)
@@ -115,5 +115,5 @@ def _both(account: frozenset[str] | None, token: tuple[str, ...] | None) -> froz
 def _named(connection: Connection, name: str) -> ApiToken:
     found = api_tokens.by_name(connection, name)
     if found is None:
-        raise Refused(f"there is no token {name!r}; see: sallyport token list")
+        raise Missing(f"there is no token {name!r}; see: sallyport token list")
     return found

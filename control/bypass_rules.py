@@ -11,7 +11,7 @@ from certs.names import InvalidHost
 from config.list_files import ListFileError, read
 from config.problems import shown
 from control import audit_log
-from control.errors import Refused
+from control.errors import Missing, Refused, Taken
 from control.installation import Installation
 from control.names import storable, visible
 from store import bypass_rules
@@ -135,7 +135,7 @@ def _replaceable(rule: BypassRule, tenant: str, now: datetime) -> None:
     """Raise Refused for a rule that counts: one that ends must not become one that stays by a slip."""
     if not expired(rule, now):
         end = "" if rule.expires_at is None else f", until {rule.expires_at:%Y-%m-%d %H:%M} UTC"
-        raise Refused(
+        raise Taken(
             f"tenant {tenant} has the bypass rule {rule.pattern} already, since {rule.created_at:%Y-%m-%d}{end}; "
             "remove it first to change it"
         )
@@ -151,5 +151,5 @@ def _one(connection: Connection, tenant: Tenant, rule: str) -> BypassRule:
     found = bypass_rules.by_pattern(connection, tenant.id, rule)
     if found is None:
         became = audit_log.what_happened(connection, tenant, NOUN, rule)
-        raise Refused(f"tenant {tenant.name} has no bypass rule {rule}{became}; see: sallyport bypass list")
+        raise Missing(f"tenant {tenant.name} has no bypass rule {rule}{became}; see: sallyport bypass list")
     return found

@@ -16,6 +16,14 @@ class Refused(Exception):  # noqa: N818 - the name that the parts agreed on
         self.findings = findings
 
 
+class Missing(Refused):
+    """What was asked for is not there."""
+
+
+class Taken(Refused):
+    """There is something of that name, or of that key, already."""
+
+
 class Outdated(Refused):
     """Somebody else changed the same thing after the one who asks had last looked. The text says what was changed."""
 

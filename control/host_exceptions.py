@@ -13,7 +13,7 @@ from certs.names import InvalidHost
 from certs.verdict import Action, Defect
 from control import untrusted_ca
 from control.error_settings import check_setting
-from control.errors import Refused
+from control.errors import Missing, Refused, Taken
 from control.installation import Installation
 from control.names import visible
 from store import host_exceptions
@@ -114,7 +114,7 @@ def _make_room(
     same = next((each for each in there if (each.pattern, each.defect, each.fingerprint) == key), None)
     if same is not None:
         if not expired(same.expires_at, now):
-            raise Refused(
+            raise Taken(
                 f"{same.pattern}: exception {same.id} says what is done about its {same.defect} already "
                 f"({same.action}{_until(same)}); remove it first: sallyport errors unexcept {same.id}"
             )
@@ -190,7 +190,7 @@ def _one(connection: Connection, tenant: Tenant, which: str) -> HostException:
         if str(each.id) == which:
             return each
     if which.isascii() and which.isdigit():
-        raise Refused(
+        raise Missing(
             f"tenant {tenant.name} has no exception {which[:LONGEST_SHOWN]}; see: sallyport errors exceptions"
         )
     try:

@@ -18,7 +18,7 @@ from config.settings import Settings
 from control import audit_log, state_dir
 from control.actor import ITSELF, Actor
 from control.built_in import new_tenant
-from control.errors import InstallationError, Refused
+from control.errors import InstallationError, Missing, Refused
 from control.names import storable
 from kms.envelope import SealError, TenantKey
 from kms.provider import KeyProvider
@@ -209,7 +209,7 @@ class Installation:
         found = tenants.by_name(connection, name) if storable(name) else None
         if found is None:
             known = ", ".join(tenant.name for tenant in tenants.listing(connection)) or "none"
-            raise Refused(f"there is no tenant {name!r}; tenants: {known}")
+            raise Missing(f"there is no tenant {name!r}; tenants: {known}")
         return found
 
     def close(self) -> None:

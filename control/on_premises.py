@@ -21,7 +21,7 @@ from certs.public_keys import PublicKeyProblem, read_public_key
 from certs.request import Subject, unsigned_request
 from certs.signer import SigningError, VerifyingKey
 from certs.signing import examine_signing
-from control.errors import Refused
+from control.errors import Missing, Refused
 from control.installation import Installation
 from issuer.errors import Refusal
 from issuer.key_managers import endpoints, reach_of
@@ -129,7 +129,7 @@ def examine_saved(
         ca = signing_cas.by_name(connection, found.id, name)
         key = None if ca is None else kmip.key_of(connection, ca.id)
     if ca is None or key is None:
-        raise Refused(f"tenant {tenant} has no on-premises signing CA {name!r}; see: sallyport signing-ca list")
+        raise Missing(f"tenant {tenant} has no on-premises signing CA {name!r}; see: sallyport signing-ca list")
     # Where the certificate is still to come, the request has the key.
     return _looked_at(inst, tenant, key, _key_of(_carrier(ca)), tell)
 

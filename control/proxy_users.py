@@ -8,7 +8,7 @@ from datetime import datetime
 from config import passwords
 from config.problems import shown
 from control import audit_log
-from control.errors import Refused
+from control.errors import Missing, Refused, Taken
 from control.installation import Installation
 from control.names import storable
 from store import proxy_users
@@ -33,7 +33,7 @@ def add(inst: Installation, tenant: str, name: str, password: str, now: datetime
     hashed = _hashed(password)
     with inst.changing(tenant) as (connection, found):
         if proxy_users.by_name(connection, found.id, user) is not None:
-            raise Refused(f"tenant {tenant} has a proxy user {user} already; see: sallyport proxy-user passwd {user}")
+            raise Taken(f"tenant {tenant} has a proxy user {user} already; see: sallyport proxy-user passwd {user}")
         made = proxy_users.add(connection, found.id, user, hashed, now, inst.actor.name)
         _record(inst, connection, found, "add", user, None, _told(made), now)
         if (count := proxy_users.count(connection, found.id)) > MOST_USERS:
@@ -107,5 +107,5 @@ def _one(connection: Connection, tenant: Tenant, name: str) -> ProxyUser:
     found = proxy_users.by_name(connection, tenant.id, normal)
     if found is None:
         became = audit_log.what_happened(connection, tenant, NOUN, normal)
-        raise Refused(f"tenant {tenant.name} has no proxy user {shown(name)}{became}; see: sallyport proxy-user list")
+        raise Missing(f"tenant {tenant.name} has no proxy user {shown(name)}{became}; see: sallyport proxy-user list")
     return found

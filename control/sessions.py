@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from control import accounts, tokens
 from control.authorisation import Principal, Role
-from control.errors import Refused
+from control.errors import Missing, Refused
 from control.installation import Installation
 from store import accounts as stored_accounts
 from store import sessions
@@ -125,7 +125,7 @@ def revoke(inst: Installation, account: str, id: int, now: datetime) -> None:
         found = accounts.named(connection, account)
         one = next((each for each in sessions.listing(connection, found.id) if each.id == id), None)
         if one is None:
-            raise Refused(f"account {account} has no session {id}; it may have ended")
+            raise Missing(f"account {account} has no session {id}; it may have ended")
         sessions.end(connection, id)
         inst.record_for_all(connection, "session.revoke", account, told(one), None, now)
 

@@ -25,7 +25,7 @@ from certs.signer import LocalSigner, SigningError, SigningKey
 from certs.signing import examine_signing
 from control import audit_log, on_premises
 from control.built_in import BUILT_IN, CA_KEY, SealedAuthority, pkcs8, sealed_authority
-from control.errors import Refused, refuse_errors
+from control.errors import Missing, Refused, Taken, refuse_errors
 from control.installation import Installation, publish_root
 from control.names import check_name, storable
 from kms.envelope import SealError, TenantKey
@@ -498,19 +498,19 @@ def _one(connection: Connection, tenant: Tenant, name: str) -> SigningCa:
     found = signing_cas.by_name(connection, tenant.id, name) if storable(name) else None
     if found is None:
         became = audit_log.what_happened(connection, tenant, NOUN, name)
-        raise Refused(f"tenant {tenant.name} has no signing CA {name!r}{became}; see: sallyport signing-ca list")
+        raise Missing(f"tenant {tenant.name} has no signing CA {name!r}{became}; see: sallyport signing-ca list")
     return found
 
 
 def _refuse_taken(connection: Connection, tenant: Tenant, name: str) -> None:
     if signing_cas.by_name(connection, tenant.id, name) is not None:
-        raise Refused(f"tenant {tenant.name} has a signing CA {name!r} already; choose another name")
+        raise Taken(f"tenant {tenant.name} has a signing CA {name!r} already; choose another name")
 
 
 def _refuse_known_key(connection: Connection, tenant: Tenant, name: str, spki: bytes) -> None:
     known = signing_cas.names_by_key(connection, tenant.id)
     if spki in known.values() or spki in signing_cas.revoked_keys(connection, tenant.id):
-        raise Refused(f"{name}: a signing CA with this key is there already, or was revoked; see: signing-ca list")
+        raise Taken(f"{name}: a signing CA with this key is there already, or was revoked; see: signing-ca list")
 
 
 def _record(

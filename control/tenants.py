@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from control.built_in import new_tenant
-from control.errors import Refused
+from control.errors import Refused, Taken
 from control.installation import Installation, root_file
 from store import signing_cas, tenants, trusted_cas
 from store.engine import Conflict
@@ -43,7 +43,7 @@ def create(inst: Installation, name: str, now: datetime, algorithm: Literal["ecd
                 return new.save(connection, inst.actor, now)
         except Conflict:  # another process was faster
             pass
-    raise Refused(f"there is a tenant {name} already; choose another name")
+    raise Taken(f"there is a tenant {name} already; choose another name")
 
 
 def listing(inst: Installation) -> list[Tenant]:

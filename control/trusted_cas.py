@@ -15,7 +15,7 @@ from certs.bundle import Bundle, examine_trusted
 from certs.host_patterns import parse_pattern
 from certs.names import InvalidHost
 from control import audit_log
-from control.errors import Refused, refuse_errors
+from control.errors import Missing, Refused, Taken, refuse_errors
 from control.installation import Installation
 from control.names import check_name, storable
 from store import trusted_cas
@@ -125,7 +125,7 @@ def _add(
             connection, tenant.id, upload.name, upload.active, chain, fingerprint, now, inst.actor.name, hosts
         )
     except Conflict:  # the name was checked in the same transaction, so it is the anchor, added since it was examined
-        raise Refused(f"{upload.name}: tenant {tenant.name} trusts this anchor already, under another name") from None
+        raise Taken(f"{upload.name}: tenant {tenant.name} trusts this anchor already, under another name") from None
     inst.record(connection, tenant, ChangeKind.TRUSTED_CA_ADDED, f"{NOUN}.add", upload.name, None, _told(added), now)
     return added
 
@@ -233,12 +233,12 @@ def _anchors(connection: Connection, tenant_id: int) -> dict[str, x509.Certifica
 
 def _refuse_taken(connection: Connection, tenant_id: int, tenant: str, name: str) -> None:
     if trusted_cas.by_name(connection, tenant_id, name) is not None:
-        raise Refused(f"tenant {tenant} has a trusted CA {name!r} already; choose another name or delete that one")
+        raise Taken(f"tenant {tenant} has a trusted CA {name!r} already; choose another name or delete that one")
 
 
 def _one(connection: Connection, tenant: Tenant, name: str) -> TrustedCa:
     found = trusted_cas.by_name(connection, tenant.id, name) if storable(name) else None
     if found is None:
         became = audit_log.what_happened(connection, tenant, NOUN, name)
-        raise Refused(f"tenant {tenant.name} has no trusted CA {name!r}{became}; see: sallyport trusted-ca list")
+        raise Missing(f"tenant {tenant.name} has no trusted CA {name!r}{became}; see: sallyport trusted-ca list")
     return found

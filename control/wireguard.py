@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from certs.names import InvalidHost, parse_authority
 from config.settings import Network, Settings, parse_bind
 from control import audit_log
-from control.errors import Refused
+from control.errors import Missing, Refused
 from control.installation import Installation
 from control.names import check_name
 from issuer.wireguard import PURPOSE
@@ -74,7 +74,7 @@ def remove_peer(inst: Installation, tenant: str, name: str, now: datetime) -> Wi
         peer = next((peer for peer in wireguard.listing(connection, found.id) if peer.name == name), None)
         if peer is None:
             became = audit_log.what_happened(connection, found, NOUN, name)
-            raise Refused(f"tenant {tenant} has no peer {name}{became}; see: sallyport wireguard peer list")
+            raise Missing(f"tenant {tenant} has no peer {name}{became}; see: sallyport wireguard peer list")
         wireguard.remove(connection, peer.id)
         inst.record(
             connection, found, ChangeKind.WIREGUARD_PEER_REMOVED, f"{NOUN}.remove", name, _told(peer), None, now

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from cli import clock, expiry
+from cli import clock
+from control.shown import expiry
 from tests.cli.conftest import Run
 from tests.harness.pki import DAY, NOW, Authority
 

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from certs import der
 from certs.expiry import begins_in, time_left
-from cli.output import clean, day, minute, stamp
+from control.shown.text import clean, day, minute, stamp
 
 UNREADABLE = "(unreadable)"
 LONGEST_HEX = 64
@@ -383,6 +383,11 @@ def as_object(certificate: x509.Certificate) -> dict[str, Any]:
     }
 
 
+def as_objects(chain: Iterable[x509.Certificate]) -> list[dict[str, Any]]:
+    """Certificates for JSON, in their order."""
+    return [as_object(certificate) for certificate in chain]
+
+
 def as_fields(certificate: x509.Certificate) -> list[tuple[str, str]]:
     """The certificate for people: names and values."""
     shown = [("subject", subject(certificate)), ("issuer", issuer(certificate))]
@@ -404,7 +409,7 @@ def as_fields(certificate: x509.Certificate) -> list[tuple[str, str]]:
 def full_fields(certificate: x509.Certificate, now: datetime) -> list[tuple[str, str]]:
     """All of the certificate for people: names and values, each extension on its line.
 
-    The values are as the certificate has them: they are printed with :func:`cli.output.fields`, which escapes what
+    The values are as the certificate has them: they are printed with ``cli.output.fields``, which escapes what
     would steer a terminal.
     """
     alternatives = names(certificate)

@@ -1,4 +1,4 @@
-"""When a CA ends, as commands show it: the date, and beside it what matters where it matters."""
+"""When a CA ends, as it is shown: the date, and beside it what matters where it matters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from cryptography import x509
 
 from certs.expiry import Expiry, Validity
-from cli.output import day, stamp
+from control.shown.text import day, stamp
 
 
 def shown(chain: Sequence[x509.Certificate], now: datetime) -> str:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certs.formats import read_certificates
-from cli import certificates, output
+from cli import output
+from control.shown import certificates
 from tests.harness.pki import DAY, HOUR, NOW, Authority, Issued, Raw, common_name
 
 OID = ObjectIdentifier

@@ -1,0 +1,14 @@
+"""Every route of the API, under one prefix."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from console.api import tenants, trusted_cas
+from console.api.documentation import PROBLEMS
+
+API = "/api/v1"
+
+router = APIRouter(prefix=API, responses=PROBLEMS)
+for _each in (tenants, trusted_cas):
+    router.include_router(_each.router)

@@ -1,0 +1,97 @@
+// What pages cannot do without a script: menus, dialogs, copying, dropping files, and signing in again without losing
+// what was typed. htmx does the rest. Nothing is evaluated, nothing is loaded from elsewhere.
+"use strict";
+(() => {
+  const one = (selector, within = document) => within.querySelector(selector);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+  // A session that ended: sign in on top of the page, which stays as it is. Then the same change can be sent again.
+  document.addEventListener("htmx:beforeSwap", event => {
+    const { xhr } = event.detail;
+    if (xhr.status === 401 && xhr.getResponseHeader("X-Sign-In")) {
+      event.detail.shouldSwap = false;
+      htmx.ajax("GET", "/sign-in/again", { target: "#dialog", swap: "innerHTML" }).then(() => open(one("#dialog")));
+    }
+  });
+  document.addEventListener("signed-in", event => {
+    document.body.setAttribute("hx-headers", JSON.stringify({ "X-CSRF-Token": event.detail.csrf }));
+    one("#dialog")?.close();
+  });
+  document.addEventListener("htmx:sendError", () => say("The console cannot be reached. Nothing was changed."));
+
+  const say = text => {
+    const notice = document.createElement("div");
+    notice.className = "notice problem";
+    notice.setAttribute("role", "alert");
+    notice.append(Object.assign(document.createElement("p"), { textContent: text }));
+    one("#notices")?.replaceChildren(notice);
+  };
+  const open = dialog => { if (dialog && !dialog.open) dialog.showModal(); };
+
+  document.addEventListener("htmx:afterSwap", event => {
+    const dialog = event.target.closest?.("dialog");
+    if (dialog && event.target.textContent.trim()) open(dialog);
+    if (event.target.id === "dialog" || event.target.id === "panel") one("[autofocus]", event.target)?.focus();
+  });
+  document.addEventListener("close-dialog", () => all("dialog[open]").forEach(each => each.close()));
+
+  document.addEventListener("click", event => {
+    const target = event.target.closest("[data-copy], [data-open], [data-close], [data-dismiss], [data-menu], [data-theme-to], [data-all]");
+    if (!target) {
+      all("details.menu-of[open]").forEach(each => { if (!each.contains(event.target)) each.open = false; });
+      return;
+    }
+    const { copy, open: opens, themeTo } = target.dataset;
+    if (copy !== undefined) {
+      const source = copy ? one(copy) : target;
+      navigator.clipboard.writeText(source.value ?? source.textContent.trim()).then(() => {
+        const said = target.textContent;
+        target.textContent = "Copied";
+        setTimeout(() => { target.textContent = said; }, 1500);
+      });
+    }
+    if (opens) open(one(opens));
+    if ("close" in target.dataset) target.closest("dialog")?.close();
+    if ("dismiss" in target.dataset) target.closest(".notice")?.remove();
+    if ("menu" in target.dataset) {
+      const shown = one(".side").classList.toggle("open");
+      target.setAttribute("aria-expanded", String(shown));
+    }
+    if (themeTo !== undefined) {
+      document.cookie = `theme=${themeTo}; path=/; max-age=31536000; secure; samesite=lax`;
+      if (themeTo) document.documentElement.dataset.theme = themeTo;
+      else delete document.documentElement.dataset.theme;
+    }
+  });
+  document.addEventListener("keydown", event => {
+    if (event.key === "Escape") all("details.menu-of[open]").forEach(each => { each.open = false; one("summary", each).focus(); });
+  });
+
+  // A box in the head of a table ticks all of its rows; what acts on several is there once one is ticked.
+  document.addEventListener("change", event => {
+    const box = event.target;
+    const form = box.closest?.("form[data-several]");
+    if (!form) return;
+    if ("tickAll" in box.dataset) all("input[name=names]", form).forEach(each => { each.checked = box.checked; });
+    const ticked = all("input[name=names]:checked", form).length;
+    all("[data-with-several]", form).forEach(each => { each.hidden = ticked === 0; });
+    all("[data-count]", form).forEach(each => { each.textContent = String(ticked); });
+  });
+
+  // Files that are dropped on a zone are its input's.
+  for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+    document.addEventListener(kind, event => {
+      const zone = event.target.closest?.(".drop");
+      if (!zone) return;
+      event.preventDefault();
+      zone.classList.toggle("over", kind === "dragenter" || kind === "dragover");
+      if (kind !== "drop") return;
+      const input = one("input[type=file]", zone);
+      const files = new DataTransfer();
+      if (input.multiple) [...input.files].forEach(file => files.items.add(file));
+      [...event.dataTransfer.files].forEach(file => files.items.add(file));
+      input.files = files.files;
+      input.dispatchEvent(new Event("change", { bubbles: true }));
+    });
+  }
+})();
