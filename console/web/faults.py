@@ -6,12 +6,16 @@ from http import HTTPStatus
 from urllib.parse import quote
 
 from fastapi import Request, Response
+from starlette.responses import HTMLResponse
 
 from console.flashes import Flash
+from console.parts import parts_of
 from console.problems import Problem
-from console.web.pages import is_htmx, render
+from console.web.pages import is_htmx, pages_of, render, templates_of
 
 SIGN_IN = "/sign-in"
+AS_IT_WAS = "<!-- as it was -->"
+"""Where a page that is shown again says so."""
 
 
 def page(request: Request, problem: Problem) -> Response:
@@ -27,6 +31,11 @@ def page(request: Request, problem: Problem) -> Response:
                 status_code=HTTPStatus.SEE_OTHER, headers={"Location": f"{SIGN_IN}?next={quote(back, safe='')}"}
             )
     context = {"problem": problem, "id": request.state.id}
+    if problem.type == "unavailable" and request.method == "GET" and not is_htmx(request):
+        parts = parts_of(request)
+        if (before := pages_of(parts).find(request)) is not None:
+            notice = templates_of(parts).get_template("as_it_was.html").render(at=before.at)
+            return HTMLResponse(before.html.replace(AS_IT_WAS, notice, 1), headers=headers)
     if is_htmx(request):
         headers |= {"HX-Retarget": "#notices", "HX-Reswap": "innerHTML"}
         context["flash"] = Flash(problem.detail, "problem")

@@ -24,6 +24,7 @@ from console.flashes import Flash
 from console.parts import Parts, parts_of
 from console.visit import Visit, known, no_tenant
 from console.web import static, words
+from console.web.kept import Pages
 from control import tenants
 from control.authorisation import Action
 from control.names import storable
@@ -97,7 +98,7 @@ def templates_of(parts: Parts) -> Environment:
     """The templates of an application, made once."""
     made = parts.made.get("templates")
     if made is None:
-        made = parts.made["templates"] = environment(parts.clock)
+        made = parts.made.setdefault("templates", environment(parts.clock))
     assert isinstance(made, Environment)  # noqa: S101 - nobody else puts anything there
     return made
 
@@ -153,7 +154,16 @@ def render(
     text = templates_of(parts).get_template(template).render(
         {"theme": theme_of(request), "here": here, "tenant": tenant, **frame, **context}
     )  # fmt: skip
+    if visit is not None and request.method == "GET" and status == HTTPStatus.OK and not is_htmx(request):
+        pages_of(parts).keep(request, text, visit.now)
     return HTMLResponse(text, status, dict(headers or {}))
+
+
+def pages_of(parts: Parts) -> Pages:
+    """Pages as they were last."""
+    made = parts.made.setdefault("pages", Pages())
+    assert isinstance(made, Pages)  # noqa: S101 - nobody else puts anything there
+    return made
 
 
 def theme_of(request: Request) -> str | None:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Request, Response
 from console import problems
 from console.parts import parts_of
 from console.visit import COOKIE, SAFE, actor, find, source_of
-from console.web.pages import Here, go, is_htmx, render, wrong
+from console.web.pages import Here, go, is_htmx, pages_of, render, wrong
 from control import sessions, sign_in
 from control.sessions import LASTS
 from control.sign_in import Begun
@@ -70,6 +70,7 @@ def out(request: Request, visit: Here) -> Response:
     """End the session."""
     assert visit.token is not None  # noqa: S101 - pages are for sessions
     sessions.sign_out(visit.inst, visit.token, visit.now)
+    pages_of(parts_of(request)).forget(request)
     response = go(request, "/sign-in")
     response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
     response.headers["Clear-Site-Data"] = '"cache", "storage"'

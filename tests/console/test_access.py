@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from console.visit import COOKIE, CSRF_HEADER
@@ -149,3 +152,24 @@ def test_a_session_that_ended_in_the_middle_is_begun_again_on_top_of_the_page(co
         browser.post("/sign-out", headers={CSRF_HEADER: token, "HX-Request": "true"}).headers["hx-redirect"]
         == "/sign-in"
     )
+
+
+def test_while_the_store_is_out_of_reach_pages_are_as_they_were(console: Console) -> None:
+    browser, other = console.signed_in("ann"), console.signed_in("bob")
+    assert "out of reach" not in browser.get("/t/default/").text
+    with closing(sqlite3.connect(console.inst.store.path)) as damaging:
+        damaging.execute("DROP TABLE sessions")
+    answer = browser.get("/t/default/")
+    assert (answer.status_code, "out of reach" in answer.text, "Overview" in answer.text) == (200, True, True)
+    assert "no-store" in answer.headers["cache-control"]
+    for client, path in ((other, "/t/default/"), (browser, "/t/default/?q=1"), (console.client(), "/t/default/")):
+        answer = client.get(path)
+        assert answer.status_code in (303, 503), path
+        assert "Overview" not in answer.text
+    answer = browser.post("/sign-out")
+    assert answer.status_code == 503
+    assert str(console.inst.state_dir) not in answer.text
+    answer = browser.get("/api/v1/tenants")
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:sallyport:problem:unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert str(console.inst.state_dir) not in answer.text
