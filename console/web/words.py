@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from control.shown.text import day, second, stamp
+from console.web import certificate
+from control.shown.text import clean, day, second, stamp
 
 _UNITS = ((365 * 86400, "year"), (30 * 86400, "month"), (86400, "day"), (3600, "hour"), (60, "minute"))
 
@@ -33,5 +34,7 @@ def filters(clock: Callable[[], datetime]) -> dict[str, Callable[..., Any]]:
         "rfc3339": lambda at: stamp(moment(at)),
         "exact": lambda at: f"{second(moment(at))} UTC",
         "day": lambda at: day(moment(at)),
+        "read_certificate": certificate.read,
+        "clean": clean,
         "words": lambda text: str(text).replace("_", " ").replace("-", " "),
     }
