@@ -29,6 +29,15 @@ _FORMS = {
 }
 FORMATS = ("pem", "der", "p7b", "mobileconfig", "android")
 
+FILES = {
+    "root.pem": "pem",
+    "root.cer": "der",
+    "root.crt": "android",
+    "root.p7b": "p7b",
+    "root.mobileconfig": "mobileconfig",
+}
+"""The names under which devices are offered their root certificate, and each one's format."""
+
 _PROFILES = uuid.UUID("500cb4e3-6fa8-5ac5-bd26-af2b144a4767")
 """The namespace (RFC 9562 5.5) of the profiles made here. Another one would no longer replace those installed."""
 

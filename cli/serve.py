@@ -18,14 +18,13 @@ from cli import output
 from cli.apart import apart
 from cli.context import Context, pass_context
 from cli.preflight import missing_tenants, problems
+from config import pac
 
 if TYPE_CHECKING:
     from config.settings import Listener, Settings
     from proxy.rehearsal import Program
 
 DAEMON = "Sallyport listens on"
-_SCHEMES = {"explicit": "http", "explicit-tls": "https", "socks5": "socks5h"}
-"""What a proxy setting begins with, by mode."""
 """How each line about a listener begins; the tests' harness reads the address from it."""
 
 
@@ -137,6 +136,8 @@ def greeting(
         lines.append(f"Root certificate{f' of tenant {tenant}' if several else ''}: {shown(path)}")
     if monitoring is not None:
         lines.append(f"Metrics and health: http://{monitoring}/metrics, /healthz, /readyz")
+    if settings.onboarding.enabled:
+        lines.append(f"For devices, through the proxy: http://{settings.onboarding.host}/")
     lines.append("Log: standard error" if settings.log.file is None else f"Log: {settings.log.file}")
     if (first := next((each for each in bound if each[0].mode == "explicit"), None)) is not None:
         lines += ["Try:", f"  {curl_command(first[1], roots[first[0].tenants[0]])}"]
@@ -145,13 +146,12 @@ def greeting(
 
 def reached_by(listener: Listener, address: str) -> str:
     """The address as a client's proxy setting has it; the address alone where clients have no such setting."""
-    scheme = _SCHEMES.get(listener.mode)
-    return f"{scheme}://{address}" if scheme is not None else address
+    return pac.url(listener.mode, address) or address
 
 
 def described(listener: Listener) -> str:
     """Whose the listener is, and what it is where its address does not say that."""
-    mode = "" if listener.mode in _SCHEMES else f", {listener.mode}"
+    mode = "" if listener.mode in pac.SCHEMES else f", {listener.mode}"
     tenants = listener.tenants
     return f"listener {listener.name}{mode}, {'tenants' if len(tenants) > 1 else 'tenant'} {', '.join(tenants)}"
 

@@ -24,6 +24,7 @@ from config.settings import (
     Settings,
     listener_clashes,
     parse_bind,
+    unknown_listeners,
 )
 from config.wording import explain
 
@@ -103,8 +104,8 @@ def _validate(document: Document) -> Settings | None:
     except ValidationError as invalid:
         for error in invalid.errors(include_url=False):
             location = error["loc"]
-            # Where a problem is noted already, what pydantic says about the None in its place helps nobody. Clashes
-            # (the only errors of the whole, without a location) are looked for below, where all are found.
+            # Where a problem is noted already, what pydantic says about the None in its place helps nobody. Errors of
+            # the whole, which have no location, are looked for below, where all are found.
             if location and location not in document.spoiled:
                 document.add(location, explain(error, document.written.get(location)))
     # Pydantic looks at the whole only where every part is right; a person wants to hear of both at once.
@@ -113,6 +114,11 @@ def _validate(document: Document) -> Settings | None:
     everywhere = [*places, (None, _metrics_bind(document.values.get("metrics")))]
     for position, key, message in listener_clashes(everywhere, udp):
         document.add(("listeners", position, key) if position < len(places) else ("metrics", key), message)
+    onboarding = document.values.get("onboarding")
+    addresses = onboarding.get("addresses") if isinstance(onboarding, dict) else None
+    names = [name for name, _ in places or ((one.name, None) for one in Settings().listeners)]
+    for name, message in unknown_listeners(names, [*addresses] if isinstance(addresses, dict) else ()):
+        document.add(("onboarding", "addresses", name), message)
     return settings
 
 

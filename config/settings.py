@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -48,6 +48,15 @@ SECRET_FIELDS = frozenset(
 
 DIRECT = "direct"
 """The value of ``upstream.proxies[].address`` that is no proxy."""
+
+LOCAL_NAMES = "<local>"
+"""The entry of ``onboarding.direct`` for names without a dot."""
+LOCAL = (
+    LOCAL_NAMES, ".local", ".localhost", "10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+    "192.168.0.0/16", "::1/128", "fc00::/7", "fe80::/10",
+)  # fmt: skip
+"""What a device reaches without us by default: names of its own network (RFC 6762, RFC 6761), private addresses
+(RFC 1918, RFC 4193), loopback and link-local ones (RFC 1122, RFC 3927, RFC 4291)."""
 
 STORES_BY_NAME = ("certifi", "system")
 """The values of ``trust.common_store`` that are no file."""
@@ -106,6 +115,14 @@ def listener_clashes(
                 )
                 break
         places.append((position, address, port))
+
+
+def unknown_listeners(listeners: Sequence[str | None], asked: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Of names that are to be listeners', those that are none's, each with what was expected."""
+    known = [name for name in listeners if name is not None]
+    for name in asked:
+        if name not in known:
+            yield name, f"no listener has this name; expected {' or '.join(known) or 'the name of a listener'}"
 
 
 def _bind(value: str) -> str:
@@ -190,6 +207,36 @@ def _logged_field(value: str) -> str:
     if name in SECRET_FIELDS:
         raise ValueError(f"{value} carries credentials, which are never logged; take it out of the list")
     return name
+
+
+def _own_name(value: str) -> str:
+    name = value.lower()
+    label = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+    if len(name) > 253 or not re.fullmatch(rf"(?:{label}\.)+(?=.*[a-z]){label}", name):
+        raise ValueError(f"expected a host name with a dot in it, as in sallyport.local, got {value!r}")
+    if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", name.rpartition(".")[2]):
+        raise ValueError(f"{value!r} ends in a number, so that it is read as an address; expected a host name")
+    return name
+
+
+def _place(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    right = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65_535
+    if not right or not re.fullmatch(r"\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", host):
+        raise ValueError(f"expected HOST:PORT, as in proxy.example:8080 or [2001:db8::1]:8080, got {value!r}")
+    return value
+
+
+def _direct(value: str) -> str:
+    if value == LOCAL_NAMES:
+        return value
+    if value == "*":
+        raise ValueError("* is every host, which would then go past the proxy; expected hosts of the local network")
+    if "/" in value:
+        return str(_network(value))
+    if not _pattern(value).isascii():
+        raise ValueError(f"expected ASCII (for a name in another script, its xn-- form), got {value!r}")
+    return value.lower()
 
 
 def _never_logged(value: str) -> str:
@@ -317,6 +364,15 @@ Contact = Annotated[
 LinesPerSecond = Annotated[int, Field(ge=1, le=1_000_000)]
 ParentAddress = Annotated[
     str, AfterValidator(_parent), Field(description="direct, or HOST:PORT of a proxy, as in proxy.example:3128")
+]
+OwnName = Annotated[
+    str, AfterValidator(_own_name), Field(description="a host name with a dot in it, as in sallyport.local")
+]
+Place = Annotated[str, AfterValidator(_place), Field(description="HOST:PORT, as in proxy.example:8080")]
+GoneToDirectly = Annotated[
+    str,
+    AfterValidator(_direct),
+    Field(description="<local>, *.example.com, .example.com, a host's name or address, or a CIDR"),
 ]
 TenantPattern = Annotated[str, AfterValidator(_tenant_pattern), Field(description="* or a tenant's name")]
 
@@ -701,6 +757,22 @@ class BlockPage(Section):
     contact: Contact | None = None
 
 
+class Onboarding(Section):
+    """The proxy's own page for devices: the root certificate, a PAC file, and whether the device trusts the root."""
+
+    enabled: bool = True
+    host: OwnName = "sallyport.local"
+    addresses: dict[Name, Place] = {}
+    direct: Annotated[
+        tuple[GoneToDirectly, ...], Field(max_length=1000, description="a list of up to 1000 hosts and CIDRs")
+    ] = Field(default=LOCAL, strict=False)
+
+    @property
+    def name(self) -> str:
+        """The host that is the proxy itself; "" where it is none."""
+        return self.host if self.enabled else ""
+
+
 class Privacy(Section):
     """What the log and traces tell of clients and their requests."""
 
@@ -817,6 +889,7 @@ class Settings(Section):
     tls: Tls = Tls()
     tunnel: Tunnel = Tunnel()
     block_page: BlockPage = BlockPage()
+    onboarding: Onboarding = Onboarding()
     log: Log = Log()
     tracing: Tracing = Tracing()
     limits: Limits = Limits()
@@ -835,4 +908,11 @@ class Settings(Section):
         for position, key, message in listener_clashes(places, udp):
             where = f"listeners[{position}]" if position < len(self.listeners) else "metrics"
             raise ValueError(f"{where}.{key}: {message}")
+        return self
+
+    @model_validator(mode="after")
+    def _listeners_known(self) -> Settings:
+        names = [listener.name for listener in self.listeners]
+        for name, message in unknown_listeners(names, self.onboarding.addresses):
+            raise ValueError(f"onboarding.addresses.{name}: {message}")
         return self

@@ -70,8 +70,12 @@ class ResolveError(Exception):
 class Resolver:
     """Names to addresses: the configured ones first, then the system's resolver in threads, with a deadline."""
 
-    def __init__(self, hosts: Mapping[str, str], timeout: float, threads: int = 64, most_each: int = 16) -> None:
+    def __init__(
+        self, hosts: Mapping[str, str], timeout: float, threads: int = 64, most_each: int = 16, own: str = ""
+    ) -> None:
+        """``own``: the name that is the proxy itself, and is asked of nobody; "": there is none."""
         self.timeout = timeout
+        self._own = own
         self._most_each = most_each
         """Names that one client may have looked up at the same time: a thread is bound for as long as DNS is silent."""
         self._asking: dict[str, asyncio.Future[tuple[str, ...]]] = {}
@@ -94,6 +98,8 @@ class Resolver:
         """
         if (known := self.at_once(host)) is not None:
             return known
+        if host.text == self._own:
+            raise ResolveError("the name is the proxy's own, and no server's")
         if (asked := self._asking.get(host.text)) is None:
             bounds = {client: self._most_each}
             if group is not None:

@@ -1,11 +1,12 @@
-"""The same refusal for every request that a client sends over HTTP/1, as on a connection to the server itself."""
+"""An answer of our own for every request that a client sends over HTTP/1, as on a connection to the server itself."""
 
 from __future__ import annotations
 
 import h11
 
-from proxy.block_page import headers, reason, render
+from proxy.block_page import reason
 from proxy.refusals import Refusal
+from proxy.reply import Asked, Says, refusing
 
 MAX_REQUESTS = 100
 MAX_DROPPED = 1024 * 1024
@@ -16,8 +17,8 @@ MAX_HEAD = 32 * 1024
 class Http1Answer:
     """h11 in the server's role. Keep-alive and pipelining work, until :data:`MAX_REQUESTS` or a body too large."""
 
-    def __init__(self, refusal: Refusal) -> None:
-        self.refusal = refusal
+    def __init__(self, says: Refusal | Says) -> None:
+        self._says = refusing(says) if isinstance(says, Refusal) else says
         self.done = False
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._requests = 0
@@ -58,25 +59,23 @@ class Http1Answer:
 
     def _answer(self, request: h11.Request) -> bytes:
         self._requests += 1
-        accept = b", ".join(value for name, value in request.headers if name == b"accept").decode("latin-1")
         # After an answer in place of 100 the client may or may not send its body (RFC 9110 10.1.1): do not guess.
         waiting = self._h11.they_are_waiting_for_100_continue
         close = waiting or self._requests >= MAX_REQUESTS
-        out = self._send(accept, close, head_only=request.method == b"HEAD")
+        asked = Asked.of(request.method, request.target, request.headers)
+        out = self._send(asked, close, head_only=request.method == b"HEAD")
         self.done = waiting
         return out
 
-    def _send(self, accept: str | None, close: bool, head_only: bool = False) -> bytes:
-        content_type, body = render(self.refusal, accept)
-        fields = headers(self.refusal, content_type, len(body))
-        if close:
-            fields.append(("Connection", "close"))
+    def _send(self, asked: Asked | None, close: bool, head_only: bool = False) -> bytes:
+        reply = self._says(asked)
+        fields = [*reply.fields, *([("Connection", "close")] if close else [])]
         response = h11.Response(
-            status_code=self.refusal.status,
+            status_code=reply.status,
             headers=[(name.encode(), value.encode("latin-1")) for name, value in fields],
-            reason=reason(self.refusal.status).encode(),
+            reason=reason(reply.status).encode(),
         )
-        content = [] if head_only else [h11.Data(data=body)]
+        content = [] if head_only else [h11.Data(data=reply.body)]
         return b"".join(self._h11.send(event) or b"" for event in (response, *content, h11.EndOfMessage()))
 
     def _next(self) -> None:

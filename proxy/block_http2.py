@@ -1,4 +1,4 @@
-"""The same refusal for every stream that a client opens over HTTP/2, then GOAWAY."""
+"""An answer of our own for every stream that a client opens over HTTP/2, then GOAWAY."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import h2.events
 import h2.exceptions
 from hyperframe.frame import GoAwayFrame
 
-from proxy.block_page import headers, render
 from proxy.refusals import Refusal
+from proxy.reply import Asked, Says, refusing
 
 MAX_STREAMS = 100
 MAX_FRAMES = 1000
@@ -35,8 +35,8 @@ class Http2Answer:
     between, and h2 fails all that it has received together with a frame after a GOAWAY.)
     """
 
-    def __init__(self, refusal: Refusal) -> None:
-        self.refusal = refusal
+    def __init__(self, says: Refusal | Says) -> None:
+        self._says = refusing(says) if isinstance(says, Refusal) else says
         self.done = False
         self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None))
         self._frames = _Frames()
@@ -131,16 +131,17 @@ class Http2Answer:
         if self._streams > MAX_STREAMS:
             self._asking.discard(stream)
             return self._h2.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
-        accept = b", ".join(value for name, value in fields if name == b"accept").decode("latin-1")
-        content_type, body = render(self.refusal, accept)
-        answer = [(":status", str(self.refusal.status))]
-        answer += [(name.lower(), value) for name, value in headers(self.refusal, content_type, len(body))]
-        head_only = (b":method", b"HEAD") in fields
+        pseudo = dict(fields)
+        asked = Asked.of(pseudo.get(b":method", b""), pseudo.get(b":path", b""), fields, "HTTP/2")
+        reply = self._says(asked)
+        answer = [(":status", str(reply.status))]
+        answer += [(name.lower(), value) for name, value in reply.fields]
+        head_only = asked.method == "HEAD"
         try:
             self._h2.send_headers(stream, answer, end_stream=head_only)
         except h2.exceptions.StreamClosedError:
             return self._asking.discard(stream)
-        self._unsent[stream] = b"" if head_only else body
+        self._unsent[stream] = b"" if head_only else reply.body
         return None
 
     def _send_bodies(self) -> None:

@@ -125,7 +125,7 @@ async def _probe(settings: Settings, tenant: str, host: Host, port: int, clock: 
 async def _reported(
     settings: Settings, tenant: str, host: Host, port: int, clock: Callable[[], datetime], closing: ExitStack
 ) -> ProbeReport:
-    resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
+    resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout, own=settings.onboarding.name)
     closing.callback(resolver.close)
     egress = Egress(settings.egress.allow, settings.egress.deny)
     thread = ThreadPoolExecutor(1, thread_name_prefix="judge")

@@ -40,6 +40,8 @@ async def reach(
     section 3.2.2). Raises RefusedError where name, rules or network forbid it.
     """
     worker, id_ = session.worker, session.id
+    if host.text == worker.site.name:
+        raise RefusedError(refusals.own_name(host.text, id_))
     if session.towards is not None and session.goes_to(host) is session.towards[0]:
         if (refusal := await is_elsewhere(session, host, session.towards[0])) is not None:
             raise RefusedError(refusal)

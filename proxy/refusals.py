@@ -156,6 +156,20 @@ def misdirected(host: str, asked: str, id: str) -> Refusal:
     )
 
 
+def own_name(host: str, id: str) -> Refusal:
+    """The host is the proxy itself, and this is no way to its page: no connection is ever made to it."""
+    return _denied(
+        403,
+        "own_name",
+        "Blocked: this name is the proxy's own",
+        f"{host} is the proxy itself, which answers for it and connects to nobody. The request came in a way in which "
+        "it cannot: on a connection that was made for another host, or sent on by an inspector.",
+        f"Open http://{host}/ by itself.",
+        host,
+        id,
+    )
+
+
 def destination_prohibited(host: str, address: str | None, id: str) -> Refusal:
     """The egress rules do not allow the address that the host resolves to."""
     leads = f"{host} leads to the address {address}" if address and address != host else host

@@ -47,6 +47,8 @@ class Snapshot:
     trusted: tuple[OwnCa, ...]
     """The tenant's own CAs as stored, to tell whether the trust must be built anew."""
     signing_ca_name: str = ""
+    root: bytes = b""
+    """The topmost certificate of the active signing CA's chain (DER): what devices have to trust."""
     signing_ca_validity: Validity = NEVER
     """When all of its chain is valid: a leaf verifies no longer than that."""
     trusted_validity: tuple[tuple[str, Validity], ...] = ()
@@ -229,6 +231,7 @@ class Snapshots:
             signing_ca=authority.id,
             signing_ca_is_rsa=issuing.public_key_algorithm_oid.dotted_string == "1.2.840.113549.1.1.1",
             signing_ca_name=authority.name,
+            root=authority.chain[-1],
             signing_ca_validity=_validity(authority.chain),
             trusted_validity=tuple((ca.name, _validity(ca.chain[-1:])) for ca in own_cas),
             trusted=trusted,

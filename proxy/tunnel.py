@@ -36,6 +36,7 @@ from proxy.log import DEBUG, INFO, WARNING
 from proxy.parents import unreached
 from proxy.pinning import Client, refuses_certificate
 from proxy.reach import is_elsewhere
+from proxy.reply import Says
 from proxy.session import Judged, Session, State, Unhurried
 from proxy.showing import Showing
 from proxy.tls_leg import LegError, TlsLeg
@@ -58,8 +59,8 @@ class Tunnel(Unhurried):
 
     __slots__ = (
         "asked", "buffer", "busy", "checking", "early", "ends", "errors", "half", "hello", "host", "leg",
-        "not_after", "plain", "port", "raw", "reader", "refusal", "server", "session", "showing", "shown", "stapled",
-        "target", "warned_of", "why",
+        "not_after", "plain", "port", "raw", "reader", "refusal", "says", "server", "session", "showing", "shown",
+        "stapled", "target", "warned_of", "why",
     )  # fmt: skip
 
     def __init__(self, session: Session, target: Host, port: int, plain: bool = False) -> None:
@@ -90,6 +91,8 @@ class Tunnel(Unhurried):
         """How the server has ended already: with close_notify (True), with FIN (False)."""
         self.leg: TlsLeg | None = None
         self.refusal: Refusal | None = None
+        self.says: Refusal | Says | None = None
+        """What is answered over the client's TLS, once that is known: a refusal, or the proxy's own page."""
         self.busy = True
         self.half = False
         self.why = "client handshake: it was not finished"
@@ -157,10 +160,12 @@ class Tunnel(Unhurried):
             session.facts["host"] = named.text
             if not self.target.is_ip and named != self.target:
                 return self.refuse(refusals.sni_mismatch(self.target.text, named.text, session.id))
-            if self.plain and session.worker.settings.tunnel.address_check != "off":
-                session.deadline += session.worker.limits.resolve_timeout
-                self.checking = asyncio.Task(self._check(named), loop=session.loop, eager_start=True)
-                return None
+        if self.host.text == session.worker.site.name:
+            return self._answer(session.worker.site.to_tls(session))
+        if named is not None and self.plain and session.worker.settings.tunnel.address_check != "off":
+            session.deadline += session.worker.limits.resolve_timeout
+            self.checking = asyncio.Task(self._check(named), loop=session.loop, eager_start=True)
+            return None
         return self._go_on()
 
     async def _check(self, name: Host) -> None:
@@ -198,6 +203,8 @@ class Tunnel(Unhurried):
         session = self.session
         if self.plain and (http := begins_http(self.buffer)) is not False:
             return self._forward() if http else None
+        if self.target.text == session.worker.site.name:
+            return session.close("neither TLS nor HTTP")  # and there is no server that would know better
         if session.worker.settings.tunnel.non_tls == "pass":
             return self._splice()
         if b"A" <= self.buffer[:1] <= b"Z":
@@ -208,7 +215,7 @@ class Tunnel(Unhurried):
     def _forward(self) -> None:
         """Plain HTTP to a server that the client does not name in the first line."""
         session = self.session
-        if self.refusal is not None:
+        if self.refusal is not None and not session.worker.site.is_asked(session, self.buffer, origin=True):
             return session.say(self.refusal)
         self._drop_server(orderly=True)  # the lane has connections of its own, one after the other
         session.towards = (self.target, self.port)
@@ -482,10 +489,10 @@ class Tunnel(Unhurried):
         self.buffer.clear()
         session.resume()
         if session.state is State.ANSWER:
-            assert self.refusal is not None  # noqa: S101 - set with the state
+            assert self.says is not None  # noqa: S101 - set with the state
             tls.set_app_data(HTTP_PROTOCOLS)
             session.has_taken("answer")
-            lane = AnswerLane(session, TlsLeg(tls, session.client, accepting=True), self.refusal)
+            lane = AnswerLane(session, TlsLeg(tls, session.client, accepting=True), self.says)
             session.phase = lane
             lane.data(first)
         elif session.state is State.LEAF and server.leg is not None:
@@ -577,19 +584,23 @@ class Tunnel(Unhurried):
 
     def refuse(self, refusal: Refusal) -> None:
         """Tell the client over its own TLS; the server gets nothing more."""
+        self.session.refused(refusal)
+        self._answer(refusal)
+
+    def _answer(self, says: Refusal | Says) -> None:
+        """Answer each of the client's requests over its own TLS; whatever there is of a server is let go."""
         session, hello = self.session, self.hello
-        session.refused(refusal)
         self._drop_server(orderly=True)
         assert hello is not None  # noqa: S101 - there is nothing to tell before it
         if hello.alpn and not any(protocol in hello.alpn for protocol in HTTP_PROTOCOLS):
             return self._alert(ALERT_ACCESS_DENIED, "refused")  # one who speaks no HTTP can read no page
-        self.refusal = refusal
+        self.says = says
         limits = session.worker.limits
         waiting = session.state is State.LEAF
         session.to(State.ANSWER, limits.leaf_timeout + limits.tls_timeout)
         if self.leg is not None:
             session.has_taken("answer")
-            session.phase = AnswerLane(session, self.leg, refusal)  # the client's handshake is under way already
+            session.phase = AnswerLane(session, self.leg, says)  # the client's handshake is under way already
         elif not waiting:
             self.not_after = None
             self.warned_of = ""

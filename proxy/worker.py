@@ -48,6 +48,7 @@ from proxy.ledger import Ledger
 from proxy.log import ERROR, INFO, WARNING, Log, open_log
 from proxy.metrics import Metrics
 from proxy.metrics_sink import open_sink
+from proxy.onboarding.site import Site
 from proxy.ourselves import Ourselves
 from proxy.overload import Overload, available, share_of
 from proxy.parents import Parents
@@ -111,7 +112,8 @@ class Worker:
         self.ourselves = Ourselves([(listener, listening.getsockname()[:2]) for listener, listening in inet])
         self.egress = Egress(settings.egress.allow, settings.egress.deny)
         self.bypass_lists = BypassLists(settings.bypass.files, log)
-        self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
+        self.site = Site(settings, self.clock)
+        self.resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout, own=self.site.name)
         self.parents = Parents(settings, self.resolver, self.egress, self.clock)
         self.judge = judge_for(
             settings,

@@ -1,10 +1,11 @@
-"""The answer of our own over the client's TLS: every request on the connection gets the refusal, then it ends."""
+"""Answers of our own over the client's TLS: every request on the connection gets one, most often the same refusal."""
 
 from __future__ import annotations
 
 from proxy.block import Refusal
 from proxy.block_http1 import Http1Answer
 from proxy.block_http2 import Http2Answer
+from proxy.reply import Says
 from proxy.session import Session, Unhurried
 from proxy.tls_leg import LegError, TlsLeg
 
@@ -16,12 +17,13 @@ LINGER_SECONDS = 2.0
 class AnswerLane(Unhurried):
     """Phase of a session whose server is out of it."""
 
-    __slots__ = ("answer", "busy", "half", "leg", "refusal", "session")
+    __slots__ = ("answer", "busy", "half", "leg", "reason", "says", "session")
 
-    def __init__(self, session: Session, leg: TlsLeg, refusal: Refusal) -> None:
+    def __init__(self, session: Session, leg: TlsLeg, says: Refusal | Says) -> None:
         self.session = session
         self.leg = leg
-        self.refusal = refusal
+        self.says = says
+        self.reason = "refused" if isinstance(says, Refusal) else "answered"
         self.answer: Http1Answer | Http2Answer | None = None
         self.busy = True
         self.half = False
@@ -39,7 +41,7 @@ class AnswerLane(Unhurried):
     def _answer(self) -> Http1Answer | Http2Answer:
         session = self.session
         http2 = self.leg.tls.get_alpn_proto_negotiated() == b"h2"
-        self.answer = Http2Answer(self.refusal) if http2 else Http1Answer(self.refusal)
+        self.answer = Http2Answer(self.says) if http2 else Http1Answer(self.says)
         session.deadline = session.loop.time() + session.worker.limits.tls_timeout
         if first := self.answer.start():
             self.leg.send(first)
@@ -69,7 +71,7 @@ class AnswerLane(Unhurried):
     def _after(self) -> None:
         leg, session = self.leg, self.session
         if leg.ended:
-            return session.close("refused")
+            return session.close(self.reason)
         if self.answer is not None and self.answer.done and not leg.closed:
             leg.end()
             leg.half_close()
@@ -78,7 +80,7 @@ class AnswerLane(Unhurried):
 
     def ended(self) -> bool:
         """The client has read what it wanted."""
-        self.session.close("refused")
+        self.session.close(self.reason)
         return False
 
     def writable(self, writable: bool) -> None:
@@ -90,7 +92,7 @@ class AnswerLane(Unhurried):
 
     def timed_out(self) -> None:
         """The time for reading the answer is over."""
-        self.session.close("refused")
+        self.session.close(self.reason)
 
     def closing(self, orderly: bool) -> None:
         """Say goodbye."""

@@ -13,8 +13,12 @@ from proxy.tcp import Reader
 
 def forward(session: Session, data: bytes) -> None:
     """Plain HTTP: forwarded, in the inspection lane where the tenant has inspectors for any host."""
-    inspectors = session.worker.inspectors
-    if inspectors is not None and inspectors.inspects_tenant(session.tenant.tenant):
+    worker = session.worker
+    inspectors = worker.inspectors
+    inspects = inspectors is not None and inspectors.inspects_tenant(session.tenant.tenant)
+    # What is asked of the proxy itself is no inspector's, and nothing else is asked on that connection.
+    alone = inspects and worker.site.is_asked(session, data, origin=session.towards is not None)
+    if inspectors is not None and inspects and not alone:
         from proxy.lanes.inspection.lane import InspectionLane
 
         inspection = InspectionLane(session, inspectors, "", 0, None)
@@ -23,7 +27,7 @@ def forward(session: Session, data: bytes) -> None:
         session.has_taken("inspection")
         inspection.begin()
         return inspection.data(data)
-    lane = ForwardLane(session)
+    lane = ForwardLane(session, alone)
     session.to(State.PLAIN, 0, lane)
     session.has_taken("plain")
     return lane.data(data)
@@ -34,7 +38,8 @@ class ForwardLane(Unhurried):
 
     __slots__ = ("half", "lane", "late", "server", "session")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, alone: bool = False) -> None:
+        """``alone``: the first request is for the proxy itself, and there is to be no other."""
         self.session = session
         self.half = False
         self.server: asyncio.Transport | None = None
@@ -52,6 +57,7 @@ class ForwardLane(Unhurried):
             origin=session.towards is not None,
             parent=lambda host: session.worker.parents.of(session.tenant.tenant, session.goes_to(host)),
             carries=session.carries,
+            ours=session.worker.site.to_plain(session, alone=alone),
         )
 
     @property

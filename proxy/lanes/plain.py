@@ -15,6 +15,7 @@ from config.settings import Limits
 from proxy.disclosure import DEFAULT, Disclosure
 from proxy.lanes import plain_commands as commands
 from proxy.lanes.exchange import Exchange
+from proxy.lanes.plain_answer import Ours
 from proxy.lanes.plain_core import PlainCore
 from proxy.lanes.plain_heads import PSEUDONYM
 from proxy.parent import Parent
@@ -61,16 +62,19 @@ class PlainLane:
         origin: bool = False,
         parent: Callable[[Host], Parent | None] = lambda _: None,
         carries: Callable[[bytes | None], bool] = lambda _: True,
+        ours: Ours | None = None,
     ) -> None:
         """``origin``: clients take us for the server, so that a target may be a path beside the field Host.
 
         ``parent``: through which other proxy a host is reached; then ``dial`` gives a connection to that one.
-        ``carries``: see :class:`PlainCore`.
+        ``carries``, ``ours``: see :class:`PlainCore`.
         """
         self._parent = parent
         self._client = client
         self._dial = dial
-        self._core = PlainCore(done, refused, clock, id, pseudonym, limits or Limits(), disclosure, origin, carries)
+        self._core = PlainCore(
+            done, refused, clock, id, pseudonym, limits or Limits(), disclosure, origin, carries, ours
+        )
         self._server: _ServerSide | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._client_paused = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import h11
@@ -27,6 +28,19 @@ class Answer:
         fields = [*self.fields, *([(b"Connection", b"close")] if close else [])]
         head = h11.Response(status_code=self.status, headers=fields, reason=reason(self.status).encode())
         return [head, *([] if head_only else [h11.Data(data=self.body)]), h11.EndOfMessage()]
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """Requests for the proxy's own name, which are answered here and sent to nobody."""
+
+    host: str
+    answer: Callable[[h11.Request, str, bool], Answer]
+    """Of the request, its path, and whether it came straight to us (:attr:`straight`)."""
+    straight: Callable[[bytes], bool]
+    """Whether a request in origin-form, to a proxy, is for us as a web server: by its field Host."""
+    alone: bool
+    """The connection ends with the first answer, since what else may come on it is not for this lane."""
 
 
 def of_refusal(refusal: Refusal, request: h11.Request | None) -> Answer:

@@ -66,9 +66,15 @@ class PlainCore:
         disclosure: Disclosure = DEFAULT,
         origin: bool = False,
         carries: Callable[[bytes | None], bool] = lambda _: True,
+        ours: plain_answer.Ours | None = None,
     ) -> None:
-        """``carries``: whether a request is the same client's as those before, by its Proxy-Authorization."""
+        """``carries``: whether a request is the same client's as those before, by its Proxy-Authorization.
+
+        ``ours``: answers requests for the proxy's own name.
+        """
         self._origin = origin
+        self._ours = ours
+        self._own = ours.host if ours is not None else ""
         self._carries = carries
         self.phase = Phase.IDLE
         self.more = False
@@ -257,10 +263,11 @@ class PlainCore:
             or heads.field(request.headers, b"content-length").strip(b"0")
         )
         method = request.method.decode("ascii")
+        straight = self._straight(request)
         self._exchange = Exchange("HTTP/1.1", method[:MAX_METHOD], "", "", started=self._clock())
         try:
             self._target = target = heads.read_target(
-                method, request.target.decode("ascii"), self._id, self._named(request)
+                method, request.target.decode("ascii"), self._id, self._named(request, straight)
             )
             self._exchange.host = target.authority
             self._exchange.path = self._disclosure.path(target.path.encode())
@@ -272,13 +279,21 @@ class PlainCore:
         except RefusedError as error:
             # Where the request ends is not to be believed after these, so nothing after it is read.
             return self._refuse(error.refusal, close=method == "CONNECT" or heads.framing_problem(request) is not None)
+        if self._ours is not None and (straight or target.host.text == self._own):
+            return self._answer(self._ours.answer(request, target.path, straight), self._ours.alone)
         if heads.max_forwards(request) == 0:
             return self._answer(plain_answer.at_last_stop(request))
         return self._reach(target)
 
-    def _named(self, request: h11.Request) -> bytes | None:
+    def _straight(self, request: h11.Request) -> bool:
+        """Whether it was sent to the proxy as to a web server, and the proxy is one."""
+        if self._ours is None or self._origin or request.target[:1] != b"/":
+            return False
+        return self._ours.straight(heads.field(request.headers, b"host"))
+
+    def _named(self, request: h11.Request, straight: bool) -> bytes | None:
         """The field Host, where the client has not chosen a proxy and so names its server there."""
-        return heads.field(request.headers, b"host") if self._origin else None
+        return heads.field(request.headers, b"host") if self._origin or straight else None
 
     def _request_too_large(self, detail: str, target: heads.Target | None) -> None:
         """The head of the request is beyond a limit."""

@@ -76,6 +76,9 @@ class WayIn(Unhurried):
         if (refusal := session.outdated("")) is not None:
             return self.refuse(refusal)
         session.facts |= {"host": host.text, "port": port}
+        if host.text == session.worker.site.name:
+            # Before all that could lead elsewhere, or nowhere: parents, DNS, the egress rules.
+            return self._signed(host, partial(self._establish, host, port, None))
         if (parent := session.worker.parents.of(session.tenant.tenant, host)) is not None:
             session.facts["parent"] = parent.address
             if not host.is_ip:
@@ -107,14 +110,18 @@ class WayIn(Unhurried):
         if not (permitted or named):
             refused = addresses[0] if addresses else None
             return self.refuse(refusals.destination_prohibited(host.text, refused, session.id))
+        return self._signed(host, partial(self._establish, host, port, permitted))
+
+    def _signed(self, host: Host, go_on: Callable[[], None]) -> None:
+        """Go on where there can be a leaf: inside the tunnel nobody could be told that there is none."""
+        session = self.session
         worker, name = session.worker, session.tenant.tenant
         tenant = worker.snapshots.current.get(name, session.tenant)
         if name in worker.issuer_watch.cannot_sign or tenant.signing_ca_end <= worker.wall():
-            # Inside the tunnel there would be no certificate to tell it under.
             return self.refuse(refusals.cannot_sign(host.text, session.id))
         if name in worker.issuer_watch.without_new:
-            return self._if_signed(host, tenant, partial(self._establish, host, port, permitted))
-        return self._establish(host, port, permitted)
+            return self._if_signed(host, tenant, go_on)
+        return go_on()
 
     def _if_signed(self, host: Host, snapshot: Snapshot, go_on: Callable[[], None]) -> None:
         """Go on where the host has a leaf: here, or with the issuer. Inside the tunnel nobody could be told."""
@@ -147,12 +154,14 @@ class WayIn(Unhurried):
 
         return leaves.ask(snapshot, host.text, "ecdsa", later, answered, session.id)
 
-    def _establish(self, host: Host, port: int, permitted: tuple[str, ...]) -> None:
+    def _establish(self, host: Host, port: int, permitted: tuple[str, ...] | None) -> None:
+        """``permitted`` None: the host is the proxy itself, and there is nothing to connect to."""
         session = self.session
         self.established()
-        tunnel = Tunnel(session, host, port, self.plain)
+        tunnel = Tunnel(session, host, port, self.plain or permitted is None)
         session.to(State.HELLO, session.worker.limits.tls_timeout, tunnel)
-        tunnel.dial(permitted)
+        if permitted is not None:
+            tunnel.dial(permitted)
         if self.buffer:
             tunnel.data(bytes(self.buffer))
             session.resume()

@@ -60,7 +60,11 @@ class Process:
         self.loop = asyncio.get_running_loop()
         self.store = Store.open(settings.state_dir / DATABASE_FILE, create=False)
         self.issuer = IssuerClient(settings.state_dir.joinpath(*ISSUER_SOCKET), settings.limits.leaf_timeout)
-        resolver = Resolver(settings.resolver.hosts, settings.limits.resolve_timeout)
+        hosts = dict(settings.resolver.hosts)
+        if own := settings.onboarding.name:
+            # The proxy's own page: any address in the tunnel leads to us, and this one is ours.
+            hosts[own] = str(settings.wireguard.network[1])
+        resolver = Resolver(hosts, settings.limits.resolve_timeout)
         limits = settings.limits
         self.shared = Shared(settings.wireguard, limits.half_close_timeout, limits.write_timeout, resolver, self.fault)
         self.seldom = Seldom(self._refused)

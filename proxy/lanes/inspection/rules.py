@@ -74,6 +74,10 @@ class Rules:
                 return refusals.no_tenant(self.session.id)
             if (refusal := plain.admit(request, self.session.id, self.session.towards is not None)) is not None:
                 self.session.refused(refusal)
+            elif request.data.host == self.session.worker.site.name:
+                # Its client asks again, on a connection of its own (RFC 9112 section 9.3.1), which is no inspector's.
+                refusal = refusals.own_name(request.data.host, self.session.id)
+                self.session.abort("a request for the proxy itself")
             self.session.asked = request.data.host
             return refusal
         if request.data.scheme != b"https":
