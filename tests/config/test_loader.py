@@ -336,6 +336,18 @@ egress: {allow: [10.0.0.1/8]}
                 "expected a whole number of seconds from 3600 (an hour) to 604800 (7 days), got 700000",
             ),
             (
+                "onboarding: {addresses: {explict: 'proxy.example:80'}}",
+                "onboarding.addresses.explict",
+                1,
+                "no listener has this name; expected explicit",
+            ),
+            (
+                "onboarding: {host: sallyport}",
+                "onboarding.host",
+                1,
+                "expected a host name with a dot in it, as in sallyport.local, got 'sallyport'",
+            ),
+            (
                 "block_page: {contact: 4711}",
                 "block_page.contact",
                 1,

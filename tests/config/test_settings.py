@@ -201,3 +201,51 @@ def test_whom_to_ask_is_a_short_line() -> None:
     for wrong in ("", " ", "x" * 201, "a\nb", "a\u202eb", "\x1b[31m"):
         with pytest.raises(ValidationError):
             Settings.model_validate({"block_page": {"contact": wrong}})
+
+
+@pytest.mark.parametrize("name", ["sallyport.local", "Setup.Corp.Example", "a-b.xn--bcher-kva.example"])
+def test_the_proxys_own_name_is_a_host_name(name: str) -> None:
+    assert Settings.model_validate({"onboarding": {"host": name}}).onboarding.name == name.lower()
+    assert Settings.model_validate({"onboarding": {"host": name, "enabled": False}}).onboarding.name == ""
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"host": "sallyport"},
+        {"host": "192.0.2.1"},
+        {"host": "a.1"},
+        {"host": "a..b"},
+        {"host": "-a.example"},
+        {"host": "a.example."},
+        {"host": "a.example:80"},
+        {"host": "bücher.example"},
+        {"host": "a.example/x"},
+        {"host": f"{'a' * 64}.example"},
+        {"addresses": {"explicit": "proxy.example"}},
+        {"addresses": {"explicit": "proxy.example:0"}},
+        {"addresses": {"explicit": 'a";alert(1)//:80'}},
+        {"addresses": {"explicit": "http://proxy.example:80"}},
+        {"addresses": {"explicit": "2001:db8::1:80"}},
+        {"addresses": {"none": "proxy.example:80"}},
+        {"direct": ["*"]},
+        {"direct": ["10.0.0.1/8"]},
+        {"direct": ["bücher.example"]},
+        {"direct": ["a b"]},
+    ],
+)
+def test_what_would_go_wrong_on_devices_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"onboarding": wrong})
+
+
+def test_what_devices_reach_directly_is_written_in_one_way() -> None:
+    onboarding = Settings.model_validate(
+        {
+            "onboarding": {
+                "direct": ["<local>", "*.Corp.Example", "10.0.0.0/8", "192.0.2.1"],
+                "addresses": {"explicit": "[2001:db8::1]:8080"},
+            }
+        }
+    ).onboarding
+    assert onboarding.direct == ("<local>", "*.corp.example", "10.0.0.0/8", "192.0.2.1")

@@ -38,7 +38,8 @@ class Chromium:
     """A browser in a home of its own, whose certificate database (NSS) has the anchors ``trusts``.
 
     ``hosts`` are its ``--host-resolver-rules``, ``proxy`` is where its proxy listens, with a scheme where that is not
-    http; without one it goes directly. It runs in ``namespace``, where one is given. It calls nobody on its own.
+    http, or ``pac`` the address of a file that says so; without either it goes directly. It runs in ``namespace``,
+    where one is given. It calls nobody on its own.
     """
 
     def __init__(
@@ -48,13 +49,16 @@ class Chromium:
         trusts: Sequence[Issued | x509.Certificate] = (),
         hosts: str = "",
         proxy: str | None = None,
+        pac: str | None = None,
         namespace: Namespace | None = None,
     ) -> None:
         self._namespace = namespace
         self.home = folder / "home"
         self._profile = folder / "profile"
         self._reach = [f"--host-resolver-rules={hosts}"]
-        if proxy is None:
+        if pac is not None:
+            self._reach.append(f"--proxy-pac-url={pac}")
+        elif proxy is None:
             self._reach.append("--no-proxy-server")
         else:
             server = proxy if "://" in proxy else f"http://{proxy}"
@@ -114,6 +118,16 @@ class Chromium:
 
         Each visit has a context of its own, so that no page remembers another.
         """
+        where, text, _ = self._visit(url, screenshot)
+        return where, text
+
+    def ask(self, url: str, script: str, *, dark: bool = False, width: int = 1000) -> Any:
+        """Go there, and tell what the script comes to (a promise is waited for), with a page of that width."""
+        return self._visit(url, None, script, dark, width)[2]
+
+    def _visit(
+        self, url: str, screenshot: Path | None, script: str = "", dark: bool = False, width: int = 0
+    ) -> tuple[str, str, Any]:
         context = self._call("Target.createBrowserContext")["browserContextId"]
         target = self._call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -126,12 +140,29 @@ class Chromium:
 
         try:
             self._call("Page.enable", session)
+            if dark:
+                scheme = [{"name": "prefers-color-scheme", "value": "dark"}]
+                self._call("Emulation.setEmulatedMedia", session, features=scheme)
+            if width:
+                self._call(
+                    "Emulation.setDeviceMetricsOverride",
+                    session,
+                    width=width,
+                    height=900,
+                    deviceScaleFactor=1,
+                    mobile=False,
+                )
             self._call("Page.navigate", session, url=url)
             seen = wait_for(f"{url} to load", loaded, timeout=ANSWER_SECONDS)
             assert seen is not None
             if screenshot is not None:
                 screenshot.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", session)["data"]))
-            return seen
+            value = None
+            if script:
+                told = self._call("Runtime.evaluate", session, expression=script, awaitPromise=True, returnByValue=True)
+                assert "exceptionDetails" not in told, told["exceptionDetails"]
+                value = told["result"].get("value")
+            return *seen, value
         finally:
             self._call("Target.disposeBrowserContext", browserContextId=context)
 

@@ -152,3 +152,11 @@ def test_names_that_hang_take_no_more_than_a_clients_share_of_the_threads(monkey
         asyncio.run(scenario())
     finally:
         release.set()
+
+
+def test_the_proxys_own_name_is_asked_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("it was asked for"))
+    resolver = Resolver({}, 5, own="own.example")
+    with pytest.raises(ResolveError, match="the proxy's own"):
+        asyncio.run(resolver.resolve(parse_host("OWN.example."), "c"))
+    resolver.close()

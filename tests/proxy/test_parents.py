@@ -152,6 +152,7 @@ def test_the_first_entry_that_covers_a_host_counts_and_may_say_that_it_is_reache
     assert at("a.partner.example", None) == "partner.test:2"
     assert at("partner.example") == "[2001:db8::1]:3"
     assert at("192.0.2.8") == "[2001:db8::1]:3"
+    assert at("sallyport.local") is None  # the proxy itself, which is reached through nobody
     assert made
     assert not parents(settings())
 

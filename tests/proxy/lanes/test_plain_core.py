@@ -1,5 +1,6 @@
 """Plain requests without a socket: events in, commands out."""
 
+import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from certs.names import parse_host
 from config.settings import Limits
 from proxy import refusals
 from proxy.lanes.exchange import Exchange
+from proxy.lanes.plain_answer import Answer, Ours
 from proxy.lanes.plain_commands import (
     Abort,
     Close,
@@ -31,11 +33,13 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 class Play:
     """A core, and what it has asked for so far. Every method says what came of one event."""
 
-    def __init__(self) -> None:
+    def __init__(self, ours: Ours | None = None, origin: bool = False) -> None:
         self.exchanges: list[Exchange] = []
         self.refusals: list[Refusal] = []
         self.time = 0.0
-        self.core = PlainCore(self.exchanges.append, self.refusals.append, self.clock, "id1", ME, Limits())
+        self.core = PlainCore(
+            self.exchanges.append, self.refusals.append, self.clock, "id1", ME, Limits(), origin=origin, ours=ours
+        )
         self.client = b""
         self.server = b""
         self.asked: list[Command] = []
@@ -765,3 +769,54 @@ def test_a_head_with_more_fields_than_may_pass_is_refused_either_way() -> None:
     play = forwarded().replies(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n")
     assert play.status() == 502
     assert b"http_response_header_section_size" in play.client_fields()[b"proxy-status"]
+
+
+# --- requests for the proxy itself ---
+
+
+def own(alone: bool = False) -> Ours:
+    """Answers with what it was asked: the path, and whether it came straight."""
+
+    def answer(request: h11.Request, path: str, straight: bool) -> Answer:
+        body = f"{path} {straight}".encode()
+        return Answer(200, [(b"Content-Length", b"%d" % len(body))], body)
+
+    return Ours("own.example", answer, lambda named: named == b"192.0.2.7:8080", alone)
+
+
+def test_a_request_for_the_proxy_itself_is_answered_and_nobody_is_connected_to() -> None:
+    play = Play(own()).says(b"GET http://OWN.example:81/a?b HTTP/1.1\r\nHost: own.example\r\n\r\n")
+    assert (play.status(), play.asked) == (200, [])
+    assert play.client.endswith(b"/a?b False")
+    assert (play.exchanges[0].host, play.exchanges[0].status) == ("own.example:81", 200)
+    # The connection goes on, to others too, and back.
+    assert play.says(GET).asked == [connect()]
+    play.connects().replies(OK)
+    assert play.says(b"GET http://own.example/ HTTP/1.1\r\nHost: own.example\r\n\r\n").client.endswith(b"/ False")
+
+
+def test_the_body_of_one_is_dropped_and_an_ambiguous_one_ends_the_connection() -> None:
+    post = b"POST http://own.example/ HTTP/1.1\r\nHost: own.example\r\nContent-Length: 3\r\n\r\nabc"
+    play = Play(own()).says(post + GET)
+    assert (play.status(), play.asked) == (200, [connect()])
+    both = b"POST http://own.example/ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+    play = Play(own()).says(both)
+    assert (play.status(), play.asked) == (400, [Close()])
+
+
+def test_where_others_are_another_lanes_the_connection_ends_with_the_answer() -> None:
+    play = Play(own(alone=True)).says(b"GET http://own.example/ HTTP/1.1\r\nHost: own.example\r\n\r\n" + GET)
+    assert (play.status(), play.asked) == (200, [Close()])
+    assert b"Connection: close" in play.client
+    assert play.says(GET).asked == []
+
+
+def test_who_takes_the_proxy_for_a_web_server_is_answered_where_that_may_be() -> None:
+    straight = b"GET /proxy.pac HTTP/1.1\r\nHost: 192.0.2.7:8080\r\n\r\n"
+    assert Play(own()).says(straight).client.endswith(b"/proxy.pac True")
+    rebound = straight.replace(b"192.0.2.7", b"rebound.example")
+    play = Play(own()).says(rebound)
+    assert (play.status(), play.refusals[0].details) == (400, "origin_form")
+    assert Play().says(straight).status() == 400
+    # Behind a gateway it is a server's address, and no word for us.
+    assert Play(own(), origin=True).says(straight).asked == [connect("192.0.2.7", 8080)]
