@@ -16,8 +16,9 @@ def wireguard_part(settings: Settings) -> object:
     """What the process of the WireGuard listeners reads: while it is the same, the process and its tunnels stay."""
     listeners = tuple(listener for listener in settings.listeners if listener.mode == "wireguard")
     return (
-        listeners, settings.wireguard, settings.resolver, settings.log, settings.limits.half_close_timeout,
-        settings.limits.write_timeout, settings.limits.leaf_timeout, settings.limits.resolve_timeout,
+        listeners, settings.wireguard, settings.resolver, settings.onboarding.name, settings.log,
+        settings.limits.half_close_timeout, settings.limits.write_timeout, settings.limits.leaf_timeout,
+        settings.limits.resolve_timeout,
     )  # fmt: skip
 
 

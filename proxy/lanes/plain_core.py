@@ -279,8 +279,11 @@ class PlainCore:
         except RefusedError as error:
             # Where the request ends is not to be believed after these, so nothing after it is read.
             return self._refuse(error.refusal, close=method == "CONNECT" or heads.framing_problem(request) is not None)
-        if self._ours is not None and (straight or target.host.text == self._own):
-            return self._answer(self._ours.answer(request, target.path, straight), self._ours.alone)
+        if (ours := self._ours) is not None:
+            if straight or target.host.text == self._own:
+                return self._answer(ours.answer(request, target.path, straight), ours.alone)
+            if ours.alone:
+                return self._close(Close())  # whoever chose this lane has read the request in another way
         if heads.max_forwards(request) == 0:
             return self._answer(plain_answer.at_last_stop(request))
         return self._reach(target)

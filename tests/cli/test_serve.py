@@ -6,7 +6,7 @@ import pytest
 
 from cli.preflight import is_fresh, missing_tenants, problems
 from cli.serve import curl_command, greeting, shown
-from config.settings import Listener, Settings
+from config.settings import Listener, Onboarding, Settings
 
 
 def settings(state_dir: Path, *listeners: Listener) -> Settings:
@@ -23,6 +23,13 @@ def test_the_greeting_says_where_and_gives_a_curl_command(tmp_path: Path, monkey
     command = "curl --proxy http://127.0.0.1:4711 --cacert var/certs/default-root.pem https://example.com/"
     assert lines[-1].strip() == command
     assert not any("console" in line.lower() for line in lines)
+    assert "For devices, through the proxy: http://sallyport.local/" in lines
+
+
+def test_the_greeting_names_no_page_where_there_is_none(tmp_path: Path) -> None:
+    listener = Listener(name="explicit", bind="127.0.0.1:0")
+    without = settings(tmp_path, listener).model_copy(update={"onboarding": Onboarding(enabled=False)})
+    assert "sallyport.local" not in "".join(greeting(without, [(listener, "127.0.0.1:1")], {"default": tmp_path}))
 
 
 def test_two_tenants_are_told_apart(tmp_path: Path) -> None:

@@ -138,6 +138,12 @@ def test_a_peers_traffic_is_intercepted_until_it_is_removed(network: Network) ->
         assert network.dig("@10.113.0.1", "good.example", "AAAA") == ["NOERROR"]
         assert network.dig("@10.113.0.1", "good.example", "HTTPS") == ["NOERROR"]
         assert network.dig("@10.113.0.1", "good.example", "MX") == ["NOTIMP"]
+        # The proxy's own name is the address in the tunnel that is ours.
+        assert network.dig("@10.113.0.1", "sallyport.local") == ["NOERROR", "10.113.0.1"]
+        assert network.dig("@10.113.0.1", "sallyport.local", "AAAA") == ["NOERROR"]
+        own = [word for port in (80, 443) for word in ("--resolve", f"sallyport.local:{port}:10.113.0.1")]
+        assert "There is nothing to set" in network.curl("http://sallyport.local/", *own)
+        assert network.curl("https://sallyport.local/trusted", "-o", "/dev/null", *own) == "200 0"
         # An answer of some size, and a request of some size, over a link with an MTU.
         large = network.folder / "large"
         large.write_bytes(b"x" * 3_000_000)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Limits, Listener, Resolver, Settings, Signing
+from config.settings import Limits, Listener, Onboarding, Resolver, Settings, Signing
 from proxy.change import FIXED, change, wireguard_part
 
 NOW = Settings(state_dir=Path("/srv/state"))
@@ -55,3 +55,5 @@ def test_tunnels_stay_where_nothing_changed_that_their_process_reads() -> None:
     assert not stays(listeners=(listener.model_copy(update={"tenant": "other"}),))
     assert not stays(resolver=Resolver(hosts={"a.example": "192.0.2.1"}))
     assert not stays(limits=Limits(write_timeout=1))
+    assert stays(onboarding=Onboarding(direct=()))
+    assert not stays(onboarding=Onboarding(host="own.example"))

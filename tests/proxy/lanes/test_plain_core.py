@@ -809,6 +809,8 @@ def test_where_others_are_another_lanes_the_connection_ends_with_the_answer() ->
     assert (play.status(), play.asked) == (200, [Close()])
     assert b"Connection: close" in play.client
     assert play.says(GET).asked == []
+    # Whatever was taken for a request for the proxy itself goes nowhere else.
+    assert Play(own(alone=True)).says(GET).asked == [Close()]
 
 
 def test_who_takes_the_proxy_for_a_web_server_is_answered_where_that_may_be() -> None:

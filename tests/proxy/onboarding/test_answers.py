@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from hypothesis import given
+from hypothesis import strategies as st
 
 from certs.device_guides import GUIDES
 from certs.formats import read_certificates
@@ -190,6 +192,13 @@ def test_a_ca_that_another_has_issued_is_no_profile_and_everything_else() -> Non
     assert reply.status == 404
     assert "not a root" in text(reply)
     assert x509.load_der_x509_certificate(asked("/root.cer", root=issuing.raw).body) == issuing.certificate
+
+
+@given(st.text(max_size=60), st.text(max_size=60), st.text(max_size=60), st.booleans())
+def test_whatever_is_asked_gets_an_answer(method: str, target: str, agent: str, secure: bool) -> None:
+    for way in ("GET", method):
+        reply = answer(way, target, agent, replace(HERE, secure=secure))
+        assert reply.status in (200, 307, 404, 405)
 
 
 def test_what_a_certificate_calls_itself_is_text_and_nothing_else() -> None:

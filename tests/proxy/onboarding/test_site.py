@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config.settings import Listener, Settings
 from proxy.listeners.balanced import DESTINATION
@@ -77,6 +79,15 @@ def test_a_name_that_devices_are_told_may_be_asked_for_straight() -> None:
     assert not told.is_asked(session(name="other"), head("/proxy.pac", "proxy.example:8080"), origin=False)
     tls = session(mode="explicit-tls", tls={"names": ["tls.example"]})
     assert site().is_asked(tls, head("/proxy.pac", "tls.example"), origin=False)
+
+
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"GET http://own.example", b"GET / HTTP/1.1\r\nHost: "]),
+    st.booleans(),
+)
+def test_bytes_of_a_stranger_are_looked_at_without_a_fault(data: bytes, begins: bytes, origin: bool) -> None:
+    assert site().is_asked(session(), begins + data, origin=origin) in (True, False)
 
 
 @pytest.mark.parametrize(
