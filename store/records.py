@@ -5,6 +5,7 @@ A tuple of certificates runs from the issuing certificate upwards; its last entr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -229,6 +230,26 @@ class RecentServer:
     action: str
     presented: tuple[bytes, ...] | None = field(default=None, repr=False)
     added: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictCount:
+    """How many servers were judged so within ten minutes. ``defect``: the first that was found, or ``none``."""
+
+    begins_at: datetime
+    defect: str
+    action: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedHost:
+    """How often a host was blocked, when last (the beginning of that hour), and how often for which first defect."""
+
+    host: str
+    count: int
+    last_at: datetime
+    defects: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -403,6 +403,30 @@ recent_chains = sa.Table(
     sa.Column("added", Certificates, nullable=False),
 )
 
+# What traffic came to. No client is in it.
+
+verdict_counts = sa.Table(
+    "verdict_counts",
+    metadata,
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("begins_at", UtcDateTime, primary_key=True),
+    sa.Column("defect", sa.Text, primary_key=True),
+    sa.Column("action", sa.Text, primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    sa.Index(None, "begins_at"),
+)
+
+blocked_hosts = sa.Table(
+    "blocked_hosts",
+    metadata,
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("begins_at", UtcDateTime, primary_key=True),
+    sa.Column("host", sa.Text, primary_key=True),
+    sa.Column("defect", sa.Text, primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    sa.Index(None, "begins_at"),
+)
+
 changes = sa.Table(
     "changes",
     metadata,
