@@ -192,21 +192,22 @@ class Log:
             return
         self._put(self._line(level, event, fields))
 
-    def request(self, about: str, exchange: Exchange) -> None:
+    def request(self, about: str, exchange: Exchange) -> bool:
         """Log a request that has ended; ``about`` is the connection's part of the line (:func:`members`).
 
-        There is one such line for each request, so it is put together in one expression.
+        False: it may not be told of at all, since it names a host of which nothing is logged. There is one such line
+        for each request, so it is put together in one expression.
         """
-        if self.level > INFO:
-            return
         x = exchange
         if self.never is not None and self.is_withheld(x):
             self.withheld += 1
-            return
+            return False
+        if self.level > INFO:
+            return True
         sampled = ""
         if self._sampler is not None and (stands := self._sampler.stands_for(x.ended)) != 1:
             if not stands:
-                return
+                return True
             sampled = f',"sampled":{stands}'
         more = members(x.more) if x.more else ""
         method = f',"method":{_quote(x.method)}' if x.method else ""
@@ -220,6 +221,7 @@ class Log:
             f',"response_bytes":{x.response_bytes}{first}{last},"outcome":"{x.outcome}"{sampled}}}'
         )
         self._put(line if len(line) <= MAX_LINE else _cut(json.loads(line)))
+        return True
 
     def withholds(self, fields: Mapping[str, Any]) -> bool:
         """Whether a line may not have these fields, since one names a host of which nothing is logged; counts it."""

@@ -12,7 +12,7 @@ most, whatever it does; the other half it cannot take from the others.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -25,9 +25,10 @@ from certs.names import Host
 from certs.scope import TrustByHost
 from certs.verdict import COVERED_BY_UNTRUSTED, Action, Verdict
 from certs.verify import Handshake
+from proxy.figures import Figures, Gathered
 from proxy.ledger import client_key
 from proxy.log import WARNING, Log
-from store import recent_servers, tenants
+from store import recent_servers, tenants, traffic_figures
 from store.engine import Store, StoreError
 from store.records import RecentServer
 
@@ -134,11 +135,15 @@ class RecentServers:
 class Recorder:
     """Writes into the store what was gathered, and takes out of it what is not to be kept any more.
 
-    ``servers`` is None where nothing is to be remembered: then what there is goes.
+    ``servers`` is None where nothing is to be remembered: then what there is goes. ``figures``: what else is gathered
+    of the same servers (:mod:`proxy.figures`).
     """
 
-    def __init__(self, servers: RecentServers | None, store: Store, log: Log, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, servers: RecentServers | None, figures: Figures, store: Store, log: Log, clock: Callable[[], datetime]
+    ) -> None:
         self._servers = servers
+        self._figures = figures
         self._store = store
         self._log = log
         self._clock = clock
@@ -150,39 +155,71 @@ class Recorder:
             if loop.time() - tidied > TIDY_SECONDS:
                 tidied = loop.time()
                 await self._safely(self.tidy)
-            if self._servers is not None and (gathered := self._servers.gathered()):
-                await self._safely(self.write, gathered)
+            await self.write_gathered()
             await asyncio.sleep(RECORD_SECONDS)
 
-    async def _safely[**P](self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    async def write_gathered(self) -> None:
+        """Write what has gathered; at the end of a worker too, so that only what a killed one had is lost."""
+        servers = self._servers.gathered() if self._servers is not None else {}
+        figures = self._figures.gathered()
+        if (servers or figures) and not await self._safely(self.write, servers, figures):
+            self._figures.again(figures)
+
+    async def _safely[**P](self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> bool:
         try:
             await asyncio.to_thread(work, *args, **kwargs)
         except StoreError as error:
             self._log.event(WARNING, "servers cannot be recorded", reason=str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end it unseen
             self._log.event(WARNING, "servers cannot be recorded", reason=type(error).__name__)
+        else:
+            return True
+        return False
 
     def tidy(self) -> None:
-        """Forget what was not seen for a day, and what by the settings of now is not to be known. Raises StoreError.
+        """Forget what is too old, and what by the settings of now is not to be known. Raises StoreError.
 
         Of whatever tenant; workers with other settings, who drain, may be writing still.
         """
         never = self._log.never
         with self._store.transaction() as connection:
             recent_servers.forget_before(connection, self._clock() - recent_servers.AGE)
+            traffic_figures.forget_before(connection, self._clock() - traffic_figures.AGE)
             if self._servers is None:
                 recent_servers.forget_all(connection)
             elif never is not None:
                 gone = [host for host in recent_servers.hosts(connection) if never.covers(host)]
                 recent_servers.forget_hosts(connection, gone)
+            if not self._figures.hosts:
+                traffic_figures.forget_blocked(connection)
+            elif never is not None:
+                gone = [host for host in traffic_figures.blocked(connection) if never.covers(host)]
+                traffic_figures.forget_blocked(connection, gone)
 
-    def write(self, gathered: dict[Server, Judged]) -> None:
-        """Write it down, that of one tenant in one transaction. Raises StoreError."""
-        for name in {server.tenant for server in gathered}:
-            rows = [_row(server, judged) for server, judged in gathered.items() if server.tenant == name]
-            with self._store.transaction() as connection:
-                if (tenant := tenants.by_name(connection, name)) is not None:
-                    recent_servers.add(connection, tenant.id, rows)
+    def write(self, gathered: Mapping[Server, Judged], figures: Gathered) -> None:
+        """Write it all down in one transaction. Raises StoreError."""
+        rows: dict[str, list[RecentServer]] = {}
+        for server, judged in gathered.items():
+            rows.setdefault(server.tenant, []).append(_row(server, judged))
+        verdicts, blocked = _by_tenant(figures.verdicts), _by_tenant(figures.blocked)
+        with self._store.transaction() as connection:
+            for name in rows.keys() | verdicts.keys() | blocked.keys():
+                if (tenant := tenants.by_name(connection, name)) is None:
+                    continue
+                if name in rows:
+                    recent_servers.add(connection, tenant.id, rows[name])
+                traffic_figures.add_verdicts(connection, tenant.id, verdicts.get(name, {}))
+                traffic_figures.add_blocked(connection, tenant.id, blocked.get(name, {}))
+
+
+def _by_tenant(
+    counts: Mapping[tuple[str, int, str, str], int],
+) -> dict[str, dict[tuple[datetime, str, str], int]]:
+    """The counts apart by tenant, with instants in place of seconds."""
+    found: dict[str, dict[tuple[datetime, str, str], int]] = {}
+    for (tenant, begins, what, more), count in counts.items():
+        found.setdefault(tenant, {})[datetime.fromtimestamp(begins, UTC), what, more] = count
+    return found
 
 
 def _anchor(host: Host, verdict: Verdict, trust: TrustByHost) -> x509.Certificate | None:

@@ -100,6 +100,8 @@ LANES = {State.OPEN: "fast", State.ANSWER: "answer", State.PLAIN: "plain", State
 RESTING = frozenset({State.HEAD, State.OPEN, State.PLAIN})
 """States in which a connection waits for a request. What merely passes cannot be told to rest."""
 REST_SECONDS = 2.0
+ASKED_FOR = frozenset({"verdict", "connection"})
+"""Events that are kept for whoever asks, though the log has them at level debug."""
 
 
 class Phase(Protocol):
@@ -435,13 +437,18 @@ class Session(Reader):
 
         Where it has defects there is a line whatever is done; where it has none, for those who follow the connection.
         """
+        worker = self.worker
         first = verdict.findings[0].defect.value if verdict.findings else "none"
-        self.worker.metrics.verdict(self.tenant_name, first, action.value)
+        worker.metrics.verdict(self.tenant_name, first, action.value)
+        worker.figures.judged(self.tenant_name, self.peer, by.host, first, action)
         if verdict.ok and not self.followed:
+            if (never := worker.log.never) is None or not never.covers(by.host.text):
+                self._keep("verdict", {"host": by.host.text, "port": by.port, "action": action.value,
+                                       "source": by.source})  # fmt: skip
             return
         level = DEBUG if verdict.ok else INFO
         more = None
-        if level >= self.worker.log.level:
+        if not verdict.ok or level >= worker.log.level:
             more = told(verdict, by.host, by.snapshot or self.tenant, by.server)
         self.stage(
             "verdict", by.began, level=level, more=more, host=by.host.text, port=by.port,
@@ -514,16 +521,24 @@ class Session(Reader):
     # --- the log ---
 
     def log(self, level: int, event: str, **fields: Any) -> None:
-        """Log an event of this connection."""
+        """Log an event of this connection, and keep it for whoever asks what goes on (:mod:`proxy.events`)."""
         log = self.worker.log
-        if level < log.level:
+        heard, kept = level >= log.level, level >= INFO or event in ASKED_FOR
+        if not (heard or kept):
             return
         # An event that names no host is of the connection's, and none of a host that is never logged is.
         if log.never is not None and log.never.covers(str(fields.get("host") or self.facts.get("host", ""))):
-            log.withheld += 1
+            log.withheld += heard
             return
-        tenant = self.snapshot.tenant if self.snapshot is not None else None
-        log.event(level, event, id=self.id, tenant=tenant, client=self.shown, **{"user": self.user, **fields})
+        if kept:
+            self._keep(event, fields, level >= INFO)
+        if heard:
+            tenant = self.snapshot.tenant if self.snapshot is not None else None
+            log.event(level, event, id=self.id, tenant=tenant, client=self.shown, **{"user": self.user, **fields})
+
+    def _keep(self, event: str, fields: dict[str, Any] | Exchange, notable: bool = False) -> None:
+        tenant = self.snapshot.tenant if self.snapshot is not None else ""
+        self.worker.events.keep(event, self.id, tenant, self.shown, self.user, self.lane, fields, notable)
 
     @property
     def followed(self) -> bool:
@@ -592,7 +607,8 @@ class Session(Reader):
             if not self.about:
                 tenant = self.snapshot.tenant if self.snapshot is not None else None
                 self.about = members({"id": self.id, "tenant": tenant, "client": self.shown, "user": self.user})
-            self.worker.log.request(self.about, exchange)
+            if self.worker.log.request(self.about, exchange):
+                self._keep("request", exchange)
             if self.trace is not None:
                 self.trace.request(exchange)
         if self.draining and self.state is not State.CLOSED:

@@ -1,7 +1,8 @@
 """What a worker tells of itself: a Unix socket that answers one question and closes.
 
-A question is one line of JSON: ``{"ask": "health"}``, or ``{"ask": "connections", "most": 50}``. The answer is one JSON
-object. Who asks must be our own user, or root. Whoever asks is bounded: in bytes, in time, in number.
+A question is one line of JSON: ``{"ask": "health"}``, or ``{"ask": "connections", "most": 50}``, or ``{"ask": "events",
+"since": 17, "token": "4711-1795…", "most": 100, "tenant": "default"}``, of all tenants where that is null. The answer
+is one JSON object. Who asks must be our own user, or root. Whoever asks is bounded: in bytes, in time, in number.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ QUESTION_SECONDS = 2.0
 MOST_ASKERS = 16
 MOST_CONNECTIONS = 1000
 MOST_HOSTS = 50
+MOST_EVENTS = 500
 
 
 class Status:
@@ -66,9 +68,17 @@ class Status:
                 return self.health()
             case {"ask": "connections", "most": int(most), **rest} if not rest and 0 <= most <= MOST_CONNECTIONS:
                 return self.connections(most)
+            case {"ask": "events", "since": since, "token": token, "most": int(most), "tenant": tenant, **rest} if (
+                not rest and 0 <= most <= MOST_EVENTS
+                and (since is None or type(since) is int)
+                and (token is None or type(token) is str)
+                and (tenant is None or (type(tenant) is str and tenant))
+            ):  # fmt: skip
+                return self.events(since, token, most, tenant)
             case _:
                 expected = '{"ask": "health"} or {"ask": "connections", "most": N}'
-                return {"error": f"expected {expected}, N from 0 to {MOST_CONNECTIONS}"}
+                events = f'{{"ask": "events", "since": N, "token": T, "most": N to {MOST_EVENTS}, "tenant": T}}'
+                return {"error": f"expected {expected}, N from 0 to {MOST_CONNECTIONS}, or {events}"}
 
     def health(self) -> dict[str, Any]:
         """How the worker is, and what it has counted."""
@@ -121,6 +131,16 @@ class Status:
             "hosts": dict(hosts.most_common(MOST_HOSTS)),
             "connections": [_shown(session, now) for session in busiest],
         }
+
+    def events(self, since: int | None, token: str | None, most: int, tenant: str | None) -> dict[str, Any]:
+        """What came lately (:mod:`proxy.events`), behind the event ``since`` of the worker that had the token.
+
+        Where that was another worker, or nobody has asked before (None), the last ``most`` of what there is.
+        """
+        events = self._worker.events
+        known = since if token == events.token else None
+        found = events.answer(known, most, tenant, self._worker.log.never)
+        return {"pid": os.getpid(), "number": self._number, **found}
 
 
 def _ca(name: str, validity: Validity) -> dict[str, Any]:
@@ -185,7 +205,7 @@ class _Asker(asyncio.Protocol):
         self._question += data
         line, end, _ = self._question.partition(b"\n")
         if end:
-            transport.write(json.dumps(self._status.answer(line)).encode() + b"\n")
+            transport.write(json.dumps(self._status.answer(line), default=str).encode() + b"\n")
             transport.close()
         elif len(line) > LARGEST_QUESTION:
             transport.abort()

@@ -1,9 +1,10 @@
-"""Asking workers how they are: the other side of :mod:`proxy.status`, for the monitor and for ``sallyport top``."""
+"""Asking workers how they are: the other side of :mod:`proxy.status`, for the monitor, commands and console."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,32 @@ async def ask(path: Path, question: Answer) -> Answer:
     return answer
 
 
-async def ask_all(state_dir: Path, question: Answer) -> list[Answer]:
-    """The answers of all workers of an installation that answer, in the order of their numbers."""
+async def ask_all(state_dir: Path, question: Answer | Callable[[Path], Answer]) -> list[Answer]:
+    """The answers of all workers of an installation that answer, in the order of their numbers.
+
+    ``question``: the same for all, or what is asked at each one's socket.
+    """
     paths = sorted((state_dir / "run").glob(STATUS_SOCKETS))
-    answers = await asyncio.gather(*(ask(path, question) for path in paths), return_exceptions=True)
+    each = question if callable(question) else lambda _: question
+    answers = await asyncio.gather(*(ask(path, each(path)) for path in paths), return_exceptions=True)
     for answer in answers:
         if isinstance(answer, BaseException) and not isinstance(answer, StatusError):
             raise answer
     found = [answer for answer in answers if isinstance(answer, dict)]
     return sorted(found, key=lambda answer: (answer.get("number", 0), answer.get("pid", 0)))
+
+
+async def ask_events(state_dir: Path, since: Mapping[str, int], most: int, tenant: str | None) -> list[Answer]:
+    """What each worker tells of what came lately (:meth:`proxy.events.Events.answer`), of a tenant, or of all (None).
+
+    ``since``: under the ``token`` of each answer of before, its ``last``. A worker that is not among these tells the
+    last ``most`` events; each of the others at most so many behind that one.
+    """
+    # A token begins with the number of the process, and so does the name of its socket.
+    known = {token.partition("-")[0]: (token, last) for token, last in since.items()}
+
+    def question(path: Path) -> Answer:
+        token, last = known.get(path.stem.rpartition("-")[2], (None, None))
+        return {"ask": "events", "since": last, "token": token, "most": most, "tenant": tenant}
+
+    return await ask_all(state_dir, question)

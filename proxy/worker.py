@@ -39,6 +39,8 @@ from proxy.bypass_lists import BypassLists
 from proxy.control import DRAIN, ISSUER_SOCKET, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE
 from proxy.disclosure import Disclosure, disclosure_for
 from proxy.entrance import Entrance
+from proxy.events import Events
+from proxy.figures import Figures
 from proxy.htpasswd_files import HtpasswdFiles, paths_of
 from proxy.issuer_watch import IssuerWatch
 from proxy.judging import judge_for
@@ -145,11 +147,15 @@ class Worker:
         self.snapshots.changed = self._changed
         self.snapshots.replaced = self._replaced
         self.purges = Purges(self)
+        self.events = Events(self.wall, len(set(tenants)))
         self.pinning = Pinning(self.wall)
         self.recent: RecentServers | None = None
         """Where it gathers which servers are judged; None where that is not to be remembered."""
         if settings.verification.remember_servers:
             self.recent = RecentServers(self.wall, log, worker_count(settings.workers))
+        self.figures = Figures(
+            self.wall, log, worker_count(settings.workers), hosts=settings.verification.remember_servers
+        )
         self.issuer_watch = IssuerWatch(self.issuer, lambda: self.snapshots.current, self.loop.time)
         self.leaves.heard = self.issuer_watch.heard
         self.inspectors = _inspectors(settings, log, self.metrics)
@@ -201,7 +207,8 @@ class Worker:
         users.add_done_callback(self._follower_ended)
         commands = self.loop.create_task(self._commands(control))
         recording = self.loop.create_task(Recorder(self.pinning, self.store, self.log, self.settings.bypass).follow())
-        remembering = self.loop.create_task(RecentRecorder(self.recent, self.store, self.log, self.clock).follow())
+        recorder = RecentRecorder(self.recent, self.figures, self.store, self.log, self.clock)
+        remembering = self.loop.create_task(recorder.follow())
         watching = self.loop.create_task(self.issuer_watch.follow())
         watching.add_done_callback(self._watch_ended)
         revocation = self.judge.revocation
@@ -232,6 +239,7 @@ class Worker:
         following.cancel()
         recording.cancel()
         remembering.cancel()
+        await recorder.write_gathered()
         lists.cancel()
         users.cancel()
         watching.cancel()
@@ -327,6 +335,10 @@ class Worker:
         self.metrics.refused(which)
         if self.log.withholds(fields):
             return  # else the line that is not written would take those with it that came before
+        self.events.keep(
+            "refused", str(fields.get("id", "")), str(fields.get("tenant") or ""), str(fields.get("client") or ""),
+            "", "", fields | {"details": which},
+        )  # fmt: skip
         self.seldom.happened(which, self.loop.time(), **fields)
 
     def counted(self) -> dict[tuple[str, ...], int]:

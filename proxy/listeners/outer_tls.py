@@ -306,8 +306,13 @@ class OuterTls(Reader):
     def log(self, level: int, event: str, **fields: Any) -> None:
         """Log an event of this connection."""
         log = self.worker.log
+        if level < min(log.level, INFO):
+            return
+        shown = self.worker.disclosure(self.tenant).client(self.peer)
+        if level >= INFO:
+            kept = {"listener": self.listener.name, **fields}
+            self.worker.events.keep(event, self.id, self.tenant, shown, "", "", kept, notable=True)
         if level >= log.level:
-            shown = self.worker.disclosure(self.tenant).client(self.peer)
             log.event(level, event, id=self.id, tenant=self.tenant or None, client=shown,
                       listener=self.listener.name, **fields)  # fmt: skip
 

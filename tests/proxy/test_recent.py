@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,9 +20,10 @@ from certs.verify import Handshake, judge
 from config.settings import Settings
 from control.installation import Installation
 from proxy import recent
+from proxy.figures import Figures, Gathered
 from proxy.log import Log
 from proxy.recent import AGAIN_SECONDS, GATHERED, Judged, RecentServers, Recorder, Server
-from store import recent_servers
+from store import recent_servers, traffic_figures
 from store.engine import StoreError
 from store.records import RecentServer
 from tests.harness.pki import NOW, Authority
@@ -175,14 +176,14 @@ def known(inst: Installation) -> list[RecentServer]:
 
 
 def recorder(inst: Installation, servers: RecentServers | None, log: Log) -> Recorder:
-    return Recorder(servers, inst.store, log, lambda: NOW)
+    return Recorder(servers, Figures(NOW.timestamp, log, hosts=servers is not None), inst.store, log, lambda: NOW)
 
 
 def test_what_it_takes_to_judge_again_is_written(inst: Installation, servers: RecentServers, log: Log) -> None:
     visit(servers)
     visit(servers, "b.example", verdict=Verdict.of([wants_certificate()]), handshake=None, action=Action.BLOCK)
     servers.judged("gone", ME, parse_host("c.example"), 443, SHOWN, GOOD, Action.ALLOW, TRUST)
-    recorder(inst, servers, log).write(servers.gathered())
+    recorder(inst, servers, log).write(servers.gathered(), Gathered())
     good, failed = known(inst)
     assert good == RecentServer(
         "a.example", 443, NOW, True, ROOT.certificate.fingerprint(SHA256()), (),
@@ -200,7 +201,7 @@ def test_who_completed_a_chain_is_written_and_what_was_not_read_is_not(
     visit(servers, "c.example", handshake=alone, verdict=replace(GOOD, leaf_unread=True))
     large = Handshake((LEAF.certificate,), encoded=(bytes(recent_servers.LARGEST + 1),))
     visit(servers, "d.example", handshake=large)
-    recorder(inst, servers, log).write(servers.gathered())
+    recorder(inst, servers, log).write(servers.gathered(), Gathered())
     assert [(one.host, one.shown, one.presented, one.added) for one in known(inst)] == [
         ("a.example", True, (LEAF.raw,), (ISSUING.raw,)),
         ("b.example", True, None, ()),
@@ -216,7 +217,7 @@ def test_an_anchor_is_one_only_where_it_is_trusted_for_the_host(
     for host in ("a.example", "b.example"):
         verdict = judge(SHOWN, parse_host(host), elsewhere.at(parse_host(host)).store, NOW)
         servers.judged("default", ME, parse_host(host), 443, SHOWN, verdict, Action.ALLOW, elsewhere)
-    recorder(inst, servers, log).write(servers.gathered())
+    recorder(inst, servers, log).write(servers.gathered(), Gathered())
     assert [one.anchor_sha256 is not None for one in known(inst)] == [False, True]
 
 
@@ -226,7 +227,7 @@ def test_an_anchor_that_was_sent_behind_what_cannot_be_read_vouches_for_nothing(
     behind = Handshake((ISSUING.certificate, ROOT.certificate), unread=("odd",), leaf_unread=True)
     host = parse_host("a.example")
     visit(servers, handshake=behind, verdict=judge(behind, host, TRUST.at(host).store, NOW))
-    recorder(inst, servers, log).write(servers.gathered())
+    recorder(inst, servers, log).write(servers.gathered(), Gathered())
     assert [one.anchor_sha256 for one in known(inst)] == [None]
 
 
@@ -235,7 +236,7 @@ def test_what_is_not_to_be_remembered_any_more_is_forgotten(
 ) -> None:
     for host in ("a.example", "www.bank.example"):
         visit(servers, host)
-    recorder(inst, servers, log).write(servers.gathered())
+    recorder(inst, servers, log).write(servers.gathered(), Gathered())
     recorder(inst, servers, log).tidy()
     assert len(known(inst)) == 2
     log.never = Mentions(["*.bank.example"])
@@ -265,11 +266,12 @@ def test_a_store_that_fails_is_logged_and_what_comes_next_is_written(
             def tidy(self) -> None:
                 raise StoreError("the disk is full")
 
-            def write(self, gathered: dict[Server, Judged]) -> None:
-                super().write(gathered)
+            def write(self, gathered: Mapping[Server, Judged], figures: Gathered) -> None:
+                super().write(gathered, figures)
                 loop.call_soon_threadsafe(written.set)
 
-        following = loop.create_task(Broken(servers, inst.store, log, lambda: NOW).follow())
+        counts = Figures(NOW.timestamp, log)
+        following = loop.create_task(Broken(servers, counts, inst.store, log, lambda: NOW).follow())
         await written.wait()
         following.cancel()
 
@@ -278,3 +280,49 @@ def test_a_store_that_fails_is_logged_and_what_comes_next_is_written(
     assert len(known(inst)) == 1
     line = json.loads((tmp_path / "log").read_text())
     assert (line["event"], line["reason"]) == ("servers cannot be recorded", "the disk is full")
+
+
+# --- figures, which are written with it
+
+
+def blocked(inst: Installation) -> dict[str, int]:
+    with inst.reading("default") as (connection, tenant):
+        found = traffic_figures.top_blocked(connection, tenant.id, NOW - 2 * traffic_figures.AGE, 10)
+    return {one.host: one.count for one in found}
+
+
+def counted(log: Log, *hosts: str, tenant: str = "default") -> Figures:
+    counts = Figures(NOW.timestamp, log)
+    for host in hosts:
+        counts.judged(tenant, ME, parse_host(host), "expired", Action.BLOCK)
+    return counts
+
+
+def test_figures_are_written_with_the_servers_or_neither_is(
+    inst: Installation, servers: RecentServers, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit(servers)
+    counts = counted(log, "a.example", "a.example")
+    counts.judged("gone", ME, parse_host("b.example"), "expired", Action.BLOCK)
+    writes = Recorder(servers, counts, inst.store, log, lambda: NOW)
+    with monkeypatch.context() as broken:
+        broken.setattr(traffic_figures, "add_blocked", lambda *_: (_ for _ in ()).throw(StoreError("the disk is full")))
+        asyncio.run(writes.write_gathered())
+    assert (known(inst), blocked(inst)) == ([], {})
+    asyncio.run(writes.write_gathered())  # counts come again by themselves, a server when it is visited again
+    assert blocked(inst) == {"a.example": 2}
+    asyncio.run(writes.write_gathered())
+    assert blocked(inst) == {"a.example": 2}
+
+
+def test_figures_end_in_a_week_and_hosts_that_are_not_to_be_known_at_once(inst: Installation, log: Log) -> None:
+    counts = counted(log, "a.example", "www.bank.example")
+    asyncio.run(Recorder(None, counts, inst.store, log, lambda: NOW).write_gathered())
+    log.never = Mentions(["*.bank.example"])
+    Recorder(None, counts, inst.store, log, lambda: NOW + timedelta(days=6)).tidy()
+    assert blocked(inst) == {"a.example": 1}
+    Recorder(None, counts, inst.store, log, lambda: NOW + timedelta(days=8)).tidy()
+    assert blocked(inst) == {}
+    asyncio.run(Recorder(None, counted(log, "a.example"), inst.store, log, lambda: NOW).write_gathered())
+    recorder(inst, None, log).tidy()
+    assert blocked(inst) == {}

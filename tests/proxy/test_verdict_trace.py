@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certs.decision import ErrorSettings
+from certs.mentions import Mentions
 from certs.names import parse_host
 from certs.scope import OwnCa, TrustByHost
 from certs.verdict import Action, Defect, Verdict
@@ -114,12 +115,22 @@ def test_the_first_is_kept_whatever_it_takes_and_the_others_are_counted() -> Non
 
 @pytest.mark.parametrize("level", [20, 30])
 def test_of_a_clean_connection_nothing_is_put_together_where_nobody_follows_it(level: int) -> None:
-    counted: list[tuple[str, ...]] = []
+    counted: list[tuple[object, ...]] = []
+    kept: list[tuple[object, ...]] = []
     worker = SimpleNamespace(
         metrics=SimpleNamespace(verdict=lambda *labels: counted.append(labels)),
-        log=SimpleNamespace(level=level),
+        figures=SimpleNamespace(judged=lambda *judged: counted.append(judged)),
+        log=SimpleNamespace(level=level, never=Mentions(["secret.example"])),
     )
-    session = SimpleNamespace(worker=worker, tenant_name="default", followed=False)
+    session = SimpleNamespace(
+        worker=worker, tenant_name="default", followed=False, peer="192.0.2.1", _keep=lambda *event: kept.append(event)
+    )
+    host, secret = parse_host("a.example"), parse_host("secret.example")
     # Whatever else of the session it touched would raise.
-    Session.judged(cast("Session", session), Verdict(), Action.ALLOW, cast("Judged", None))
-    assert counted == [("default", "none", "allow")]
+    for one in (host, secret):
+        Session.judged(cast("Session", session), Verdict(), Action.ALLOW, Judged(one, 443, source="kept"))
+    assert counted == [
+        ("default", "none", "allow"), ("default", "192.0.2.1", host, "none", Action.ALLOW),
+        ("default", "none", "allow"), ("default", "192.0.2.1", secret, "none", Action.ALLOW),
+    ]  # fmt: skip
+    assert kept == [("verdict", {"host": "a.example", "port": 443, "action": "allow", "source": "kept"})]

@@ -58,6 +58,8 @@ class Worker:
         self.sessions: set[Any] = set()
         self.stalls = Stalls(30, 0)
         self.log = SimpleNamespace(level=99)
+        self.events = SimpleNamespace(keep=lambda *event, **more: None)
+        self.disclosure = lambda _: SimpleNamespace(client=lambda address: address)
         self.entrance = SimpleNamespace(outer=set())
         self.leaves = SimpleNamespace(forget=lambda _: None)
         self.snapshots = SimpleNamespace(current={"default": ca(1)})
