@@ -35,6 +35,7 @@ COMMANDS = {
     "restore": "Put in place what was saved; the daemon has to be stopped.",
     "gateway": "Rules that have this machine, a gateway, send its clients' connections to the proxy.",
     "top": "Live connections, rates and verdicts of the running daemon.",
+    "traffic": "What the daemon's connections came to: live, a verdict with both chains, figures of a week.",
     "probe": "Connect to a server as the daemon would, and explain the verdict.",
 }
 """Each is the attribute ``command`` of the module ``cli.<name>``; the text is its line in the help."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,9 +15,6 @@ from cli.context import Context, json_option, pass_context
 
 if TYPE_CHECKING:
     from certs.signer import Health, HostHealth
-
-ISSUER_SECONDS = 2.0
-"""How long the issuer may take to tell of key managers."""
 
 
 @click.command(name="nodes")
@@ -30,24 +26,25 @@ def command(context: Context) -> None:
     A worker has purged once nothing of the signing CA before is left in it, and says how long after the change. Where a
     signing CA's key is in a key manager: each of its hosts, whether it is well, and what a signature takes.
     """
-    from proxy.status_client import ask_all
+    from cli.daemon_status import OfWorkers
 
     state_dir = context.settings.state_dir
-    health = asyncio.run(ask_all(state_dir, {"ask": "health"}))
+    daemon = OfWorkers(state_dir)
+    health = asyncio.run(daemon.health())
     if not health:
         output.refuse(f"no worker answers in {state_dir / 'run'}; start the daemon with: sallyport serve")
     node = socket.gethostname()
     names = sorted({name for worker in health for name in worker["tenants"]})
-    managers, unknown = asyncio.run(_key_managers(state_dir, names))
+    managers = asyncio.run(daemon.key_managers(names))
     now = clock.now()
-    told = {name: _told(manager, now) for name, manager in managers.items()}
+    told = {name: _told(manager, now) for name, manager in managers.found.items()}
     found = [
         _shown(node, worker, name, tenant) | {"key_manager": told.get(name)}
         for worker in health
         for name, tenant in worker["tenants"].items()
     ]
-    if unknown is not None:
-        click.echo(output.clean(f"Of key managers nothing is known: {unknown}"), err=True)
+    if managers.unknown is not None:
+        click.echo(output.clean(f"Of key managers nothing is known: {managers.unknown}"), err=True)
     if context.json:
         output.as_json(found)
         return
@@ -68,28 +65,6 @@ def command(context: Context) -> None:
 
 
 MANAGER_HEADINGS = ("tenant", "key manager", "connections", "asked", "waiting", "last signature", "takes", "state")
-
-
-async def _key_managers(state_dir: Path, tenants: Sequence[str]) -> tuple[dict[str, Health], str | None]:
-    """How those of the tenants are, of which each has hosts; and why that is not known of some."""
-    from issuer.client import IssuerClient, IssuerUnavailable
-    from proxy.control import ISSUER_SOCKET
-
-    client = IssuerClient(state_dir.joinpath(*ISSUER_SOCKET), ISSUER_SECONDS)
-    try:
-        answers = await asyncio.gather(*map(client.key_manager, tenants), return_exceptions=True)
-    finally:
-        await client.close()
-    found: dict[str, Health] = {}
-    unknown: str | None = None
-    for tenant, answer in zip(tenants, answers, strict=True):
-        if isinstance(answer, IssuerUnavailable):
-            unknown = str(answer)
-        elif isinstance(answer, BaseException):
-            raise answer
-        elif answer.hosts:
-            found[tenant] = answer
-    return found, unknown
 
 
 def _told(health: Health, now: datetime) -> dict[str, Any]:
@@ -127,7 +102,7 @@ def _row(tenant: str, manager: dict[str, Any], host: dict[str, Any]) -> tuple[ob
     )  # fmt: skip
 
 
-def _shown(node: str, worker: dict[str, Any], name: str, tenant: dict[str, Any]) -> dict[str, Any]:
+def _shown(node: str, worker: Mapping[str, Any], name: str, tenant: dict[str, Any]) -> dict[str, Any]:
     purged = tenant.get("purged")
     return {
         "node": node,

@@ -8,15 +8,15 @@ line stays one that is written whole (:data:`proxy.log.MAX_LINE`).
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 
+from certs import reading
 from certs.names import Host
 from certs.origin import origins
+from certs.reading import UNREADABLE
 from certs.verdict import Anchored, Finding, Verdict
 from certs.verify import certificates_of
 from proxy.snapshot import Snapshot
@@ -29,7 +29,6 @@ LONGEST_NAME = 96
 LONGEST_TEXT = 200
 LONGEST_NUMBER = 44
 """Hexadecimal digits of a serial number: 20 octets, and what tells that there are more."""
-UNREADABLE = "(unreadable)"
 
 _quote = json.encoder.encode_basestring_ascii
 
@@ -74,11 +73,11 @@ def _chain(verdict: Verdict, host: Host, snapshot: Snapshot, server: ServerLeg |
 
 def _certificate(certificate: x509.Certificate) -> dict[str, Any]:
     return {
-        "subject": shortened(_read(lambda: certificate.subject.rfc4514_string()), LONGEST_NAME),
-        "issuer": shortened(_read(lambda: certificate.issuer.rfc4514_string()), LONGEST_NAME),
-        "serial": shortened(_read(lambda: f"{certificate.serial_number:x}"), LONGEST_NUMBER),
-        "not_after": _read(lambda: f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"),
-        "sha256": certificate.fingerprint(SHA256()).hex(),
+        "subject": shortened(reading.subject(certificate), LONGEST_NAME),
+        "issuer": shortened(reading.issuer(certificate), LONGEST_NAME),
+        "serial": shortened(reading.serial(certificate), LONGEST_NUMBER),
+        "not_after": UNREADABLE if (ends := reading.ends(certificate)) is None else f"{ends:%Y-%m-%dT%H:%M:%SZ}",
+        "sha256": reading.fingerprint(certificate),
     }
 
 
@@ -88,16 +87,6 @@ def _tls(server: ServerLeg | None) -> dict[str, Any]:
         return {}
     tls = leg.tls
     return {"tls": tls.get_protocol_version_name(), "cipher": tls.get_cipher_name(), "group": tls.get_group_name()}
-
-
-def _read(read: Callable[[], str]) -> str:
-    """What ``read`` gives; a word in its place where the certificate's bytes do not hold it in a readable form."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what cryptography only warns: it is told as it is
-            return read()
-    except (ValueError, TypeError, OverflowError, KeyError):
-        return UNREADABLE
 
 
 def shortened(text: str, most: int) -> str:

@@ -138,6 +138,13 @@ def newest(c: Connection, tenant_id: int, signing_ca_id: int, leaf_key_id: int, 
     return None if row is None else Leaf(*row)
 
 
+def of_host(c: Connection, tenant_id: int, host: str, limit: int) -> list[Leaf]:
+    """The tenant's leaves for that host, the last recorded first, at most ``limit``; of whatever CA and key."""
+    keys = sa.select(leaf_keys.c.id).where(leaf_keys.c.tenant_id == tenant_id)  # by which leaves are indexed
+    statement = sa.select(*COLUMNS).where(leaves.c.leaf_key_id.in_(keys), leaves.c.host == host)
+    return [Leaf(*row) for row in c.execute(statement.order_by(leaves.c.id.desc()).limit(limit))]
+
+
 def listing(c: Connection, tenant_id: int, limit: int) -> list[Leaf]:
     """The tenant's leaves, the last recorded first, at most ``limit``."""
     statement = sa.select(*COLUMNS).where(leaves.c.tenant_id == tenant_id).order_by(leaves.c.id.desc()).limit(limit)

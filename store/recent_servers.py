@@ -69,8 +69,8 @@ def add(c: Connection, tenant_id: int, seen: Sequence[RecentServer]) -> None:
         _forget_too_large(c, tenant_id)
 
 
-def listing(c: Connection, tenant_id: int, since: datetime) -> list[RecentServer]:
-    """Those of a tenant that were seen since, by host and port."""
+def listing(c: Connection, tenant_id: int, since: datetime, host: str | None = None) -> list[RecentServer]:
+    """Those of a tenant that were seen since, by host and port; of one host, where it is given."""
     shown = sa.and_(chains.c.tenant_id == servers.c.tenant_id, chains.c.sha256 == servers.c.chain_sha256)
     added = sa.type_coerce(sa.func.coalesce(sa.type_coerce(chains.c.added, sa.Text), "[]"), chains.c.added.type)
     columns: tuple[sa.ColumnElement[Any], ...] = (
@@ -79,6 +79,8 @@ def listing(c: Connection, tenant_id: int, since: datetime) -> list[RecentServer
     )  # fmt: skip
     statement = sa.select(*columns).select_from(servers.outerjoin(chains, shown))
     statement = statement.where(servers.c.tenant_id == tenant_id, servers.c.last_at >= since)
+    if host is not None:
+        statement = statement.where(servers.c.host == host)
     return [RecentServer(*row) for row in c.execute(statement.order_by(servers.c.host, servers.c.port))]
 
 

@@ -177,6 +177,11 @@ def issuing(c: Connection, tenant_id: int) -> frozenset[int]:
     return frozenset(c.execute(statement.where(condition)).scalars())
 
 
+def by_id(c: Connection, tenant_id: int, id: int) -> SigningCa | None:
+    """The tenant's signing CA of that id, whatever its state: the one that clients are warned by too, or a deleted."""
+    return _one(c, signing_cas.c.tenant_id == tenant_id, signing_cas.c.id == id)
+
+
 def by_name(c: Connection, tenant_id: int, name: str) -> SigningCa | None:
     """The tenant's signing CA of that name."""
     return _one(c, signing_cas.c.tenant_id == tenant_id, signing_cas.c.name == name, _THERE)

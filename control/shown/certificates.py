@@ -3,62 +3,28 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
 from certs import der
 from certs.expiry import begins_in, time_left
+from certs.reading import UNREADABLE
+from certs.reading import common_name as common_name
+from certs.reading import fingerprint as fingerprint
+from certs.reading import issuer as issuer
+from certs.reading import names as names
+from certs.reading import read as _read
+from certs.reading import subject as subject
 from control.shown.text import clean, day, minute, stamp
 
-UNREADABLE = "(unreadable)"
 LONGEST_HEX = 64
 """Bytes of an extension that are shown where nothing can be said of them but their bytes."""
-
-
-def _read[T](read: Callable[[], T], otherwise: T) -> T:
-    """What ``read`` gives, or ``otherwise`` where the certificate's bytes do not hold it in a readable form."""
-    try:
-        with warnings.catch_warnings():
-            # What cryptography warns of (a serial number below one, a country of three letters) is shown as it is.
-            warnings.simplefilter("ignore")
-            return read()
-    except (
-        ValueError,
-        TypeError,
-        OverflowError,
-        KeyError,  # an unknown TLSFeature (RFC 7633 4.1)
-        UnsupportedAlgorithm,
-        x509.ExtensionNotFound,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-    ):
-        return otherwise
-
-
-def subject(certificate: x509.Certificate) -> str:
-    """The subject as in RFC 4514, or ``(empty)``."""
-    return _read(lambda: certificate.subject.rfc4514_string() or "(empty)", UNREADABLE)
-
-
-def issuer(certificate: x509.Certificate) -> str:
-    """The issuer as in RFC 4514, or ``(empty)``."""
-    return _read(lambda: certificate.issuer.rfc4514_string() or "(empty)", UNREADABLE)
-
-
-def common_name(certificate: x509.Certificate) -> str:
-    """The common name, or the whole subject where there is none."""
-    none: list[x509.NameAttribute[str | bytes]] = []
-    found = _read(lambda: certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME), none)
-    return str(found[0].value) if found else subject(certificate)
 
 
 def key(certificate: x509.Certificate) -> str:
@@ -98,16 +64,6 @@ def signature_algorithm(certificate: x509.Certificate) -> str:
     return _read(lambda: _named(certificate.signature_algorithm_oid), UNREADABLE)
 
 
-def names(certificate: x509.Certificate) -> list[str]:
-    """The subject alternative names, as text."""
-
-    def listed() -> list[str]:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        return [str(name.value) for name in extension.value]
-
-    return _read(listed, [])
-
-
 def version(certificate: x509.Certificate) -> int:
     """The version as people count it: 1 to 3."""
     return certificate.version.value + 1
@@ -116,11 +72,6 @@ def version(certificate: x509.Certificate) -> int:
 def is_ca(certificate: x509.Certificate) -> bool:
     """Whether basicConstraints says that it is a CA (RFC 5280, 4.2.1.9)."""
     return _read(lambda: certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca, False)
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of the certificate, hexadecimal."""
-    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def sha1(certificate: x509.Certificate) -> str:
