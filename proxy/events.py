@@ -26,8 +26,8 @@ MOST: Final = 2000
 """Events of a ring, where one tenant has the worker to itself; several share them."""
 LEAST: Final = 100
 """Of a ring, however many tenants there are."""
-LARGEST_ANSWER: Final = 2 << 20
-"""Characters of events in one answer; the next question gets what comes behind them."""
+LARGEST_ANSWER: Final = 256 << 10
+"""Characters of events in one answer, which keeps the worker for some milliseconds; the next has what is behind."""
 TRACE: Final = frozenset({
     "findings", "findings_left_out", "chain", "chain_left_out", "sent_beside", "anchor", "completed", "tls", "cipher",
     "group", "asks",
