@@ -101,7 +101,7 @@ RESTING = frozenset({State.HEAD, State.OPEN, State.PLAIN})
 """States in which a connection waits for a request. What merely passes cannot be told to rest."""
 REST_SECONDS = 2.0
 ASKED_FOR = frozenset({"verdict", "connection"})
-"""Events that are kept for whoever asks, though the log has them at level debug."""
+"""Events that are kept for whoever asks, though the log has them at level debug: of tenants whose requests it tells."""
 
 
 class Phase(Protocol):
@@ -442,7 +442,8 @@ class Session(Reader):
         worker.metrics.verdict(self.tenant_name, first, action.value)
         worker.figures.judged(self.tenant_name, self.peer, by.host, first, action)
         if verdict.ok and not self.followed:
-            if (never := worker.log.never) is None or not never.covers(by.host.text):
+            never = worker.log.never
+            if self.disclosure.requests and (never is None or not never.covers(by.host.text)):
                 self._keep("verdict", {"host": by.host.text, "port": by.port, "action": action.value,
                                        "source": by.source})  # fmt: skip
             return
@@ -523,7 +524,7 @@ class Session(Reader):
     def log(self, level: int, event: str, **fields: Any) -> None:
         """Log an event of this connection, and keep it for whoever asks what goes on (:mod:`proxy.events`)."""
         log = self.worker.log
-        heard, kept = level >= log.level, level >= INFO or event in ASKED_FOR
+        heard, kept = level >= log.level, level >= INFO or (event in ASKED_FOR and self.disclosure.requests)
         if not (heard or kept):
             return
         # An event that names no host is of the connection's, and none of a host that is never logged is.

@@ -37,10 +37,13 @@ WRITTEN = 30.0
 
 @pytest.fixture(scope="module")
 def busy(scratch: Path, origin: Nginx) -> Iterator[Daemon]:
-    """Two tenants and two workers. Its log has little: of requests one in ten, and of each event one a second."""
+    """Three tenants and two workers. Its log has little: of requests one in ten, and of each event one a second."""
     hosts = dict.fromkeys(("good.example", "old.example", "private.example", "plain.example", SECRET), "127.0.0.1")
-    log = {"level": "info", "sample_above": 1, "flood_above": 1, "never_log": [SECRET]}
-    listeners = (("explicit", "default"), ("second", "other"))
+    log = {
+        "level": "info", "sample_above": 1, "flood_above": 1, "never_log": [SECRET],
+        "tenants": {"silent": {"requests": False, "client": "none"}},
+    }  # fmt: skip
+    listeners = (("explicit", "default"), ("second", "other"), ("third", "silent"))
     with Daemon(
         scratch / "busy", hosts=hosts, common=PUBLIC, listeners=listeners, workers=2, extra={"log": log}
     ) as running:
@@ -97,8 +100,8 @@ def test_a_host_that_is_blocked_and_one_that_passes_are_told_of_at_once(busy: Da
     assert (request.method, request.path, request.status, request.lane) == ("GET", "/y", 404, "fast")
     assert not any("secret" in str(one.fields) for one in told)
     # The log, at its level, has nothing of what was well.
-    assert not busy.log("verdict", host="good.example")
-    assert not busy.log("connection", state="open")
+    assert not busy.log("verdict", id=good.id)
+    assert not busy.log("connection", id=good.id)
 
 
 def test_tenants_are_told_apart(busy: Daemon, origin: Nginx) -> None:
@@ -118,6 +121,15 @@ def test_of_a_host_of_which_nothing_is_logged_nothing_is_told(busy: Daemon, orig
     assert curl(busy, origin["old.example"].url("/behind-it")).status == 404
     seen(busy, lambda one: one.path == "/behind-it")
     assert SECRET not in json.dumps([dict(one.fields) for one in read(busy, None).events])
+
+
+def test_of_a_tenant_whose_requests_are_not_told_it_is_told_what_was_blocked(busy: Daemon, origin: Nginx) -> None:
+    assert curl(busy.listener("third"), origin["good.example"].url()).status == 200
+    assert curl(busy.listener("third"), origin["private.example"].url()).status == 502
+    seen(busy, lambda one: one.kind == "refused", "silent")
+    told = read(busy, "silent").events
+    assert {(one.host, one.client) for one in told} == {("private.example", None)}
+    assert "request" not in {one.kind for one in told}
 
 
 def test_sampling_does_not_thin_it(busy: Daemon, origin: Nginx) -> None:
@@ -269,7 +281,7 @@ class TestCommand:
             assert what in done.stderr
         done = busy.cli("traffic", tenant="nobody")
         assert done.returncode == 1
-        assert "no listener serves tenant 'nobody'; tenants that are served: default, other" in done.stderr
+        assert "no listener serves tenant 'nobody'; tenants that are served: default, other, silent" in done.stderr
         done = Daemon(tmp_path).cli("traffic")
         assert done.returncode == 1
         assert done.stderr.startswith(f"Error: no worker answers in {tmp_path / 'state' / 'run'}; start the daemon")

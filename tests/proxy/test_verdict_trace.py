@@ -123,14 +123,18 @@ def test_of_a_clean_connection_nothing_is_put_together_where_nobody_follows_it(l
         log=SimpleNamespace(level=level, never=Mentions(["secret.example"])),
     )
     session = SimpleNamespace(
-        worker=worker, tenant_name="default", followed=False, peer="192.0.2.1", _keep=lambda *event: kept.append(event)
-    )
+        worker=worker, tenant_name="default", followed=False, peer="192.0.2.1", _keep=lambda *event: kept.append(event),
+        disclosure=SimpleNamespace(requests=True),
+    )  # fmt: skip
     host, secret = parse_host("a.example"), parse_host("secret.example")
     # Whatever else of the session it touched would raise.
     for one in (host, secret):
         Session.judged(cast("Session", session), Verdict(), Action.ALLOW, Judged(one, 443, source="kept"))
+    session.disclosure.requests = False
+    Session.judged(cast("Session", session), Verdict(), Action.ALLOW, Judged(host, 443, source="kept"))
     assert counted == [
         ("default", "none", "allow"), ("default", "192.0.2.1", host, "none", Action.ALLOW),
         ("default", "none", "allow"), ("default", "192.0.2.1", secret, "none", Action.ALLOW),
+        ("default", "none", "allow"), ("default", "192.0.2.1", host, "none", Action.ALLOW),
     ]  # fmt: skip
     assert kept == [("verdict", {"host": "a.example", "port": 443, "action": "allow", "source": "kept"})]
