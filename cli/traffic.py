@@ -99,9 +99,10 @@ def _remark(news: News) -> None:
 
 def _tell(context: Context, event: Event, all_tenants: bool) -> None:
     from cli.traffic_text import line
+    from control.shown.traffic import event_as_object
 
     if context.json:
-        click.echo(json.dumps({"worker": event.worker, **event.fields}, ensure_ascii=False))
+        click.echo(json.dumps(event_as_object(event), ensure_ascii=False))
     else:
         click.echo(line(event, all_tenants))
 
@@ -133,7 +134,8 @@ def trace(context: Context, host: str) -> None:
 
 def _show_trace(context: Context, make: Callable[[tuple[Event, ...]], Trace]) -> None:
     from cli.daemon_status import OfWorkers
-    from cli.traffic_text import as_object, draw
+    from cli.traffic_text import draw
+    from control.shown.traffic import as_object
     from control.traffic import Follower
 
     daemon = OfWorkers(context.settings.state_dir)
@@ -172,8 +174,9 @@ def figures(context: Context, hours: int, step: int, most: int) -> None:
 
     They are kept for a week; the last few seconds are not in them yet.
     """
-    from cli.traffic_text import figures_as_object, print_figures
+    from cli.traffic_text import print_figures
     from control import traffic_figures
+    from control.shown.traffic import figures_as_object
 
     now = clock.now()
     since = now - timedelta(hours=hours)

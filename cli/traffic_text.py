@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from certs.expiry import begins_in, time_left
-from cli import certificates, output
+from cli import output
 from cli.output import clean, paint, paragraph
+from control.shown import certificates
 from store.traffic_figures import NONE
 
 if TYPE_CHECKING:
@@ -151,50 +152,6 @@ def _what_is_wrong(trace: Trace) -> None:
             click.echo(paragraph(f"{one.explanation}{clause}", " " * len(mark)))
 
 
-def as_object(trace: Trace) -> dict[str, Any]:
-    """The trace for JSON."""
-    return {
-        "tenant": trace.tenant,
-        "host": trace.host,
-        "port": trace.port,
-        "id": trace.id,
-        "at": trace.at,
-        "action": trace.action or None,
-        "defects": list(trace.defects),
-        "by": list(trace.by),
-        "anchor": trace.anchor or None,
-        "completed": trace.completed or None,
-        "tls": trace.tls or None,
-        "findings": [_found(one) for one in trace.findings],
-        "server_chain": [_link(one) for one in trace.server],
-        "our_chain": [_link(one) for one in trace.ours],
-        "signing_ca": trace.signing_ca or None,
-        "untrusted": trace.untrusted,
-        "remarks": list(trace.remarks),
-        "events": [{"worker": event.worker, **event.fields} for event in trace.events],
-    }
-
-
-def _found(found: Found) -> dict[str, Any]:
-    return {"defect": found.defect, "explanation": found.explanation or None, "clause": found.clause or None}
-
-
-def _link(link: Link) -> dict[str, Any]:
-    whole = None if link.certificate is None else certificates.as_object(link.certificate)
-    return {
-        "subject": link.subject,
-        "issuer": link.issuer,
-        "serial": link.serial,
-        "not_before": link.begins,
-        "not_after": link.ends,
-        "sha256": link.sha256,
-        "names": list(link.names),
-        "from": link.origin or None,
-        "findings": [_found(one) for one in link.findings],
-        "certificate": whole,
-    }
-
-
 # --- figures ---
 
 
@@ -227,23 +184,3 @@ def _by_defect(span: Span) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
-
-
-def figures_as_object(spans: Sequence[Span], hosts: Sequence[BlockedHost]) -> dict[str, Any]:
-    """The same for JSON."""
-    return {
-        "verdicts": [
-            {
-                "from": span.begins_at,
-                "counts": [
-                    {"defect": defect, "action": action, "count": count}
-                    for (defect, action), count in sorted(span.counts.items())
-                ],
-            }
-            for span in spans
-        ],
-        "blocked_hosts": [
-            {"host": one.host, "count": one.count, "last_hour": one.last_at, "defects": dict(one.defects)}
-            for one in hosts
-        ],
-    }

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cli.traffic_text import as_object, draw, line, print_figures
+from cli.traffic_text import draw, line, print_figures
+from control.shown.traffic import as_object
 from control.traces import Found, Link, Trace
 from control.traffic import Event, events_of
 from control.traffic_figures import Span
