@@ -89,6 +89,8 @@ def actor(name: str, request: Request) -> Actor:
 def find(request: Request, parts: Parts) -> Visit | None:
     """Who asks; None: nobody who is known. Blocks: it looks into the store.
 
+    What a page asks by itself (``polls``) puts off no session's end.
+
     A request with an ``Authorization`` field is judged by that alone: a browser sends a cookie whether asked or not.
     """
     now, source = parts.clock(), source_of(request)
@@ -100,11 +102,16 @@ def find(request: Request, parts: Parts) -> Visit | None:
         mine = Actor(f"{who.account} (token {who.token})", f"API from {source}")
         return Visit(parts.inst.acting(mine), who, now, source)
     token = request.cookies.get(COOKIE, "")
-    signed_in = sessions.find(parts.inst, token, now)
+    signed_in = sessions.find(parts.inst, token, now, used=not polls(request))
     if signed_in is None:
         return None
     inst = parts.inst.acting(actor(signed_in.account.name, request))
     return Visit(inst, signed_in.principal, now, source, signed_in, token)
+
+
+def polls(request: Request) -> bool:
+    """Whether the page asks by itself, again and again, and nobody has done anything."""
+    return "text/event-stream" in request.headers.get("accept", "") or request.headers.get("hx-trigger-name") == "poll"
 
 
 def known(request: Request) -> Visit:

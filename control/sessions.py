@@ -77,8 +77,11 @@ def begin(
     return token, made
 
 
-def find(inst: Installation, token: str, now: datetime) -> SignedIn | None:
-    """Who has that token and is signed in; None where nobody is, or not to the end."""
+def find(inst: Installation, token: str, now: datetime, *, used: bool = True) -> SignedIn | None:
+    """Who has that token and is signed in; None where nobody is, or not to the end.
+
+    ``used``: somebody does something with it, which puts off its end; what a page asks by itself does not.
+    """
     if not token.startswith(tokens.SESSION):
         return None
     with inst.reading_all() as connection:
@@ -86,7 +89,7 @@ def find(inst: Installation, token: str, now: datetime) -> SignedIn | None:
     if found is None or found[0].awaits_code:
         return None
     session, account = found
-    if now - session.used_at >= USED_EVERY:
+    if used and now - session.used_at >= USED_EVERY:
         with inst.store.transaction() as connection:
             sessions.used(connection, session.id, now)
     return SignedIn(session, account, principal_of(account), csrf(token))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from console.api import tenants, trusted_cas
+from console.api import nodes, tenants, traffic, trusted_cas
 from console.api.documentation import PROBLEMS
 
 API = "/api/v1"
 
 router = APIRouter(prefix=API, responses=PROBLEMS)
-for _each in (tenants, trusted_cas):
+for _each in (tenants, trusted_cas, traffic, nodes):
     router.include_router(_each.router)

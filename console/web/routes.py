@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from console.web import me, overview, set_up, sign_in
+from console.web import me, nodes, overview, set_up, sign_in, traffic
 
 router = APIRouter(include_in_schema=False)
-for _each in (set_up, sign_in, overview, me):
+for _each in (set_up, sign_in, overview, traffic, nodes, me):
     router.include_router(_each.router)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from console.web import certificate
 from control.shown.text import clean, day, second, stamp
@@ -27,6 +28,10 @@ def moment(at: datetime | str) -> datetime:
     return datetime.fromisoformat(at).astimezone(UTC) if isinstance(at, str) else at
 
 
+def _but(query: str, name: str) -> list[tuple[str, str]]:
+    return [(key, value) for key, value in parse_qsl(query) if key != name]
+
+
 def filters(clock: Callable[[], datetime]) -> dict[str, Callable[..., Any]]:
     """What templates use."""
     return {
@@ -36,5 +41,7 @@ def filters(clock: Callable[[], datetime]) -> dict[str, Callable[..., Any]]:
         "day": lambda at: day(moment(at)),
         "read_certificate": certificate.read,
         "clean": clean,
+        "since_1970": lambda seconds: datetime.fromtimestamp(seconds, UTC),
+        "without_live": lambda query: urlencode([*_but(query, "live"), ("", "")]).removesuffix("="),
         "words": lambda text: str(text).replace("_", " ").replace("-", " "),
     }

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from config.settings import Settings
 from console.app import create
-from console.daemon import Nobody
+from console.daemon import Daemon, Nobody
 from console.parts import Parts
 from console.visit import CSRF_HEADER
 from control import api_tokens, tenants
@@ -92,14 +92,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def console(tmp_path: Path, made: Path) -> Iterator[Console]:
+def telling() -> Daemon:
+    """What the console asks of the running daemon: there is none, where a test module says nothing else."""
+    return Nobody()
+
+
+@pytest.fixture
+def console(tmp_path: Path, made: Path, telling: Daemon) -> Iterator[Console]:
     """The console over a fresh installation."""
     settings = Settings(state_dir=tmp_path / "state")
     shutil.copytree(made, settings.state_dir)
     clock = Clock()
     with ExitStack() as stack:
         inst = stack.enter_context(Installation.open(settings, NOW))
-        parts = Parts(inst, clock, Nobody(), CHEAP)
+        parts = Parts(inst, clock, telling, CHEAP)
         app = create(parts)
 
         def client() -> TestClient:

@@ -78,6 +78,12 @@
     all("[data-count]", form).forEach(each => { each.textContent = String(ticked); });
   });
 
+  // A table that grows keeps its newest rows.
+  document.addEventListener("htmx:sseMessage", event => {
+    const body = event.target.closest?.("[data-most]");
+    while (body && body.rows.length > Number(body.dataset.most)) body.rows[body.rows.length - 1].remove();
+  });
+
   // Files that are dropped on a zone are its input's.
   for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
     document.addEventListener(kind, event => {

@@ -1,0 +1,73 @@
+"""Following the daemon's traffic, event by event: for API and pages, each of which writes it in its own way."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from console.daemon import Daemon
+from console.problems import Problem
+from control.traffic import Event, Follower, Wanted
+
+LOOK_SECONDS = 0.5
+MOST = 32
+"""Who follows at once; each asks every worker twice a second."""
+LONGEST_SECONDS = 1800.0
+"""Then a browser asks anew by itself, and it is seen whether its session still is."""
+QUIET_SECONDS = 15.0
+"""So often something is said in any case, so that a connection that is gone shows."""
+
+
+class Followers:
+    """Counts who follows."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+
+async def last(daemon: Daemon, tenant: str, wanted: Wanted, most: int) -> list[Event]:
+    """The last events of a tenant that are wanted, the oldest first."""
+    news = await Follower().read(functools.partial(_ask, daemon, tenant))
+    return [event for event in news.events if wanted.has(event)][-most:]
+
+
+async def follow(
+    daemon: Daemon,
+    tenant: str,
+    wanted: Wanted,
+    gone: Callable[[], Awaitable[bool]],
+    still: Callable[[], bool],
+    followers: Followers,
+) -> AsyncIterator[Sequence[Event]]:
+    """What comes, as it comes; an empty one where for a while nothing did.
+
+    ``gone``: whether whoever asked has gone. ``still``: whether he may still see it; asked now and then, in a thread.
+    Raises Problem where too many follow.
+    """
+    if followers.now >= MOST:
+        detail = f"{MOST} pages follow the traffic already; close one, or try again."
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", detail, headers={"Retry-After": "30"})
+    followers.now += 1
+    try:
+        loop = asyncio.get_running_loop()
+        end, said = loop.time() + LONGEST_SECONDS, loop.time()
+        follower = Follower()
+        await follower.read(functools.partial(_ask, daemon, tenant))  # what is there already is on the page
+        while loop.time() < end and not await gone():
+            news = await follower.read(functools.partial(_ask, daemon, tenant))
+            found = [event for event in news.events if wanted.has(event)]
+            if found or loop.time() - said >= QUIET_SECONDS:
+                said = loop.time()
+                if not found and not await asyncio.to_thread(still):
+                    return
+                yield found
+            await asyncio.sleep(LOOK_SECONDS)
+    finally:
+        followers.now -= 1
+
+
+async def _ask(daemon: Daemon, tenant: str, since: Mapping[str, int], most: int) -> Sequence[Mapping[str, Any]]:
+    return await daemon.events(since, most, tenant)
