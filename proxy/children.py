@@ -32,9 +32,11 @@ time: whatever ends it would end it again."""
 FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0
 GRACE_SECONDS = 3.0
 """How long a child may take over its drain time before it is killed."""
-ISSUER, MONITOR, WIREGUARD = "issuer", "monitor", "wireguard"
-BY_SIGNAL = frozenset({ISSUER, MONITOR, WIREGUARD})
+ISSUER, MONITOR, WIREGUARD, CONSOLE = "issuer", "monitor", "wireguard", "console"
+BY_SIGNAL = frozenset({ISSUER, MONITOR, WIREGUARD, CONSOLE})
 """They end at SIGTERM, and after the workers, which are told on their control socket."""
+HOLD_KEYS = frozenset({ISSUER, CONSOLE})
+"""Their memory is not to be swapped."""
 
 
 @dataclass(slots=True, eq=False)
@@ -123,10 +125,11 @@ class Keeper:
 
     def retire(self, children: Sequence[Child]) -> None:
         """Others have taken over: let them end by themselves, for their drain time at the most."""
-        # Those that left before have had their time for what rests; processes must not pile up.
-        for child in self.leaving:
-            if child.name not in BY_SIGNAL:
-                child.tell(DRAIN)
+        # Workers that left before have had their time for what rests; processes must not pile up.
+        if any(child.name not in BY_SIGNAL for child in children):
+            for child in self.leaving:
+                if child.name not in BY_SIGNAL:
+                    child.tell(DRAIN)
         for child in children:
             self._leave(child, RETIRE)
 
@@ -244,7 +247,7 @@ class Keeper:
                     env=environment, **for_popen(self._account),  # type: ignore[call-overload] # by name
                 )  # fmt: skip
                 started.returncode = 0  # its status is Process's to take: a Popen that goes away would take it too
-                if child.name == ISSUER and self._account is not None:
+                if child.name in HOLD_KEYS and self._account is not None:
                     limit = resource.RLIM_INFINITY  # for keys that are not to be swapped; issuer.hardening
                     with contextlib.suppress(OSError):
                         resource.prlimit(started.pid, resource.RLIMIT_MEMLOCK, (limit, limit))
