@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -207,6 +208,36 @@ def reset_totp(context: Context, name: str) -> None:
 
     second_factor.reset(context.installation, name, clock.now())
     click.echo(f"Account {name} has no second factor; its sessions have ended.")
+
+
+@command.command(name="setup-link")
+@json_option
+@pass_context
+def setup_link(context: Context) -> None:
+    """Print the link with which the first owner is made in the console: works once, for a day.
+
+    One that was printed before works no more.
+    """
+    from cli.console_names import SETUP_PATH, base_url
+    from cli.console_status import listens_at
+    from control import first_owner
+    from control.errors import Refused
+
+    console = context.settings.console
+    if not console.enabled:
+        raise Refused("the console is switched off (console.enabled); make the first account with: admin create NAME")
+    now = clock.now()
+    token = first_owner.link(context.installation, now)
+    if token is None:
+        raise Refused("there is an owner; owners let others in, as does: sallyport admin create NAME")
+    # The port may be one that the system chose.
+    address = asyncio.run(listens_at(context.settings.state_dir)) or console.bind
+    link = f"{base_url(console, address)}{SETUP_PATH}{token}"
+    if context.json:
+        output.as_json({"link": link, "expires_at": now + first_owner.LASTS})
+        return
+    click.echo(link)
+    click.echo("It works once, for a day, and takes the place of any that was printed before.", err=True)
 
 
 def _password(file: str | None) -> tuple[str, bool]:

@@ -26,6 +26,7 @@ def command(context: Context) -> None:
     A worker has purged once nothing of the signing CA before is left in it, and says how long after the change. Where a
     signing CA's key is in a key manager: each of its hosts, whether it is well, and what a signature takes.
     """
+    from cli.console_status import problem_of
     from cli.daemon_status import OfWorkers
 
     state_dir = context.settings.state_dir
@@ -45,6 +46,8 @@ def command(context: Context) -> None:
     ]
     if managers.unknown is not None:
         click.echo(output.clean(f"Of key managers nothing is known: {managers.unknown}"), err=True)
+    if (problem := asyncio.run(problem_of(context.settings.console, state_dir))) is not None:
+        click.echo(output.clean(f"The console cannot be used: {problem}"), err=True)
     if context.json:
         output.as_json(found)
         return

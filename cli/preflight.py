@@ -34,7 +34,7 @@ def problems(settings: Settings, account: Account | None = None) -> list[str]:
         common_store(settings), check_resolver_hosts(settings.resolver.hosts), never_log(settings),
         client_certificates(settings.tls), parents(settings), inspectors(settings, account),
         *bypass_lists(settings, account), listeners(settings),
-        *htpasswd_files(settings, account),
+        *htpasswd_files(settings, account), console(settings, account),
     ]  # fmt: skip
     if is_fresh(settings.state_dir):
         found += [*missing_tenants(settings, {FIRST_TENANT}), *_ports(settings)]
@@ -127,6 +127,20 @@ def htpasswd_files(settings: Settings, account: Account | None = None) -> list[s
     return found
 
 
+def console(settings: Settings, account: Account | None = None) -> str | None:
+    """What is wrong with the console's names or certificate; its files are read as the account, as its process will."""
+    from cli.console_tls import check
+    from proxy import privileges
+
+    def read() -> str | None:
+        if account is not None:
+            privileges.become(account)
+        return check(settings.console)
+
+    found: str | None = read() if account is None or settings.console.own_leaf else apart(read)
+    return found
+
+
 def is_fresh(state_dir: Path) -> bool:
     """Whether there is no installation yet, so that one would be made."""
     try:
@@ -138,18 +152,29 @@ def is_fresh(state_dir: Path) -> bool:
 
 
 def missing_tenants(settings: Settings, known: Iterable[str]) -> list[str]:
-    """One line for each listener whose tenant does not exist."""
+    """One line for each listener whose tenant does not exist, and for the console's."""
     there = set(known)
     return [
         f"listeners[{place}]: there is no tenant {tenant}; create it with: sallyport tenant create {tenant}"
         for place, listener in enumerate(settings.listeners)
         for tenant in listener.tenants
         if tenant not in there
+    ] + [
+        f"console.tenant: there is no tenant {tenant}; create it with: sallyport tenant create {tenant}"
+        for tenant in [settings.console.tenant]
+        if settings.console.own_leaf and tenant not in there
     ]
+
+
+def with_roots(settings: Settings) -> tuple[str, ...]:
+    """The tenants whose root certificates somebody has to have: those of the listeners, and the console's."""
+    own = (settings.console.tenant,) if settings.console.own_leaf else ()
+    return tuple(dict.fromkeys((*settings.tenants, *own)))
 
 
 def _ports(settings: Settings) -> list[str]:
     """Addresses that cannot be bound. The supervisor binds them in earnest, once there is an installation."""
+    from config.settings import OWN_PORTS
     from proxy.sockets import bind, bind_tcp
     from proxy.start_error import StartError
 
@@ -159,9 +184,11 @@ def _ports(settings: Settings) -> list[str]:
             bind(listener, index).close()
         except StartError as error:
             found.append(str(error))
-    if settings.metrics.enabled:
-        try:
-            bind_tcp(settings.metrics.bind, "metrics.bind").close()
-        except StartError as error:
-            found.append(str(error))
+    for name in OWN_PORTS:
+        section = getattr(settings, name)
+        if section.enabled:
+            try:
+                bind_tcp(section.bind, f"{name}.bind").close()
+            except StartError as error:
+                found.append(str(error))
     return found

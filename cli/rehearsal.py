@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from cli import output
-from cli.preflight import bypass_lists, common_store, htpasswd_files, inspectors, missing_tenants, never_log
+from cli.preflight import bypass_lists, common_store, htpasswd_files, inspectors, missing_tenants, never_log, with_roots
 
 if TYPE_CHECKING:
     from cli.context import Context
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from proxy.privileges import Account
 
 IMPORT_SECONDS = 30.0
-PROCESSES = ("issuer", "proxy.worker")
+PROCESSES = ("issuer", "proxy.worker", "cli.console_process")
 
 
 def rehearsed(context: Context) -> str:
@@ -101,7 +101,7 @@ def _installation(settings: Settings) -> tuple[list[str], dict[str, str]]:
             known = [tenant.name for tenant in installation.tenants()]
             if found := missing_tenants(settings, known):
                 return found, {}
-            roots = {str(root_file(installation, t)): root_pem(installation, t) for t in settings.tenants}
+            roots = {str(root_file(installation, t)): root_pem(installation, t) for t in with_roots(settings)}
             return [], roots
     except InstallationError as error:
         return [str(error)], {}

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import output
+from cli import clock, output
 from cli.apart import apart
+from cli.console_names import SETUP_PATH, base_url
 from cli.context import Context, pass_context
-from cli.preflight import missing_tenants, problems
+from cli.preflight import missing_tenants, problems, with_roots
 from config import pac
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ def command(context: Context, rehearse: bool) -> None:
 
         click.echo(rehearsed(context))
         return
-    from control import tenants
+    from control import first_owner, tenants
     from control.installation import root_file, root_pem, write_root
-    from proxy import privileges, supervisor
+    from proxy import privileges, state_lock, supervisor
     from proxy.handover import received
     from proxy.start_error import StartError
 
@@ -66,23 +67,31 @@ def command(context: Context, rehearse: bool) -> None:
     except StartError as error:
         output.misuse(str(error))
 
-    def prepare() -> dict[str, tuple[str, str]]:
+    def prepare() -> tuple[dict[str, tuple[str, str]], str | None]:
         if account is not None:
             privileges.become(account)
         installation = context.installation
         if found := missing_tenants(settings, (tenant.name for tenant in tenants.listing(installation))):
             output.misuse(found)
-        return {t: (str(root_file(installation, t)), root_pem(installation, t)) for t in settings.tenants}
+        files = {t: (str(root_file(installation, t)), root_pem(installation, t)) for t in with_roots(settings)}
+        # Where a daemon runs already this start fails, and the link that it has printed is to work on.
+        wanted = settings.console.enabled and state_lock.holder(settings.state_dir) is None
+        return files, first_owner.link(installation, clock.now()) if wanted else None
 
     # The first start makes a CA, every start reads the master key: neither is to stay in this process, which runs on.
-    prepared: dict[str, tuple[str, str]] = apart(prepare)
+    prepared: tuple[dict[str, tuple[str, str]], str | None] = apart(prepare)
+    files = prepared[0]
+    links = [] if prepared[1] is None else [prepared[1]]
+    del prepared
 
-    def ready(bound: Sequence[tuple[Listener, str]], monitoring: str | None) -> None:
+    def ready(bound: Sequence[tuple[Listener, str]], monitoring: str | None, console: str | None) -> None:
         # Only now: a start that fails leaves no file behind.
-        roots = {tenant: Path(path) for tenant, (path, _) in prepared.items()}
-        for tenant, (_, pem) in prepared.items():
+        roots = {tenant: Path(path) for tenant, (path, _) in files.items()}
+        for tenant, (_, pem) in files.items():
             write_root(roots[tenant], pem)
-        click.echo("\n".join(greeting(settings, bound, roots, monitoring)))
+        # Printed, and nowhere else: not logged, and not kept for as long as this process runs.
+        token = links.pop() if links else None
+        click.echo("\n".join(greeting(settings, bound, roots, monitoring, console, token)))
 
     try:
         status = supervisor.run(settings, ready, program)
@@ -127,13 +136,26 @@ def _publish(roots: Mapping[str, str]) -> None:
 
 
 def greeting(
-    settings: Settings, bound: Sequence[tuple[Listener, str]], roots: Mapping[str, Path], monitoring: str | None = None
+    settings: Settings,
+    bound: Sequence[tuple[Listener, str]],
+    roots: Mapping[str, Path],
+    monitoring: str | None = None,
+    console: str | None = None,
+    token: str | None = None,
 ) -> list[str]:
-    """What a person reads once the daemon is ready: addresses, root certificate, a curl command that works."""
+    """What a person reads once the daemon is ready: addresses, root certificate, a curl command that works.
+
+    ``monitoring`` and ``console``: where these listen. ``token``: that of a link with which the first owner is made.
+    """
     lines = [f"{DAEMON} {reached_by(one, address)}  ({described(one)})" for one, address in bound]
     several = len(roots) > 1
     for tenant, path in roots.items():
         lines.append(f"Root certificate{f' of tenant {tenant}' if several else ''}: {shown(path)}")
+    if console is not None:
+        url = base_url(settings.console, console)
+        lines.append(f"Console and REST API: {url}/")
+        if token is not None:
+            lines.append(f"Make the first account (works once, for a day): {url}{SETUP_PATH}{token}")
     if monitoring is not None:
         lines.append(f"Metrics and health: http://{monitoring}/metrics, /healthz, /readyz")
     if settings.onboarding.enabled:

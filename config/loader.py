@@ -16,11 +16,11 @@ from config.document import LARGEST_FILE, Document, Plain, read
 from config.list_files import ListFileError, look
 from config.problems import ConfigError, Problem
 from config.settings import (
+    OWN_PORTS,
     SHIPPED_INSPECTORS,
     STORES_BY_NAME,
     Listener,
     ListenerTls,
-    Metrics,
     Settings,
     listener_clashes,
     parse_bind,
@@ -111,9 +111,10 @@ def _validate(document: Document) -> Settings | None:
     # Pydantic looks at the whole only where every part is right; a person wants to hear of both at once.
     places = _names_and_binds(document.values.get("listeners"))
     udp = _over_udp(document.values.get("listeners"))
-    everywhere = [*places, (None, _metrics_bind(document.values.get("metrics")))]
-    for position, key, message in listener_clashes(everywhere, udp):
-        document.add(("listeners", position, key) if position < len(places) else ("metrics", key), message)
+    everywhere = [*places, *((None, _own_bind(name, document.values.get(name))) for name in OWN_PORTS)]
+    for position, key, message in listener_clashes(everywhere, udp, OWN_PORTS):
+        count = len(places)
+        document.add(("listeners", position, key) if position < count else (OWN_PORTS[position - count], key), message)
     onboarding = document.values.get("onboarding")
     addresses = onboarding.get("addresses") if isinstance(onboarding, dict) else None
     names = [name for name, _ in places or ((one.name, None) for one in Settings().listeners)]
@@ -122,10 +123,10 @@ def _validate(document: Document) -> Settings | None:
     return settings
 
 
-def _metrics_bind(metrics: Plain) -> str | None:
-    """Where metrics are answered; None where they are not, or the value is wrong by itself."""
-    mapping = metrics if isinstance(metrics, dict) else {}
-    bind = mapping.get("bind", Metrics().bind)
+def _own_bind(name: str, section: Plain) -> str | None:
+    """Where a section's part listens; None where it does not, or the value is wrong by itself."""
+    mapping = section if isinstance(section, dict) else {}
+    bind = mapping.get("bind", Settings.model_fields[name].default.bind)
     return bind if mapping.get("enabled", True) is True and _is_bind(bind) else None
 
 
@@ -189,6 +190,10 @@ def _resolve(settings: Settings, base: Path) -> Settings:
     changed = {"state_dir": base / settings.state_dir, "trust": trust, "tls": tls, "log": logged, "bypass": bypass}
     listeners = tuple(_users_beside(listener, base) for listener in listeners)
     upstream = settings.upstream.model_copy(update={"proxies": parents})
+    shown = settings.console.tls
+    pair = {"certificate": shown.certificate, "key": shown.key}
+    shown = shown.model_copy(update={name: str(base / file) for name, file in pair.items() if file is not None})
+    changed["console"] = settings.console.model_copy(update={"tls": shown})
     changed |= {"verification": verification, "listeners": listeners, "upstream": upstream}
     return settings.model_copy(update={**changed, "inspection": inspection})
 

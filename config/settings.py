@@ -86,13 +86,18 @@ def parse_bind(text: str) -> tuple[str, int]:
 
 
 def listener_clashes(
-    listeners: Sequence[tuple[str | None, str | None]], udp: Collection[int] = ()
+    listeners: Sequence[tuple[str | None, str | None]], udp: Collection[int] = (), own: Sequence[str] = ()
 ) -> Iterator[tuple[int, str, str]]:
     """What makes listeners, given as (name, bind), impossible together: (position, key, message) for the later one.
 
     None stands for a value that is wrong by itself and was reported as such, or for no name. ``udp``: positions of
-    those that listen there and not on TCP.
+    those that listen there and not on TCP. ``own``: the last ones are no listeners, but these sections.
     """
+    count = len(listeners) - len(own)
+
+    def called(position: int) -> str:
+        return f"listeners[{position}]" if position < count else f"{own[position - count]}.bind"
+
     names: dict[str, int] = {}
     places: list[tuple[int, Address, int]] = []
     for position, (name, bind) in enumerate(listeners):
@@ -111,7 +116,7 @@ def listener_clashes(
                 yield (
                     position,
                     "bind",
-                    f"{bind} is taken by listeners[{other}]; expected an address and port of its own",
+                    f"{bind} is taken by {called(other)}; expected an address and port of its own",
                 )
                 break
         places.append((position, address, port))
@@ -305,10 +310,16 @@ def _tunnel_network(value: Network) -> Network:
     return value
 
 
-def _no_console(value: bool) -> bool:
-    if value:
-        raise NotYetError("the console is not in this version; expected false")
-    return value
+def _public_url(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        port = url.port
+    except ValueError:
+        url, port = urlsplit(""), None
+    plain = "@" not in url.netloc and not url.query and not url.fragment and url.path in ("", "/")
+    if url.scheme != "https" or not url.hostname or port == 0 or not plain or not value.isprintable() or " " in value:
+        raise ValueError("expected an https URL without user, path and query, as in https://console.example.com")
+    return value.rstrip("/")
 
 
 # The descriptions are what config.wording says was expected.
@@ -654,11 +665,46 @@ class Bypass(Section):
         return self
 
 
-class Console(Section):
-    """The console. Off in this version."""
+class ConsoleTls(Section):
+    """The console's own certificate, in PEM files; without them it is a leaf of its tenant's signing CA."""
 
-    enabled: Annotated[bool, AfterValidator(_no_console)] = False
+    certificate: FileName | None = None
+    key: FileName | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> ConsoleTls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together; expected both or neither")
+        return self
+
+
+class Console(Section):
+    """The web console and the REST API: where they listen, always over TLS, and by which names they are known."""
+
+    enabled: bool = True
     bind: Bind = "127.0.0.1:9443"
+    tenant: TenantName = "default"
+    names: Annotated[tuple[str, ...], Field(max_length=16, description="a list of up to 16 names or addresses")] = (
+        Field(default=(), strict=False)
+    )
+    tls: ConsoleTls = ConsoleTls()
+    public_url: Annotated[str, AfterValidator(_public_url)] | None = None
+    trusted_proxies: tuple[Cidr, ...] = Field(default=(), strict=False)
+
+    @property
+    def own_leaf(self) -> bool:
+        """Whether it shows a leaf of its tenant's signing CA, and no certificate of the operator's."""
+        return self.enabled and self.tls.certificate is None
+
+    @model_validator(mode="after")
+    def _has_names(self) -> Console:
+        everywhere = ipaddress.ip_address(parse_bind(self.bind)[0]).is_unspecified
+        if everywhere and self.own_leaf and not self.names and self.public_url is None:
+            raise ValueError(
+                f"with bind {self.bind} it is reached by names and addresses that only you know; expected names or "
+                "public_url, or tls.certificate and tls.key"
+            )
+        return self
 
 
 class Metrics(Section):
@@ -863,6 +909,10 @@ class Limits(Section):
     http2_empty_per_second: PerSecond = 10
 
 
+OWN_PORTS = ("metrics", "console")
+"""Sections that listen on an address of their own, ``bind``, while they are ``enabled``."""
+
+
 class Settings(Section):
     """The whole configuration file."""
 
@@ -902,11 +952,12 @@ class Settings(Section):
     @model_validator(mode="after")
     def _listeners_apart(self) -> Settings:
         places: list[tuple[str | None, str | None]] = [(listener.name, listener.bind) for listener in self.listeners]
-        if self.metrics.enabled:
-            places.append((None, self.metrics.bind))
+        own = [name for name in OWN_PORTS if getattr(self, name).enabled]
+        places += [(None, getattr(self, name).bind) for name in own]
         udp = [position for position, listener in enumerate(self.listeners) if listener.mode == "wireguard"]
-        for position, key, message in listener_clashes(places, udp):
-            where = f"listeners[{position}]" if position < len(self.listeners) else "metrics"
+        for position, key, message in listener_clashes(places, udp, own):
+            count = len(self.listeners)
+            where = f"listeners[{position}]" if position < count else own[position - count]
             raise ValueError(f"{where}.{key}: {message}")
         return self
 

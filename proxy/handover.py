@@ -53,6 +53,8 @@ class Handover:
     children: tuple[HandedChild, ...] = field(default=())
     monitoring: int | None = None
     """Where the monitor listens, while metrics are on."""
+    console: int | None = None
+    """Where the console listens, while it is on."""
     ledger: int | None = None
     """In which the workers in force count connections."""
 
@@ -63,9 +65,8 @@ class Handover:
     def descriptors(self) -> tuple[int, ...]:
         """All that have to stay open."""
         controls = [child.control for child in self.children if child.control is not None]
-        watched = () if self.monitoring is None else (self.monitoring,)
-        ledger = () if self.ledger is None else (self.ledger,)
-        return (self.lock, self.issuing, *ledger, *self.sockets, *self.relayed, *watched, *controls)
+        single = [fd for fd in (self.monitoring, self.console, self.ledger) if fd is not None]
+        return (self.lock, self.issuing, *self.sockets, *self.relayed, *single, *controls)
 
 
 def pack(handover: Handover) -> int:

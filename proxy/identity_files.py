@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography import x509
@@ -45,6 +46,19 @@ def read_file(file: Path, where: str) -> bytes:
     if len(data) > LARGEST_FILE:
         raise ValueError(f"{where}: {file}: larger than {LARGEST_FILE >> 20} MiB")
     return data
+
+
+def changed_at(files: Iterable[str]) -> tuple[tuple[int, int, int] | None, ...]:
+    """What is another value as soon as one of the files is another, or comes, or goes."""
+    return tuple(map(_stat, files))
+
+
+def _stat(name: str) -> tuple[int, int, int] | None:
+    try:
+        found = Path(name).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _in_order(

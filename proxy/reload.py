@@ -219,6 +219,7 @@ class Reloading:
                 sockets=tuple(listening.fileno() for _, listening in supervisor.sockets),
                 children=supervisor.handed(),
                 monitoring=supervisor.monitoring.fileno() if supervisor.monitoring is not None else None,
+                console=supervisor.managing.fileno() if supervisor.managing is not None else None,
                 ledger=supervisor.ledger.fd if supervisor.ledger is not None else None,
                 relayed=tuple(taking.fileno() for _, taking in supervisor.relayed),
             )

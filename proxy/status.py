@@ -14,7 +14,7 @@ import os
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from issuer.sockets import bind_unix, is_ours, peer_uid
 from proxy.overload import resident
@@ -47,7 +47,7 @@ class Status:
         """Listen. Raises OSError."""
         # Not create_unix_server: the path may be longer than an address holds.
         listening = bind_unix(self._path, backlog=MOST_ASKERS)
-        self._server = await self._worker.loop.create_server(lambda: _Asker(self), sock=listening)
+        self._server = await self._worker.loop.create_server(lambda: Asker(self), sock=listening)
 
     def stop(self) -> None:
         """Answer no more. What a killed worker leaves behind the supervisor removes."""
@@ -176,10 +176,19 @@ def _shown(session: Session, now: float) -> dict[str, Any]:
     }
 
 
-class _Asker(asyncio.Protocol):
+class Answering(Protocol):
+    """Who answers questions."""
+
+    askers: set[asyncio.Transport]
+
+    def answer(self, question: bytes) -> dict[str, Any]:
+        """The answer to a line."""
+
+
+class Asker(asyncio.Protocol):
     """One connection of whoever asks."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Answering) -> None:
         self._status = status
         self._question = b""
         self._transport: asyncio.Transport | None = None

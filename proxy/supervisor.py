@@ -26,7 +26,7 @@ from issuer.sockets import bind_unix
 from proxy import notify, outcome
 from proxy.admission import check_resolver_hosts
 from proxy.change import wireguard_part
-from proxy.children import BY_SIGNAL, ISSUER, MONITOR, WIREGUARD, Child, Keeper
+from proxy.children import BY_SIGNAL, CONSOLE, ISSUER, MONITOR, WIREGUARD, Child, Keeper
 from proxy.control import ISSUER_SOCKET, STATUS_SOCKETS, WORKERS_SOCKETS, workers_socket
 from proxy.expiry_watch import follow
 from proxy.handover import HandedChild, Handover
@@ -50,6 +50,7 @@ __all__ = ["StartError", "Supervisor", "address", "bind", "lock", "resume", "run
 ISSUER_DRAIN_SECONDS = 2.0
 """What the issuer gives itself to answer what is in flight."""
 MONITOR_DRAIN_SECONDS = 2.0
+CONSOLE_DRAIN_SECONDS = 4.0
 WIREGUARD_DRAIN_SECONDS = 2.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
@@ -77,6 +78,9 @@ class Supervisor:
         self.monitoring: socket.socket | None = None
         """Where the monitor listens, while metrics are on."""
         self.monitor: Child | None = None
+        self.managing: socket.socket | None = None
+        """Where the console listens, while it is on."""
+        self.console: Child | None = None
         self.relayed: list[Bound] = []
         """Where workers take what comes out of the tunnels of WireGuard listeners."""
         self.wireguard: Child | None = None
@@ -99,6 +103,8 @@ class Supervisor:
                 self.sockets = arrange((), self.settings.listeners).bound
                 if self.settings.metrics.enabled:
                     self.monitoring = bind_tcp(self.settings.metrics.bind, "metrics.bind")
+                if self.settings.console.enabled:
+                    self.managing = bind_tcp(self.settings.console.bind, "console.bind")
         except StartError:
             self.close()
             raise
@@ -145,13 +151,16 @@ class Supervisor:
             self._watch(self.settings)
 
     def _watch(self, settings: Settings) -> None:
-        """Another monitor, in place of the one that is there. A proxy that serves waits for none that reports on it."""
-        if self.monitoring is None:
-            return
-        before, self.monitor = self.monitor, self.monitor_for(settings, self.monitoring)
-        if before is not None:
-            self.keeper.retire([before])
-        self.keeper.keep(self.monitor)
+        """Another monitor and console, in place of those that are there. A proxy that serves waits for neither."""
+        before = [child for child in (self.monitor, self.console) if child is not None]
+        if self.monitoring is not None:
+            self.monitor = self.monitor_for(settings, self.monitoring)
+        if self.managing is not None:
+            self.console = self.console_for(settings, self.managing)
+        self.keeper.retire(before)
+        for child in (self.monitor, self.console):
+            if child is not None:
+                self.keeper.keep(child)
 
     def watch_expiry(self) -> None:
         """Say in the log, from now on, which CAs are about to end or have ended."""
@@ -203,6 +212,9 @@ class Supervisor:
             self.monitoring = handed_on(handover.monitoring)
             self.monitor = mine[MONITOR] = self.monitor_for(self.settings, self.monitoring)
             self.sink = open_sink(self.settings, "supervisor", self.log)
+        if handover.console is not None:
+            self.managing = handed_on(handover.console)
+            self.console = mine[CONSOLE] = self.console_for(self.settings, self.managing)
         for handed in staying:
             mine[handed.name].row = handed.row if known is not None else None
             self.keeper.adopt(mine[handed.name], handed.pid, handed.control, handed.ready)
@@ -225,6 +237,12 @@ class Supervisor:
         fd = listening.fileno()
         command = [*_PYTHON, "proxy.monitor", f"--listen={fd}"]
         return Child(MONITOR, command, [fd], settings.model_dump_json(), MONITOR_DRAIN_SECONDS)
+
+    def console_for(self, settings: Settings, listening: socket.socket) -> Child:
+        """A console, not started. It joins what the data plane and the console know, and so is none of ours."""
+        fd = listening.fileno()
+        command = [*_PYTHON, "cli.console_process", f"--listen={fd}"]
+        return Child(CONSOLE, command, [fd], settings.model_dump_json(), CONSOLE_DRAIN_SECONDS)
 
     def wireguard_for(self, settings: Settings, bound: list[Bound]) -> Child | None:
         """What ends the tunnels of WireGuard listeners, not started; None where there are none."""
@@ -352,8 +370,9 @@ class Supervisor:
         for listener, _ in self.relayed:
             workers_socket(self.settings.state_dir, listener).unlink(missing_ok=True)
         self.sockets, self.relayed = [], []
-        if self.monitoring is not None:
-            self.monitoring.close()
+        for each in (self.monitoring, self.managing):
+            if each is not None:
+                each.close()
 
     def clear(self) -> None:
         """Take away the files that mean something only while the daemon runs."""
@@ -377,13 +396,14 @@ _PYTHON = (sys.executable, "-I", "-m")
 """Isolated: neither the current folder nor PYTHONPATH adds modules."""
 
 
-type Ready = Callable[[list[tuple[Listener, str]], str | None], None]
+type Ready = Callable[[list[tuple[Listener, str]], str | None, str | None], None]
 
 
 def run(settings: Settings, ready: Ready, program: Program) -> int:
     """Serve until a signal says otherwise; the exit status. Raises StartError before anything is started.
 
-    ``ready`` is called once with the listeners and the addresses they really listen on, and the address of the metrics.
+    ``ready`` is called once with the listeners and the addresses they really listen on, and the addresses of metrics
+    and console.
     """
     if (problem := check_resolver_hosts(settings.resolver.hosts)) is not None:
         raise StartError(problem)
@@ -409,7 +429,7 @@ def resume(handover: Handover, program: Program) -> int:
     if to is not None:
         lower(to)
     no_core_dumps()
-    return asyncio.run(_run(settings, handover.lock, to, program, lambda _bound, _monitoring: None, handover))
+    return asyncio.run(_run(settings, handover.lock, to, program, lambda _bound, _monitoring, _console: None, handover))
 
 
 async def _run(
@@ -433,8 +453,9 @@ async def _run(
             supervisor.bind()
             await supervisor.start()
             if not supervisor.stopping.is_set():
-                monitoring = address(supervisor.monitoring) if supervisor.monitoring is not None else None
-                ready([(listener, address(listening)) for listener, listening in supervisor.sockets], monitoring)
+                bound = [(listener, address(listening)) for listener, listening in supervisor.sockets]
+                own = (supervisor.monitoring, supervisor.managing)
+                ready(bound, *(None if each is None else address(each) for each in own))
                 log.event(INFO, "started", workers=len(supervisor.workers), pid=os.getpid())
                 if os.getuid() == ROOT and to is None:
                     log.event(

@@ -91,7 +91,8 @@ class Demo:
             "trust": {"common_store": "public-ca.pem"},
             "egress": {"allow": ["127.0.0.0/8"]},
             "resolver": {"hosts": {server.host: "127.0.0.1" for server in servers}},
-            "metrics": {"enabled": False},  # its port may be taken by a daemon in earnest
+            "metrics": {"enabled": False},  # its port may be taken by a daemon in earnest, and so may the console's
+            "console": {"enabled": False},
             "log": {"file": "sallyport.log"},
         }
         (self.folder / "sallyport.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))

@@ -22,7 +22,7 @@ from config.settings import Listener, Settings
 from issuer.client import IssuerUnavailable
 from issuer.protocol import Code
 from proxy.client_hello import ClientHello
-from proxy.identity_files import read_file, read_identity
+from proxy.identity_files import changed_at, read_file, read_identity
 from proxy.leaves import LONG_ENOUGH, Shown, key_type, leaf_context
 from proxy.log import INFO, WARNING
 from proxy.server_rules import VERSIONS
@@ -139,7 +139,8 @@ class Given:
         return self._tenants[tls.get_context()][crypto.dump_certificate(crypto.FILETYPE_ASN1, chain[-1])]
 
     def _state(self) -> tuple[tuple[int, int, int] | None, ...]:
-        return tuple(_stat(name) for name in (self._tls.certificate, self._tls.key, *self._client_cas()))
+        pair = (self._tls.certificate, self._tls.key)
+        return changed_at((*(name for name in pair if name is not None), *self._client_cas()))
 
     def _client_cas(self) -> tuple[str, ...]:
         return tuple(each.file for each in self._tls.client_cas)
@@ -199,11 +200,3 @@ def check(settings: Settings) -> str | None:
             except ValueError as error:
                 return str(error)
     return None
-
-
-def _stat(name: str | None) -> tuple[int, int, int] | None:
-    try:
-        found = Path(name or "").stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

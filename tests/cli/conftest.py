@@ -19,7 +19,7 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "sallyport.yaml"
     path.write_text(
         "state_dir: state\nlisteners: [{name: explicit, mode: explicit, bind: '127.0.0.1:0'}]\n"
-        "metrics: {enabled: false}\n"
+        "metrics: {enabled: false}\nconsole: {enabled: false}\n"
     )
     return path
 

@@ -217,8 +217,8 @@ listeners:
   - name: a
     bind: 0.0.0.0:8080
     mode: magic
-console:
-  enabled: true
+kms:
+  provider: vault
 lissteners: []
 egress: {allow: [10.0.0.1/8]}
 """
@@ -231,7 +231,7 @@ egress: {allow: [10.0.0.1/8]}
             f"{file}:6: listeners[1].bind: 0.0.0.0:8080 is taken by listeners[0]; "
             "expected an address and port of its own",
             f"{file}:7: listeners[1].mode: expected {MODES}, got 'magic'",
-            f"{file}:9: console.enabled: the console is not in this version; expected false",
+            f"{file}:9: kms.provider: KMS provider vault is not in this version; expected local",
             f"{file}:10: lissteners: unknown key; did you mean listeners?",
             f"{file}:11: egress.allow[0]: expected a CIDR such as 10.0.0.0/8: 10.0.0.1/8 has host bits set",
         ]
@@ -397,7 +397,6 @@ egress: {allow: [10.0.0.1/8]}
                 )
                 for kms in ("aws", "vault", "pkcs11")
             ),
-            ("console: {enabled: true}", "console.enabled", "the console is not in this version; expected false"),
             (
                 "database: postgresql+psycopg://u:hunter2@h/n",
                 "database",
@@ -474,7 +473,7 @@ egress: {allow: [10.0.0.1/8]}
         assert message in problem.message
 
     def test_what_comes_later_is_taken_in_its_switched_off_form(self, file: Path) -> None:
-        text = "console: {enabled: false}\ninspection: {addons: []}\ndatabase: null\n"
+        text = "inspection: {addons: []}\ndatabase: null\n"
         assert loaded(file, text).settings == Settings(state_dir=file.parent / "var")
 
     def test_metrics_on_the_port_of_a_listener_are_refused_unless_they_are_off(self, file: Path) -> None:
@@ -485,6 +484,43 @@ egress: {allow: [10.0.0.1/8]}
             assert "is taken by listeners[0]; expected an address and port of its own" in problem.message
         for more in ("metrics: {enabled: false}\n", "metrics: {bind: '127.0.0.1:9091'}\n"):
             assert loaded(file, text + more).settings.listeners[0].bind == "127.0.0.1:9090"
+
+    def test_the_console_has_an_address_of_its_own(self, file: Path) -> None:
+        for text, taken in (
+            ("listeners: [{name: a, bind: '127.0.0.1:9443'}]\n", "listeners[0]"),
+            ("metrics: {bind: '127.0.0.1:9443'}\n", "metrics.bind"),
+        ):
+            problem = only(file, text)
+            assert (problem.path, problem.line) == ("console.bind", 1)
+            assert f"is taken by {taken}; expected an address and port of its own" in problem.message
+            assert loaded(file, text + "console: {enabled: false}\n").settings.console.enabled is False
+
+    @pytest.mark.parametrize(
+        ("text", "path", "message"),
+        [
+            ("{bind: '0.0.0.0:9443'}", "console", "expected names or public_url, or tls.certificate and tls.key"),
+            ("{tls: {key: k.pem}}", "console.tls", "certificate and key go together; expected both or neither"),
+            ("{public_url: 'http://c.example'}", "console.public_url", "expected an https URL"),
+            ("{public_url: 'https://c.example/x'}", "console.public_url", "expected an https URL"),
+            ("{public_url: 'https://u:pw@c.example'}", "console.public_url", "expected an https URL"),
+            ("{trusted_proxies: [10.0.0.1/8]}", "console.trusted_proxies[0]", "10.0.0.1/8 has host bits set"),
+            ("{plain: true}", "console.plain", "unknown key; expected one of enabled, bind, tenant, names, tls"),
+        ],
+    )
+    def test_what_the_console_does_not_take(self, file: Path, text: str, path: str, message: str) -> None:
+        problem = only(file, f"console: {text}")
+        assert problem.path == path
+        assert message in problem.message
+        assert "pw" not in problem.message
+
+    def test_the_consoles_files_lie_beside_the_configuration(self, file: Path) -> None:
+        text = (
+            "console: {bind: '0.0.0.0:9443', public_url: 'https://c.example/', tls: {certificate: c.pem, key: k.pem}}"
+        )
+        console = loaded(file, text).settings.console
+        assert console.tls.certificate == str(file.parent / "c.pem")
+        assert console.tls.key == str(file.parent / "k.pem")
+        assert console.public_url == "https://c.example"
 
     def test_a_database_address_is_never_repeated(self, file: Path) -> None:
         for address in ("mysql://u:hunter2@h/n", "postgresql://u:hunter2@h/n"):

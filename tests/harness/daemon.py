@@ -32,6 +32,7 @@ from tests.harness.processes import children, pss_kib, runs_module, tree, wait_f
 COMMAND = (sys.executable, "-m", "cli.main")
 LISTENS = "Sallyport listens on "
 MONITORS = "Metrics and health: http://"
+CONSOLE = "Console and REST API: https://"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 START_SECONDS = 90  # of a machine that is busy
 STOP_SECONDS = 45
@@ -88,6 +89,7 @@ class Daemon:
         namespace: Namespace | None = None,
         workers: int = 1,
         metrics: bool = False,
+        console: bool = False,
         extra: Mapping[str, Any] | None = None,
         first: bool = False,
     ) -> None:
@@ -118,6 +120,8 @@ class Daemon:
             "resolver": {"hosts": dict(hosts or {})},
             # On a port of its own, where a test wants it: tests run beside each other.
             "metrics": {"enabled": metrics, "bind": "127.0.0.1:0"},
+            # A process more, which few tests are about.
+            "console": {"enabled": console, "bind": "127.0.0.1:0"},
             # A machine that is busy with other tests makes every worker late; tests of overload set their own.
             "limits": {"loop_lag": 10},
         }
@@ -252,6 +256,12 @@ class Daemon:
         """ADDRESS:PORT of metrics and health."""
         line = wait_for("the daemon to say where its metrics are", lambda: [s for s in self.said if MONITORS in s])[0]
         return line.removeprefix(MONITORS).partition("/")[0]
+
+    @property
+    def console(self) -> str:
+        """ADDRESS:PORT of the console."""
+        line = wait_for("the daemon to say where its console is", lambda: [s for s in self.said if CONSOLE in s])[0]
+        return line.removeprefix(CONSOLE).partition("/")[0]
 
     def listener(self, name: str) -> Entrance:
         """One of several listeners, for ``curl``."""

@@ -34,6 +34,7 @@ async def worker(
             "resolver": {"hosts": dict(hosts)},
             "egress": {"allow": ["127.0.0.0/8"]},
             "metrics": {"enabled": False},
+            "console": {"enabled": False},
         }
     )
     Installation.open(settings, datetime.now(UTC)).close()  # noqa: TID251 - certificates are judged at the real time
