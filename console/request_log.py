@@ -24,6 +24,7 @@ WHO = "who"
 """In a request's state (``request.state.who``): the name of the account or token, set by who has found it out."""
 ID = "id"
 """In a request's state: what the log has too."""
+LARGEST_HEAD = 32 * 1024
 LARGEST_BODY = 8 << 20
 """Bytes; a file of certificates that is uploaded has 1 MiB at most."""
 
@@ -97,6 +98,11 @@ class _Request:
         self._kept: list[Message] = []
 
     async def run(self, app: App) -> None:
+        # The server bounds a head that does not come to its end, but not one that comes at once.
+        if _size_of_head(self._scope) > LARGEST_HEAD:
+            detail = f"The head of a request has at most {LARGEST_HEAD >> 10} KiB."
+            await self._problem(431, "Head too large", detail, close=True)
+            return
         if any(name == b"content-length" and _number(value) > LARGEST_BODY for name, value in self._scope["headers"]):
             await self._refuse_size()
             return
@@ -163,6 +169,11 @@ def _is_frameworks_own(start: Message) -> bool:
     return start["status"] == 500 and any(
         name.lower() == b"content-type" and value.startswith(b"text/plain") for name, value in start["headers"]
     )
+
+
+def _size_of_head(scope: Scope) -> int:
+    target = len(scope["raw_path"]) + len(scope["query_string"])
+    return target + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
 
 
 def _route(scope: Scope) -> str:

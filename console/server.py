@@ -21,7 +21,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from config.settings import Network
-from console.request_log import App
+from console.request_log import LARGEST_HEAD, App
 
 type Certificates = Callable[[str], ssl.SSLContext | None]
 """From the address of ours that was reached to the TLS to speak there; None where there is no certificate to show."""
@@ -31,7 +31,6 @@ THREADS = 8
 MOST_CONNECTIONS = 128
 MOST_FROM_ONE = 48
 """Connections from one address, unless it is a trusted proxy's; browsers make six."""
-LARGEST_HEAD = 32 * 1024
 HANDSHAKE_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
 """For a request to arrive, with its body; from the connection's beginning, or from its first byte."""
@@ -110,10 +109,12 @@ class Server(uvicorn.Server):
 
 
 class _Accepted(asyncio.Protocol):
-    """A connection before its TLS."""
+    """A connection until its TLS stands, with what may have come within it by then."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._first = bytearray()
+        self._lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's own promise for TCP
@@ -131,19 +132,28 @@ class _Accepted(asyncio.Protocol):
 
     async def _secure(self, transport: asyncio.Transport, context: ssl.SSLContext, peer: str) -> None:
         server = self._server
-        http = _Http(server, peer)
         try:
             secured = await asyncio.get_running_loop().start_tls(
-                transport, http, context, server_side=True,
+                transport, self, context, server_side=True,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS, ssl_shutdown_timeout=CLOSE_SECONDS,
             )  # fmt: skip
         except OSError:  # no TLS, none that both speak, another name, or too slow; ssl.SSLError is one too
             secured = None
-        if secured is None:
+        if secured is None or self._lost:
             transport.abort()
             server.left(peer)
-        else:
-            http.connection_made(secured)
+            return
+        http = _Http(server, peer)
+        secured.set_protocol(http)
+        http.connection_made(secured)
+        if self._first:
+            http.data_received(bytes(self._first))
+
+    def data_received(self, data: bytes) -> None:
+        self._first += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
 
 
 class _Http(H11Protocol):
@@ -155,11 +165,9 @@ class _Http(H11Protocol):
         self._peer = peer
         self._late: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
-        self._made = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
-        self._made = True
         self._late = self.loop.call_later(REQUEST_SECONDS, transport.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -180,8 +188,6 @@ class _Http(H11Protocol):
             self._stalled = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._made:
-            return  # its TLS failed, and whoever began that knows
         self._in_time()
         super().connection_lost(exc)
         self._server.left(self._peer)
