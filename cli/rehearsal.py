@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from proxy.privileges import Account
 
 IMPORT_SECONDS = 30.0
-PROCESSES = ("issuer", "proxy.worker", "cli.console_process")
+PROCESSES = ("issuer", "proxy.worker")
+CONSOLE = "cli.console_process"
 
 
 def rehearsed(context: Context) -> str:
@@ -49,7 +50,8 @@ def rehearsed(context: Context) -> str:
     if not found:
         found, roots = _installation(settings)
     if question["program"]:
-        found += [problem for module in PROCESSES if (problem := _imported(module)) is not None]
+        modules = (*PROCESSES, CONSOLE) if settings.console.enabled else PROCESSES
+        found += [problem for module in modules if (problem := _imported(module)) is not None]
     if found:
         output.refuse(found)
     return json.dumps(

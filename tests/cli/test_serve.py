@@ -6,11 +6,13 @@ import pytest
 
 from cli.preflight import is_fresh, missing_tenants, problems
 from cli.serve import curl_command, greeting, shown
-from config.settings import Listener, Onboarding, Settings
+from config.settings import Console, ConsoleTls, Listener, Onboarding, Settings
 
 
 def settings(state_dir: Path, *listeners: Listener) -> Settings:
-    return Settings(state_dir=state_dir, listeners=listeners or (Listener(name="a", bind="127.0.0.1:0"),))
+    listeners = listeners or (Listener(name="a", bind="127.0.0.1:0"),)
+    # On a port that nobody has: the fixed one may be a daemon's.
+    return Settings(state_dir=state_dir, listeners=listeners, console=Console(bind="127.0.0.1:0"))
 
 
 def test_the_greeting_says_where_and_gives_a_curl_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +32,16 @@ def test_the_greeting_names_no_page_where_there_is_none(tmp_path: Path) -> None:
     listener = Listener(name="explicit", bind="127.0.0.1:0")
     without = settings(tmp_path, listener).model_copy(update={"onboarding": Onboarding(enabled=False)})
     assert "sallyport.local" not in "".join(greeting(without, [(listener, "127.0.0.1:1")], {"default": tmp_path}))
+
+
+def test_the_greeting_has_the_console_and_the_link_where_there_is_one(tmp_path: Path) -> None:
+    listener = Listener(name="explicit", bind="127.0.0.1:0")
+    more = [(listener, "127.0.0.1:4711")], {"default": tmp_path / "r.pem"}, None, "127.0.0.1:9443"
+    lines = greeting(settings(tmp_path, listener), *more)
+    assert "Console and REST API: https://127.0.0.1:9443/" in lines
+    assert not any("/setup/" in line for line in lines)
+    lines = greeting(settings(tmp_path, listener), *more, "spl_x")
+    assert "Make the first account (works once, for a day): https://127.0.0.1:9443/setup/spl_x" in lines
 
 
 def test_two_tenants_are_told_apart(tmp_path: Path) -> None:
@@ -75,4 +87,9 @@ def test_a_listener_of_no_tenant_is_named_with_what_to_do(tmp_path: Path) -> Non
     assert found == [
         "listeners[1]: there is no tenant acme; create it with: sallyport tenant create acme",
     ]
+    console = Console(tenant="beta")
+    found_more = missing_tenants(settings(tmp_path).model_copy(update={"console": console}), ["default"])
+    assert found_more == ["console.tenant: there is no tenant beta; create it with: sallyport tenant create beta"]
+    given = Console(tenant="beta", tls=ConsoleTls(certificate="/c.pem", key="/k.pem"))
+    assert missing_tenants(settings(tmp_path).model_copy(update={"console": given}), ["default"]) == []
     assert problems(settings(tmp_path / "none", two)) == [found[0].replace("[1]", "[0]")]

@@ -18,7 +18,7 @@ from tests.e2e.conftest import ISSUING, PUBLIC
 from tests.harness.curl import curl
 from tests.harness.daemon import Daemon
 from tests.harness.origins import Nginx, Site
-from tests.harness.processes import tree
+from tests.harness.processes import children, runs_module, tree, wait_for
 
 USER = "nobody"
 PATIENCE = 170
@@ -58,12 +58,19 @@ def status(pid: int) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
+def console_of(supervisor: int) -> list[int]:
+    """The console's process, once it has given up what a child gives up first of all."""
+    found = [pid for pid in children(supervisor) if runs_module(pid, "cli.console_process")]
+    return [pid for pid in found if status(pid)["NoNewPrivs"] == "1"]
+
+
 def test_issuer_and_workers_are_the_user_and_reloads_keep_it_so(reachable: Path, tmp_path: Path) -> None:
     account = pwd.getpwnam(USER)
     with Nginx(tmp_path, [Site("one.example", ISSUING.leaf("one.example"))]) as sites:
         url = sites["one.example"].url()
         daemon = Daemon(
-            reachable / "daemon", hosts={"one.example": "127.0.0.1"}, common=PUBLIC, extra={"user": USER}
+            reachable / "daemon", hosts={"one.example": "127.0.0.1"}, common=PUBLIC, extra={"user": USER},
+            console=True,
         )  # fmt: skip
         daemon.folder.chmod(0o755)
         root = tmp_path / "root.pem"
@@ -73,7 +80,8 @@ def test_issuer_and_workers_are_the_user_and_reloads_keep_it_so(reachable: Path,
             shutil.copy(daemon.state_dir / "certs" / "default-root.pem", root)
             assert curl(daemon, url).status == 200
             pids = daemon.pids()
-            for pid in (pids.issuer, *pids.workers):
+            opened = wait_for("the console", lambda: console_of(pids.supervisor), timeout=PATIENCE)
+            for pid in (pids.issuer, *opened, *pids.workers):
                 about = status(pid)
                 assert about["Uid"].split() == [str(account.pw_uid)] * 4
                 assert about["Gid"].split() == [str(account.pw_gid)] * 4
