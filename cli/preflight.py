@@ -132,12 +132,14 @@ def console(settings: Settings, account: Account | None = None) -> str | None:
     from cli.console_tls import check
     from proxy import privileges
 
-    def read() -> str | None:
-        if account is not None:
-            privileges.become(account)
+    if account is None or settings.console.own_leaf:
         return check(settings.console)
 
-    found: str | None = read() if account is None or settings.console.own_leaf else apart(read)
+    def read() -> str | None:
+        privileges.become(account)
+        return check(settings.console)
+
+    found: str | None = apart(read)
     return found
 
 

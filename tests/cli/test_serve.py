@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +96,27 @@ def test_a_listener_of_no_tenant_is_named_with_what_to_do(tmp_path: Path) -> Non
     given = Console(tenant="beta", tls=ConsoleTls(certificate="/c.pem", key="/k.pem"))
     assert missing_tenants(settings(tmp_path).model_copy(update={"console": given}), ["default"]) == []
     assert problems(settings(tmp_path / "none", two)) == [found[0].replace("[1]", "[0]")]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing the user takes root")
+def test_a_start_that_looks_for_problems_stays_who_it_is(tmp_path: Path) -> None:
+    """Files that another user's processes will read are read as that user, in a process apart."""
+    asked = """
+import os, sys
+import os
+import subprocess
+import sys
+from pathlib import Path
+from cli.preflight import problems
+from config.settings import Console, Settings
+from proxy.privileges import Account
+nobody = Account("nobody", 65534, 65534, (65534,))
+off = {"listeners": ({"name": "a", "bind": "127.0.0.1:0"},), "metrics": {"enabled": False}, "state_dir": sys.argv[1]}
+for console in ({"bind": "127.0.0.1:0"}, {"tls": {"certificate": sys.argv[2], "key": sys.argv[2]}}):
+    print(problems(Settings.model_validate(off | {"console": console}), nobody), os.geteuid())
+"""
+    closed = tmp_path / "closed.pem"
+    closed.touch(0o600)
+    command = [sys.executable, "-c", asked, str(tmp_path), str(closed)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    assert said == ["[] 0", f"['console.tls.certificate: {closed}: Permission denied'] 0"]

@@ -70,7 +70,7 @@ def test_issuer_and_workers_are_the_user_and_reloads_keep_it_so(reachable: Path,
         url = sites["one.example"].url()
         daemon = Daemon(
             reachable / "daemon", hosts={"one.example": "127.0.0.1"}, common=PUBLIC, extra={"user": USER},
-            console=True,
+            console=True, first=True,
         )  # fmt: skip
         daemon.folder.chmod(0o755)
         root = tmp_path / "root.pem"
