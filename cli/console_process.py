@@ -26,8 +26,9 @@ from cli import clock
 from cli.console_status import ConsoleStatus
 from cli.console_tls import Identity, identity_of
 from config.settings import Settings
-from console.app import Parts, create
+from console.app import create
 from console.daemon import Daemon, Nobody
+from console.parts import Parts
 from console.request_log import Answered, RequestLog
 from console.server import Server
 from control.errors import InstallationError
@@ -57,15 +58,16 @@ class Told:
             status=answered.status, seconds=round(answered.seconds, 4), who=answered.who,
         )  # fmt: skip
 
+    def unavailable(self, error: Exception, id: str) -> None:
+        """See console.request_log.Told."""
+        self._log.event(WARNING, "console unavailable", id=id, reason=self._log.of_fault(_first_line(error)))
+
     def fault(self, error: BaseException, id: str = "") -> None:
         """See console.request_log.Told."""
         frames = traceback.extract_tb(error.__traceback__)
         where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
-        # The first line says what it is; those behind it may quote what was asked, or a statement's parameters.
-        first = str(error).partition("\n")[0][:300]
-        self._log.event(
-            ERROR, "fault", id=id, error=type(error).__name__, reason=self._log.of_fault(first), where=where
-        )
+        reason = self._log.of_fault(_first_line(error))
+        self._log.event(ERROR, "fault", id=id, error=type(error).__name__, reason=reason, where=where)
 
     def loop_fault(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """What the event loop complains of."""
@@ -76,6 +78,11 @@ class Told:
             self.fault(error)
         else:
             self._log.event(WARNING, "loop", reason=str(context.get("message")))
+
+
+def _first_line(error: BaseException) -> str:
+    """It says what it is; those behind it may quote what was asked, or a statement's parameters."""
+    return str(error).partition("\n")[0][:300]
 
 
 class _Library(logging.Handler):

@@ -18,10 +18,11 @@ from typing import Any
 import anyio.to_thread
 import h11
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from config.settings import Network
-from console.request_log import LARGEST_HEAD, App
+from console.request_log import LARGEST_HEAD
 
 type Certificates = Callable[[str], ssl.SSLContext | None]
 """From the address of ours that was reached to the TLS to speak there; None where there is no certificate to show."""
@@ -46,7 +47,7 @@ BACKLOG = 128
 class Server(uvicorn.Server):
     """Serves ``app`` until :meth:`end`. ``trusted_proxies``: networks whose X-Forwarded-For is believed."""
 
-    def __init__(self, app: App, certificates: Certificates, trusted_proxies: Sequence[Network] = ()) -> None:
+    def __init__(self, app: ASGIApp, certificates: Certificates, trusted_proxies: Sequence[Network] = ()) -> None:
         super().__init__(
             uvicorn.Config(
                 app, http=H11Protocol, ws="none", loop="asyncio", lifespan="on", interface="asgi3", workers=1,

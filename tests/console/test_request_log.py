@@ -1,20 +1,21 @@
-"""What is told of requests, and what a fault of ours, or too much of a body, is answered with."""
+"""What is told of requests, of faults, and of a store that is out of reach."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from fastapi import APIRouter, Body, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import PlainTextResponse
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message
 
 from console import request_log
-from console.request_log import Answered, App, Message, RequestLog
+from console.middleware import Guard
+from console.request_log import Answered, RequestLog
 
 SECRET = "hunter2"
 
@@ -23,9 +24,13 @@ SECRET = "hunter2"
 class Told:
     requests: list[Answered] = field(default_factory=list)
     faults: list[tuple[Exception, str]] = field(default_factory=list)
+    unavailables: list[tuple[Exception, str]] = field(default_factory=list)
 
     def request(self, answered: Answered) -> None:
         self.requests.append(answered)
+
+    def unavailable(self, error: Exception, id: str) -> None:
+        self.unavailables.append((error, id))
 
     def fault(self, error: Exception, id: str) -> None:
         self.faults.append((error, id))
@@ -45,12 +50,8 @@ def app() -> FastAPI:
 
     @router.get("/tenants/{tenant}")
     async def tenant(tenant: str, request: Request) -> str:
-        request.state.who = "ann"
+        request.state.account = "ann"
         return tenant
-
-    @router.post("/upload")
-    async def upload(data: Annotated[bytes, Body(media_type="application/octet-stream")]) -> int:
-        return len(data)
 
     @router.get("/fault")
     async def fault() -> None:
@@ -61,9 +62,10 @@ def app() -> FastAPI:
         await request._send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError("after the beginning")
 
-    @router.get("/own-500")
-    async def own() -> PlainTextResponse:
-        return PlainTextResponse("meant", 500)
+    @router.get("/unavailable")
+    async def unavailable(request: Request) -> PlainTextResponse:
+        request.state.failure = OSError("locked")
+        return PlainTextResponse("later", 503)
 
     made.include_router(router)
     made.mount("/static", StaticFiles(directory="."))
@@ -71,7 +73,7 @@ def app() -> FastAPI:
 
 
 async def run(
-    app: App,
+    app: ASGIApp,
     told: Told,
     method: str,
     path: str,
@@ -104,7 +106,7 @@ async def run(
     return Reply(0 if start is None else start["status"], found, body)
 
 
-def ask(app: App, told: Told, method: str, path: str, **more: Any) -> Reply:
+def ask(app: ASGIApp, told: Told, method: str, path: str, **more: Any) -> Reply:
     return asyncio.run(run(app, told, method, path, **more))
 
 
@@ -130,18 +132,30 @@ def test_a_request_is_told_by_its_template_and_never_by_what_stands_in_it(
     assert told.faults == []
 
 
-def test_a_fault_is_answered_without_its_insides_under_an_id_that_is_told(app: FastAPI) -> None:
+def test_a_fault_is_told_under_the_id_that_the_answer_has(app: FastAPI) -> None:
+    async def answered(request: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse("a fault", 500)
+
+    app.add_exception_handler(Exception, answered)
     told = Told()
-    reply = ask(app, told, "GET", "/api/v1/fault")
-    problem = json.loads(reply.body)
+    reply = ask(Guard(app), told, "GET", "/api/v1/fault")
     ((error, id),) = told.faults
-    assert reply.status == problem["status"] == 500
-    assert reply.headers["content-type"] == "application/problem+json"
-    assert reply.headers["cache-control"] == "no-store"
-    assert problem["id"] == id == told.requests[0].id
+    assert reply.headers["x-request-id"] == id == told.requests[0].id != ""
+    assert (reply.status, reply.body) == (500, b"a fault")
     assert told.requests[0].status == 500
     assert isinstance(error, RuntimeError)
-    assert SECRET not in reply.body.decode()
+
+
+def test_a_fault_that_nothing_answers_is_told_and_left_to_the_server(app: FastAPI) -> None:
+    told = Told()
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError(SECRET)
+
+    with pytest.raises(RuntimeError):
+        ask(broken, told, "GET", "/")
+    assert told.requests[0].status == 500
+    assert len(told.faults) == 1
 
 
 def test_a_fault_behind_the_beginning_of_an_answer_adds_nothing_to_it(app: FastAPI) -> None:
@@ -151,24 +165,13 @@ def test_a_fault_behind_the_beginning_of_an_answer_adds_nothing_to_it(app: FastA
     assert [type(error) for error, _ in told.faults] == [RuntimeError]
 
 
-def test_an_answer_of_500_that_the_application_means_is_its_own(app: FastAPI) -> None:
+def test_a_store_that_is_out_of_reach_is_told_of(app: FastAPI) -> None:
     told = Told()
-    reply = ask(app, told, "GET", "/api/v1/own-500")
-    assert (reply.status, reply.body) == (500, b"meant")
+    assert ask(Guard(app), told, "GET", "/api/v1/unavailable").status == 503
+    ((error, id),) = told.unavailables
+    assert str(error) == "locked"
+    assert id == told.requests[0].id
     assert told.faults == []
-
-
-@pytest.mark.parametrize("announced", [True, False], ids=["announced", "in chunks"])
-def test_a_body_that_is_too_large_is_refused(app: FastAPI, monkeypatch: pytest.MonkeyPatch, announced: bool) -> None:
-    monkeypatch.setattr(request_log, "LARGEST_BODY", 10)
-    told = Told()
-    headers = {"Content-Type": "application/octet-stream"} | ({"Content-Length": "11"} if announced else {})
-    reply = ask(app, told, "POST", "/api/v1/upload", bodies=[b"12345", b"678901", b"2"], headers=headers)
-    assert reply.status == told.requests[0].status == 413
-    assert reply.headers["connection"] == "close"
-    assert told.faults == []
-    fits = ask(app, Told(), "POST", "/api/v1/upload", bodies=[b"12345", b"67890"], headers={"Content-Length": "10"})
-    assert fits.status != 413
 
 
 def test_a_head_that_is_too_large_is_refused(app: FastAPI) -> None:

@@ -98,9 +98,11 @@ def test_it_answers_under_a_leaf_of_the_active_ca_and_the_log_has_no_secret(runn
         assert told.stdout.startswith("HTTP/1.1 200 "), told.stderr
     assert get(running, "--cacert", os.devnull).returncode != 0
     secret = "spl_" + "a" * 43
-    assert "404" in get(running, "-H", f"Authorization: Bearer {secret}", path=f"/setup/{secret}?x={secret}").stdout
-    (line,) = running.wait_log("console request", status=404, timeout=PATIENCE)
-    assert (line["from"], line["method"], line.get("path")) == ("console", "GET", None)
+    told = get(running, "-H", f"Authorization: Bearer {secret}", path=f"/setup/{secret}?x={secret}")
+    assert "HTTP/1.1 410 " in told.stdout
+    (line,) = running.wait_log("console request", status=410, timeout=PATIENCE)
+    assert (line["from"], line["method"], line["path"]) == ("console", "GET", "/setup/{token}")
+    assert f"x-request-id: {line['id']}" in told.stdout
     assert running.wait_log("console request", status=200, path=PATH)
     assert secret not in running.stderr_text()
 
