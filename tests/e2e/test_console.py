@@ -24,9 +24,11 @@ from tests.harness.processes import children, runs_module, wait_for
 from tests.harness.signing_cas import imported
 
 PATH = "/api/openapi.json"
-PATIENCE = 60
+PATIENCE = 170
 LINK = "Make the first account (works once, for a day): "
 NEXT = Authority.root("Next Console Root")
+
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
