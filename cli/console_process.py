@@ -25,9 +25,10 @@ from pathlib import Path
 from cli import clock
 from cli.console_status import ConsoleStatus
 from cli.console_tls import Identity, identity_of
+from cli.daemon_status import OfWorkers
 from config.settings import Settings
 from console.app import create
-from console.daemon import Daemon, Nobody
+from console.daemon import Daemon
 from console.parts import Parts
 from console.request_log import Answered, RequestLog
 from console.server import Server
@@ -179,7 +180,7 @@ def main() -> int:
     logging.getLogger().addHandler(_Library(log))
     with socket.socket(fileno=arguments.control) as control:
         try:
-            daemon = Nobody()
+            daemon = OfWorkers(settings.state_dir)
             with Installation.open(settings, clock.now()) as inst:
                 asyncio.run(serve(settings, inst, listening, control, log, daemon))
         except (OSError, ValueError, RuntimeError, InstallationError) as error:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli import clock, output
 from cli.context import Context, json_option, pass_context
+from control.shown.nodes import manager_as_object
+from control.shown.nodes import rows as rows_of
 
 if TYPE_CHECKING:
-    from certs.signer import Health, HostHealth
+    pass
 
 
 @click.command(name="nodes")
@@ -38,12 +39,8 @@ def command(context: Context) -> None:
     names = sorted({name for worker in health for name in worker["tenants"]})
     managers = asyncio.run(daemon.key_managers(names))
     now = clock.now()
-    told = {name: _told(manager, now) for name, manager in managers.found.items()}
-    found = [
-        _shown(node, worker, name, tenant) | {"key_manager": told.get(name)}
-        for worker in health
-        for name, tenant in worker["tenants"].items()
-    ]
+    told = {name: manager_as_object(manager, now) for name, manager in managers.found.items()}
+    found = list(rows_of(node, health, managers.found, now))
     if managers.unknown is not None:
         click.echo(output.clean(f"Of key managers nothing is known: {managers.unknown}"), err=True)
     if (problem := asyncio.run(problem_of(context.settings.console, state_dir))) is not None:
@@ -70,27 +67,6 @@ def command(context: Context) -> None:
 MANAGER_HEADINGS = ("tenant", "key manager", "connections", "asked", "waiting", "last signature", "takes", "state")
 
 
-def _told(health: Health, now: datetime) -> dict[str, Any]:
-    return {"waiting": health.waiting, "hosts": [_host(host, now) for host in health.hosts]}
-
-
-def _host(host: HostHealth, now: datetime) -> dict[str, Any]:
-    def at(seconds: float | None) -> str | None:
-        return None if seconds is None else (now + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
-
-    return {
-        "address": host.address,
-        "state": "well" if host.down_for is None else "down",
-        "down_since": at(None if host.down_for is None else -host.down_for),
-        "why": host.why or None,
-        "next_try": at(host.next_try_in),
-        "connections": host.connections,
-        "asked": host.asked,
-        "last_signature": at(None if host.signed_ago is None else -host.signed_ago),
-        "signature_seconds": None if host.seconds is None else round(host.seconds, 4),
-    }
-
-
 def _row(tenant: str, manager: dict[str, Any], host: dict[str, Any]) -> tuple[object, ...]:
     def second(moment: str | None) -> str:
         return "" if moment is None else output.second(datetime.fromisoformat(moment))
@@ -103,18 +79,3 @@ def _row(tenant: str, manager: dict[str, Any], host: dict[str, Any]) -> tuple[ob
         tenant, host["address"], host["connections"], host["asked"], manager["waiting"],
         second(host["last_signature"]) or "never", "" if seconds is None else f"{seconds * 1000:.0f} ms", state,
     )  # fmt: skip
-
-
-def _shown(node: str, worker: Mapping[str, Any], name: str, tenant: dict[str, Any]) -> dict[str, Any]:
-    purged = tenant.get("purged")
-    return {
-        "node": node,
-        "worker": worker["number"],
-        "pid": worker["pid"],
-        "draining": worker["draining"],
-        "tenant": name,
-        "generation": tenant["generation"],
-        "purged_generation": purged["generation"] if purged else None,
-        "purged_at": datetime.fromtimestamp(purged["at"], UTC).isoformat(timespec="milliseconds") if purged else None,
-        "purge_seconds": purged["seconds"] if purged else None,
-    }
