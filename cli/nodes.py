@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,9 +13,6 @@ from cli import clock, output
 from cli.context import Context, json_option, pass_context
 from control.shown.nodes import manager_as_object
 from control.shown.nodes import rows as rows_of
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(name="nodes")
