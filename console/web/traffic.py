@@ -81,6 +81,8 @@ def trace(tenant: str, request: Request, visit: Viewing, which: Annotated[str, Q
 
 def kind(event: Event) -> str:
     """How the event's outcome is coloured beside its words."""
+    if event.kind == "connection":
+        return ""
     return _KINDS.get(event.action or "", "")
 
 
