@@ -37,12 +37,13 @@ def made[T](
     if not dry_run:
         return change(context.installation)
     from control import recent_traffic
+    from control.shown import trials
 
     result, trial = recent_traffic.try_change(context.installation, context.tenant, change, clock.now())
     if tell is not None:
         tell(result)
     if context.json:
-        output.as_json(as_object(trial))
+        output.as_json(trials.as_object(trial))
     else:
         _print(trial)
     raise SystemExit(output.DONE)
@@ -84,26 +85,3 @@ def _more(count: int) -> None:
 
 def _in_words(outcome: Outcome) -> str:
     return f"{', '.join(outcome.defects) or 'no defect'}: {outcome.action}"
-
-
-def as_object(trial: Trial) -> dict[str, Any]:
-    """What came of it, for JSON."""
-    return {
-        "dry_run": True,
-        "servers": trial.servers,
-        "differing": [
-            {
-                "host": one.host, "port": one.port, "last_at": one.last_at, "before": _outcome(one.before),
-                "after": _outcome(one.after),
-            }
-            for one in trial.differing
-        ],
-        "not_tried": [
-            {"host": one.host, "port": one.port, "last_at": one.last_at, "reason": one.why} for one in trial.untried
-        ],
-        "remarks": trial.remarks,
-    }  # fmt: skip
-
-
-def _outcome(outcome: Outcome) -> dict[str, Any]:
-    return {"defects": outcome.defects, "action": outcome.action}

@@ -42,6 +42,15 @@ def hosts_by_ca(inst: Installation, tenant: str, now: datetime) -> dict[str, tup
     return {ca.name: tuple(hosts.get(_fingerprint(ca.chain[-1]), ())) for ca in stored}
 
 
+def hosts_by_anchor(inst: Installation, tenant: str, now: datetime) -> dict[bytes, tuple[str, ...]] | None:
+    """The same by the SHA-256 of anchors, whoever trusts them: for who has the trusted CAs already."""
+    with inst.reading(tenant) as (connection, found):
+        hosts = recent_servers.hosts_by_anchor(connection, found.id, now - recent_servers.AGE)
+    if not inst.settings.verification.remember_servers:
+        return None
+    return {anchor: tuple(names) for anchor, names in hosts.items()}
+
+
 def try_change[T](
     inst: Installation, tenant: str, change: Callable[[Installation], T], now: datetime
 ) -> tuple[T, Trial]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
+from hashlib import sha256
 
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.bundle import Bundle, examine_trusted
@@ -44,6 +45,35 @@ def validate(inst: Installation, tenant: str, uploads: Sequence[Upload], now: da
     return _examined(uploads, now, existing)
 
 
+def objections(inst: Installation, tenant: str, uploads: Sequence[Upload]) -> list[tuple[str, ...]]:
+    """What keeps each from being added beside what is in its file: its name and its hosts. Raises Missing."""
+    count = Counter(upload.name for upload in uploads)
+    with inst.reading(tenant) as (connection, found):
+        return [
+            tuple(_objections(upload, count[upload.name], partial(_refuse_taken, connection, found.id, tenant)))
+            for upload in uploads
+        ]
+
+
+def _objections(upload: Upload, count: int, refuse_taken: Callable[[str], None]) -> Iterator[str]:
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: check_name(upload.name, "a trusted CA"),
+        lambda: _refuse_several(upload.name, count),
+        lambda: refuse_taken(upload.name),
+        lambda: _patterns(upload.name, upload.hosts),
+    )
+    for check in checks:
+        try:
+            check()
+        except Refused as error:
+            yield str(error)
+
+
+def _refuse_several(name: str, count: int) -> None:
+    if count > 1:
+        raise Refused(f"{name}: {count} of the files are to have this name; give each its own")
+
+
 def add(inst: Installation, tenant: str, uploads: Sequence[Upload], now: datetime) -> list[tuple[TrustedCa, Bundle]]:
     """Trust the CAs in the files, for that tenant alone: all of them, or none.
 
@@ -52,8 +82,7 @@ def add(inst: Installation, tenant: str, uploads: Sequence[Upload], now: datetim
     """
     patterns = [_checked(upload) for upload in uploads]
     for name, count in Counter(upload.name for upload in uploads).items():
-        if count > 1:
-            raise Refused(f"{name}: {count} of the files are to have this name; give each its own")
+        _refuse_several(name, count)
     with inst.reading(tenant) as (connection, found):
         existing = _anchors(connection, found.id)
     bundles = _examined(uploads, now, existing)
@@ -118,15 +147,22 @@ def _add(
     bundle: Bundle,
     now: datetime,
 ) -> TrustedCa:
-    chain = [certificate.public_bytes(Encoding.DER) for certificate in bundle.chain]
-    fingerprint = bundle.anchor.fingerprint(SHA256())
+    chain = tuple(certificate.public_bytes(Encoding.DER) for certificate in bundle.chain)
+    new = TrustedCa(0, tenant.id, upload.name, upload.active, chain, now, now, inst.actor.name, hosts)
+    return _save(inst, connection, tenant, new, now)
+
+
+def _save(inst: Installation, connection: Connection, tenant: Tenant, new: TrustedCa, now: datetime) -> TrustedCa:
+    """Save one, whose number and last change it is given here."""
+    fingerprint = sha256(new.chain[-1]).digest()
     try:
         added = trusted_cas.add(
-            connection, tenant.id, upload.name, upload.active, chain, fingerprint, now, inst.actor.name, hosts
-        )
+            connection, tenant.id, new.name, new.active, new.chain, fingerprint, now, inst.actor.name, new.hosts,
+            created_at=new.created_at,
+        )  # fmt: skip
     except Conflict:  # the name was checked in the same transaction, so it is the anchor, added since it was examined
-        raise Taken(f"{upload.name}: tenant {tenant.name} trusts this anchor already, under another name") from None
-    inst.record(connection, tenant, ChangeKind.TRUSTED_CA_ADDED, f"{NOUN}.add", upload.name, None, _told(added), now)
+        raise Taken(f"{new.name}: tenant {tenant.name} trusts this anchor already, under another name") from None
+    inst.record(connection, tenant, ChangeKind.TRUSTED_CA_ADDED, f"{NOUN}.add", new.name, None, _told(added), now)
     return added
 
 
@@ -147,26 +183,47 @@ def certificates(inst: Installation, tenant: str, name: str) -> tuple[x509.Certi
     return tuple(x509.load_der_x509_certificate(der) for der in show(inst, tenant, name).chain)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to become of a trusted CA; None: that stays as it is. ``hosts``: patterns; none of them: all hosts."""
+
+    name: str | None = None
+    active: bool | None = None
+    hosts: Sequence[str] | None = None
+
+
+def change(inst: Installation, tenant: str, name: str, wanted: Wanted, now: datetime) -> TrustedCa:
+    """Change all of that about it, or nothing. Raises Refused: as :func:`rename`, :func:`activate`, :func:`limit`."""
+    if wanted.name is not None:
+        check_name(wanted.name, "a trusted CA")
+    hosts = None if wanted.hosts is None else _patterns(name, wanted.hosts)
+    with inst.changing(tenant) as (connection, found):
+        before = _one(connection, found, name)
+        if hosts is not None and before.hosts != hosts:
+            trusted_cas.change(connection, before.id, now, inst.actor.name, hosts=hosts)
+            before = _changed(inst, connection, found, "limit", before, now)
+        if wanted.active is not None:
+            before = _switch(inst, connection, found, before, wanted.active, now)
+        if wanted.name is not None and before.name != wanted.name:
+            _refuse_taken(connection, found.id, tenant, wanted.name)
+            trusted_cas.change(connection, before.id, now, inst.actor.name, name=wanted.name)
+            before = _changed(inst, connection, found, "rename", before, now, name=wanted.name)
+        return before
+
+
 def rename(inst: Installation, tenant: str, old: str, new: str, now: datetime) -> TrustedCa:
     """Give it another name. Raises Refused for one that cannot be or is taken, and where there is none of the old."""
-    check_name(new, "a trusted CA")
-    with inst.changing(tenant) as (connection, found):
-        before = _one(connection, found, old)
-        if old != new:
-            _refuse_taken(connection, found.id, tenant, new)
-            trusted_cas.change(connection, before.id, now, inst.actor.name, name=new)
-            _changed(inst, connection, found, "rename", before, now, name=new)
-        return _one(connection, found, new)
+    return change(inst, tenant, old, Wanted(name=new), now)
 
 
 def activate(inst: Installation, tenant: str, name: str, now: datetime) -> TrustedCa:
     """Trust it from the next connection on. Raises Refused where there is none, or it has expired."""
-    return _switch(inst, tenant, name, True, now)
+    return change(inst, tenant, name, Wanted(active=True), now)
 
 
 def deactivate(inst: Installation, tenant: str, name: str, now: datetime) -> TrustedCa:
     """Keep it, but do not trust it from the next connection on. Raises Refused where there is none of that name."""
-    return _switch(inst, tenant, name, False, now)
+    return change(inst, tenant, name, Wanted(active=False), now)
 
 
 def limit(inst: Installation, tenant: str, name: str, hosts: Sequence[str], now: datetime) -> TrustedCa:
@@ -174,33 +231,60 @@ def limit(inst: Installation, tenant: str, name: str, hosts: Sequence[str], now:
 
     Raises Refused for a pattern that cannot be, and where there is none of that name.
     """
-    wanted = _patterns(name, hosts)
+    return change(inst, tenant, name, Wanted(hosts=hosts), now)
+
+
+def switch_all(inst: Installation, tenant: str, names: Sequence[str], active: bool, now: datetime) -> list[TrustedCa]:
+    """Activate or deactivate all of these, or none. Returns those that were otherwise before. Raises Refused."""
+    changed = []
     with inst.changing(tenant) as (connection, found):
-        before = _one(connection, found, name)
-        if before.hosts != wanted:
-            trusted_cas.change(connection, before.id, now, inst.actor.name, hosts=wanted)
-            _changed(inst, connection, found, "limit", before, now)
-        return _one(connection, found, name)
+        for before in [_one(connection, found, name) for name in dict.fromkeys(names)]:
+            after = _switch(inst, connection, found, before, active, now)
+            if after != before:
+                changed.append(after)
+    return changed
 
 
-def delete(inst: Installation, tenant: str, name: str, now: datetime) -> None:
-    """Trust it no longer. Raises Refused where there is none of that name."""
+def delete(inst: Installation, tenant: str, name: str, now: datetime) -> TrustedCa:
+    """Trust it no longer. Returns it as it was. Raises Refused where there is none of that name."""
+    (gone,) = delete_all(inst, tenant, [name], now)
+    return gone
+
+
+def delete_all(inst: Installation, tenant: str, names: Sequence[str], now: datetime) -> list[TrustedCa]:
+    """Trust none of these any longer, or change nothing. Returns them as they were. Raises Refused."""
     with inst.changing(tenant) as (connection, found):
-        before = _one(connection, found, name)
-        trusted_cas.delete(connection, before.id)
-        inst.record(connection, found, ChangeKind.TRUSTED_CA_DELETED, f"{NOUN}.delete", name, _told(before), None, now)
+        gone = [_one(connection, found, name) for name in dict.fromkeys(names)]
+        for one in gone:
+            trusted_cas.delete(connection, one.id)
+            inst.record(
+                connection, found, ChangeKind.TRUSTED_CA_DELETED, f"{NOUN}.delete", one.name, _told(one), None, now
+            )
+    return gone
 
 
-def _switch(inst: Installation, tenant: str, name: str, active: bool, now: datetime) -> TrustedCa:
+def restore(inst: Installation, tenant: str, gone: Sequence[TrustedCa], now: datetime) -> list[TrustedCa]:
+    """Add all of these again as they were before they were deleted, or none.
+
+    Their certificates are not judged again: they were when they were added, and may have expired since. So ``gone`` has
+    to be what :func:`delete_all` returned, and nothing that somebody sends. Raises Taken.
+    """
     with inst.changing(tenant) as (connection, found):
-        before = _one(connection, found, name)
-        end = x509.load_der_x509_certificate(before.chain[-1]).not_valid_after_utc
-        if active and now > end:
-            raise Refused(f"{name}: its anchor expired on {end:%Y-%m-%d}; add the CA's new certificate")
-        if before.active is not active:
-            trusted_cas.change(connection, before.id, now, inst.actor.name, active=active)
-            _changed(inst, connection, found, "activate" if active else "deactivate", before, now)
-        return _one(connection, found, name)
+        for one in gone:
+            _refuse_taken(connection, found.id, tenant, one.name)
+        return [_save(inst, connection, found, one, now) for one in gone]
+
+
+def _switch(
+    inst: Installation, connection: Connection, tenant: Tenant, before: TrustedCa, active: bool, now: datetime
+) -> TrustedCa:
+    end = x509.load_der_x509_certificate(before.chain[-1]).not_valid_after_utc
+    if active and now > end:
+        raise Refused(f"{before.name}: its anchor expired on {end:%Y-%m-%d}; add the CA's new certificate")
+    if before.active is active:
+        return before
+    trusted_cas.change(connection, before.id, now, inst.actor.name, active=active)
+    return _changed(inst, connection, tenant, "activate" if active else "deactivate", before, now)
 
 
 def _changed(
@@ -211,18 +295,25 @@ def _changed(
     before: TrustedCa,
     now: datetime,
     name: str | None = None,
-) -> None:
-    after = _told(_one(connection, tenant, name or before.name))
+) -> TrustedCa:
+    after = _one(connection, tenant, name or before.name)
     inst.record(
-        connection, tenant, ChangeKind.TRUSTED_CA_CHANGED, f"{NOUN}.{verb}", before.name, _told(before), after, now
+        connection,
+        tenant,
+        ChangeKind.TRUSTED_CA_CHANGED,
+        f"{NOUN}.{verb}",
+        before.name,
+        _told(before),
+        _told(after),
+        now,
     )
+    return after
 
 
 def _told(ca: TrustedCa) -> dict[str, object]:
     """What the audit log has of it."""
-    anchor = x509.load_der_x509_certificate(ca.chain[-1])
     return {
-        "name": ca.name, "active": ca.active, "hosts": ca.hosts, "anchor_sha256": anchor.fingerprint(SHA256()).hex(),
+        "name": ca.name, "active": ca.active, "hosts": ca.hosts, "anchor_sha256": sha256(ca.chain[-1]).hexdigest(),
     }  # fmt: skip
 
 

@@ -35,10 +35,11 @@ def add(
     now: datetime,
     by: str,
     hosts: Sequence[str] = (),
+    created_at: datetime | None = None,
 ) -> TrustedCa:
     """Add a trusted CA; ``chain`` is DER, intermediates first and the anchor last, ``anchor_fingerprint`` its SHA-256.
 
-    ``hosts``: patterns of the hosts that it may vouch for; none: all.
+    ``hosts``: patterns of the hosts that it may vouch for; none: all. ``created_at``: of one that was there before.
 
     Raises Conflict where the tenant has one of that name or with that anchor.
     """
@@ -49,7 +50,7 @@ def add(
         active_for_hosts=active and bool(hosts),
         chain=tuple(chain),
         anchor_sha256=anchor_fingerprint,
-        created_at=now,
+        created_at=created_at or now,
         changed_at=now,
         changed_by=by,
         hosts=tuple(hosts),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
+from cachetools import LRUCache, cached
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
@@ -15,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from certs import der
 from certs.expiry import begins_in, time_left
 from certs.reading import UNREADABLE
-from certs.reading import common_name as common_name
+from certs.reading import common_name as _common_name
 from certs.reading import fingerprint as fingerprint
 from certs.reading import issuer as issuer
 from certs.reading import names as names
@@ -23,8 +25,22 @@ from certs.reading import read as _read
 from certs.reading import subject as subject
 from control.shown.text import clean, day, minute, stamp
 
+MOST_KEPT = 4096
+"""Certificates whose common name is remembered: a list of a thousand CAs asks for each, each time."""
+LONGEST_KEPT = 16 << 20
+"""Bytes of certificates that are kept, parsed and for JSON each."""
 LONGEST_HEX = 64
 """Bytes of an extension that are shown where nothing can be said of them but their bytes."""
+
+
+def _digest(certificate: x509.Certificate) -> bytes:
+    return certificate.fingerprint(hashes.SHA256())
+
+
+@cached(LRUCache[bytes, str](MOST_KEPT), key=_digest, lock=threading.Lock())
+def common_name(certificate: x509.Certificate) -> str:
+    """The common name, or the whole subject where there is none."""
+    return _common_name(certificate)
 
 
 def key(certificate: x509.Certificate) -> str:
@@ -312,6 +328,15 @@ def _colons(number: int) -> str:
 
 def as_object(certificate: x509.Certificate) -> dict[str, Any]:
     """The certificate for JSON."""
+    return dict(_as_object(certificate))
+
+
+def _bytes_of(told: dict[str, Any]) -> int:
+    return len(told["pem"])
+
+
+@cached(LRUCache[bytes, dict[str, Any]](LONGEST_KEPT, _bytes_of), key=_digest, lock=threading.Lock())
+def _as_object(certificate: x509.Certificate) -> dict[str, Any]:
     return {
         "subject": subject(certificate),
         "issuer": issuer(certificate),
@@ -394,4 +419,13 @@ def _to(moment: datetime, now: datetime) -> str:
 
 def load(chain: Iterable[bytes]) -> list[x509.Certificate]:
     """The certificates of a record (DER each)."""
-    return [x509.load_der_x509_certificate(der) for der in chain]
+    return [_parsed(der) for der in chain]
+
+
+def _size(certificate: x509.Certificate) -> int:
+    return len(certificate.public_bytes(Encoding.DER))
+
+
+@cached(LRUCache[bytes, x509.Certificate](LONGEST_KEPT, _size), key=lambda der: der, lock=threading.Lock())
+def _parsed(der: bytes) -> x509.Certificate:
+    return x509.load_der_x509_certificate(der)

@@ -5,9 +5,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from control import error_settings, tenants, trusted_cas
 from control.actor import Actor
-from control.errors import Outdated, Refused
+from control.errors import Missing, Outdated, Refused, Taken
 from control.installation import Installation
+from control.trusted_cas import Upload, Wanted
 from store import trusted_cas as stored
+from store.records import TrustedCa
 from tests.control.conftest import kinds_since, last_change, trust
 from tests.harness.pki import DAY, NOW, Authority
 
@@ -332,3 +334,70 @@ def test_a_limited_one_counts_for_nothing_to_a_process_that_knows_of_no_limits(i
     trusted_cas.deactivate(inst, "default", "one", LATER)
     trusted_cas.rename(inst, "default", "two", "three", LATER)
     assert (as_before(), now()) == ([("one", 0), ("three", 0)], [False, True])
+
+
+def three(inst: Installation) -> list[str]:
+    names = ["one", "two", "three"]
+    for name in names:
+        trust(inst, "default", name, Authority.root(name).pem())
+    return names
+
+
+def test_several_are_switched_together_and_those_are_told_that_were_otherwise(inst: Installation) -> None:
+    names = three(inst)
+    trusted_cas.deactivate(inst, "default", "two", LATER)
+    changed = trusted_cas.switch_all(inst, "default", [*names, "one"], False, LATER)
+    assert [ca.name for ca in changed] == ["one", "three"]
+    assert not any(ca.active for ca in trusted_cas.listing(inst, "default"))
+    before = last_change(inst)
+    with pytest.raises(Missing, match="four"):
+        trusted_cas.switch_all(inst, "default", ["one", "four"], True, LATER)
+    assert last_change(inst) == before
+    assert not trusted_cas.show(inst, "default", "one").active
+
+
+def test_name_hosts_and_status_change_together_or_not_at_all(inst: Installation) -> None:
+    three(inst)
+    before = last_change(inst)
+    with pytest.raises(Taken):
+        trusted_cas.change(inst, "default", "one", Wanted("two", False, ("a.example",)), LATER)
+    assert last_change(inst) == before
+    changed = trusted_cas.change(inst, "default", "one", Wanted("ONE", False, ("A.example",)), LATER)
+    assert (changed.name, changed.active, changed.hosts) == ("ONE", False, ("a.example",))
+    assert kinds_since(inst, before) == ["trusted_ca_changed"] * 3
+    # Whoever had seen it as it was changes all three: his own first change is in nobody's way.
+    seen = inst.having_seen(inst.tenants()[0].generation)
+    assert trusted_cas.change(seen, "default", "ONE", Wanted("one", True, ()), LATER).hosts == ()
+
+
+def test_what_was_deleted_comes_back_as_it_was(inst: Installation) -> None:
+    ends = Authority.root("Ends", not_after=NOW + DAY)
+    trust(inst, "default", "ends", ends.pem(), ".a.example", active=True)
+    three(inst)
+    trusted_cas.deactivate(inst, "default", "two", NOW)
+    were = trusted_cas.listing(inst, "default")
+    gone = trusted_cas.delete_all(inst, "default", [ca.name for ca in were], NOW)
+    assert trusted_cas.listing(inst, "default") == []
+    much_later = NOW + 9 * DAY
+    trusted_cas.restore(inst, "default", gone, much_later)
+
+    def told(ca: TrustedCa) -> tuple[object, ...]:
+        return ca.name, ca.active, ca.hosts, ca.chain, ca.created_at
+
+    assert [told(ca) for ca in trusted_cas.listing(inst, "default")] == [told(ca) for ca in were]
+    trusted_cas.delete_all(inst, "default", ["one", "two"], NOW)
+    trust(inst, "default", "two", Authority.root("another").pem())
+    with pytest.raises(Taken):
+        trusted_cas.restore(inst, "default", [ca for ca in gone if ca.name in ("one", "two")], NOW)
+    assert [ca.name for ca in trusted_cas.listing(inst, "default")] == ["ends", "three", "two"]
+
+
+def test_what_is_wrong_with_names_and_hosts_is_told_of_each(inst: Installation) -> None:
+    trust(inst, "default", "taken", Authority.root().pem())
+    uploads = [Upload(name, b"", hosts) for name, hosts in (
+        ("good", ()), ("taken", ("a..b",)), ("twice", ()), ("twice", ()), ("", ()),
+    )]  # fmt: skip
+    told = trusted_cas.objections(inst, "default", uploads)
+    assert [len(each) for each in told] == [0, 2, 1, 1, 1]
+    assert "already" in told[1][0]
+    assert "'a..b' is no host pattern" in told[1][1]
