@@ -28,7 +28,7 @@ class Row:
     record: TrustedCa
     anchor: x509.Certificate
     using: tuple[str, ...] | None
-    expiry: str
+    now: datetime
 
     @property
     def used_by(self) -> int | None:
@@ -40,10 +40,15 @@ class Row:
         """When its anchor does."""
         return self.anchor.not_valid_after_utc
 
-    def as_object(self, now: datetime) -> dict[str, Any]:
+    @property
+    def expiry(self) -> str:
+        """How near that is: of certs.expiry."""
+        return Validity.of([self.anchor]).expiry(self.now).value
+
+    def as_object(self) -> dict[str, Any]:
         """The same for JSON."""
         using = None if self.using is None else {self.record.name: self.using}
-        return shown.as_object(self.record, now) | shown.used_by_object(using, self.record)
+        return shown.as_object(self.record, self.now) | shown.used_by_object(using, self.record)
 
 
 COLUMNS: tuple[Column[Row], ...] = (
@@ -76,7 +81,7 @@ def row(inst: Installation, tenant: str, name: str, now: datetime) -> Row:
 def _row(record: TrustedCa, using: dict[bytes, tuple[str, ...]] | None, now: datetime) -> Row:
     (anchor,) = shown.anchor_of(record)
     hosts = None if using is None else using.get(sha256(record.chain[-1]).digest(), ())
-    return Row(record, anchor, hosts, Validity.of([anchor]).expiry(now).value)
+    return Row(record, anchor, hosts, now)
 
 
 def patterns(text: str) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ def listing(
         for one in rows(visit.inst, tenant, visit.now)
         if status in (None, shown.status(one.record)) and expiry in (None, one.expiry)
     ]
-    return paged(request, response, found, COLUMNS, asked, lambda one: one.as_object(visit.now), "name")
+    return paged(request, response, found, COLUMNS, asked, lambda one: one.as_object(), "name")
 
 
 @router.post(
@@ -228,4 +228,4 @@ def _change(visit: Visit, tenant: str, name: str, wanted: Wanted, response: Resp
 
 def _shown(visit: Visit, tenant: str, name: str, response: Response) -> dict[str, Any]:
     tagged(response, visit, tenant)
-    return row(visit.inst, tenant, name, visit.now).as_object(visit.now)
+    return row(visit.inst, tenant, name, visit.now).as_object()

@@ -32,6 +32,9 @@
     const dialog = event.target.closest?.("dialog");
     if (dialog && event.target.textContent.trim()) open(dialog);
     if (event.target.id === "dialog" || event.target.id === "panel") one("[autofocus]", event.target)?.focus();
+    // Behind a dialog nobody sees what is said above the page.
+    const above = all("dialog[open]").at(-1);
+    if (event.target.id === "notices" && above) { above.prepend(...event.target.children); above.scrollTop = 0; }
   });
   document.addEventListener("close-dialog", () => all("dialog[open]").forEach(each => each.close()));
 
@@ -70,7 +73,7 @@
   // A box in the head of a table ticks all of its rows; what acts on several is there once one is ticked.
   document.addEventListener("change", event => {
     const box = event.target;
-    const form = box.closest?.("form[data-several]");
+    const form = box.closest?.("[data-several]");
     if (!form) return;
     if ("tickAll" in box.dataset) all("input[name=names]", form).forEach(each => { each.checked = box.checked; });
     const ticked = all("input[name=names]:checked", form).length;
@@ -82,6 +85,23 @@
   document.addEventListener("htmx:sseMessage", event => {
     const body = event.target.closest?.("[data-most]");
     while (body && body.rows.length > Number(body.dataset.most)) body.rows[body.rows.length - 1].remove();
+  });
+
+  // Of several files one is left out again; what was pasted becomes one of them; what is done in a menu shuts it.
+  document.addEventListener("click", event => {
+    event.target.closest("[data-shut]")?.closest("details")?.removeAttribute("open");
+    const target = event.target.closest("[data-leave-out], [data-add-pasted]");
+    const input = target && one("input[type=file]", target.closest("form"));
+    if (!input) return;
+    const files = new DataTransfer();
+    [...input.files].forEach((file, place) => { if (String(place) !== target.dataset.file) files.items.add(file); });
+    if ("addPasted" in target.dataset) {
+      const text = one("textarea", target.parentElement);
+      if (text.value.trim()) files.items.add(new File([text.value], `pasted ${input.files.length + 1}.pem`));
+      text.value = "";
+    }
+    input.files = files.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
   });
 
   // Files that are dropped on a zone are its input's.
