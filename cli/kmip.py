@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cli import clock, output
 from cli.context import Context, json_option, pass_context
 from cli.kmip_forwarder import command as forwarder
-from control.shown import certificates, expiry
+from control.shown import certificates
+from control.shown import kmip as shown
 
 if TYPE_CHECKING:
     from kms.kmip.connection import Endpoint
     from kms.kmip.validation import Found
-    from store.records import KmipForwarding
 
 
 @click.group(name="kmip")
@@ -63,10 +63,10 @@ def set_(
     )
     made = kmip_forwarding.set_(context.installation, context.tenant, given, clock.now())
     if context.json:
-        output.as_json(as_object(made))
+        output.as_json(shown.as_object(made, clock.now()))
         return
-    shown = output.clean(certificates.common_name(certificates.load(made.chain)[0]))
-    click.echo(f"Tenant {context.tenant} is {shown} to its key managers from now on.")
+    name = output.clean(certificates.common_name(certificates.load(made.chain)[0]))
+    click.echo(f"Tenant {context.tenant} is {name} to its key managers from now on.")
 
 
 @command.command()
@@ -85,7 +85,7 @@ def csr(context: Context, /, target: str | None, **fields: str | None) -> None:
 
     subject = Subject(**fields)  # type: ignore[arg-type] # click requires the common name
     made = kmip_forwarding.request(context.installation, context.tenant, subject, clock.now())
-    output.write_output(target, _pem(made))
+    output.write_output(target, shown.request_pem(made))
     if target is not None and target != "-":
         click.echo(f"The request is in {target}.")
 
@@ -99,7 +99,7 @@ def show(context: Context) -> None:
 
     found = kmip_forwarding.show(context.installation, context.tenant)
     if context.json:
-        output.as_json(None if found is None else as_object(found))
+        output.as_json(None if found is None else shown.as_object(found, clock.now()))
         return
     if found is None:
         click.echo(f"Tenant {context.tenant} has no client certificate for key managers; see: kmip set --help")
@@ -118,7 +118,7 @@ def show(context: Context) -> None:
             click.echo(title)
             output.fields(certificates.as_fields(certificate), indent="  ")
     if found.request is not None:
-        click.echo(_pem(found.request).decode(), nl=False)
+        click.echo(shown.request_pem(found.request).decode(), nl=False)
 
 
 @command.command()
@@ -132,7 +132,7 @@ def test(context: Context, name: str) -> None:
     telling = Steps(context)
     found = on_premises.examine_saved(context.installation, context.tenant, name, telling.tell)
     if context.json:
-        output.as_json([step_as_object(endpoint, one) for endpoint, one in found])
+        output.as_json(shown.steps_as_objects(found))
     raise SystemExit(output.DONE if all(one.passed for _, one in found) else output.REFUSED)
 
 
@@ -154,29 +154,3 @@ class Steps:
             click.echo(self._host)
         mark = click.style("passed", fg="green") if found.passed else click.style("failed", fg="red", bold=True)
         click.echo(f"  {mark}  {MEANING[found.step]}: {output.clean(found.text)}")
-
-
-def step_as_object(endpoint: Endpoint, found: Found) -> dict[str, Any]:
-    """A step for JSON."""
-    return {"host": str(endpoint), "step": found.step.value, "passed": found.passed, "text": found.text}
-
-
-def as_object(record: KmipForwarding) -> dict[str, Any]:
-    """The record for JSON; nothing of it is secret."""
-    client = certificates.load(record.chain)
-    return {
-        "username": record.username,
-        "changed_at": record.changed_at,
-        "changed_by": record.changed_by,
-        **(expiry.as_object(client, clock.now()) if client else {}),
-        "client_certificates": [certificates.as_object(one) for one in client],
-        "server_ca": [certificates.as_object(one) for one in certificates.load(record.server_ca)],
-        "request": None if record.request is None else _pem(record.request).decode(),
-    }
-
-
-def _pem(request: bytes) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding
-    from cryptography.x509 import load_der_x509_csr
-
-    return load_der_x509_csr(request).public_bytes(Encoding.PEM)

@@ -11,7 +11,8 @@ from cli.context import Context, json_option, pass_context
 from cli.trusted_ca import report, tell
 from control.shown import certificates, expiry
 from control.shown.bundles import findings
-from control.shown.signing_cas import as_object, kind, request_pem
+from control.shown.kmip import steps_as_objects
+from control.shown.signing_cas import as_object, key_as_object, kind, request_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,12 +60,13 @@ def list_(context: Context) -> None:
 @pass_context
 def show(context: Context, name: str) -> None:
     """Show one signing CA, certificate by certificate."""
-    from control import signing_cas
+    from control import on_premises, signing_cas
 
     record = signing_cas.show(context.installation, context.tenant, name)
     problem = signing_cas.key_problem(context.installation, context.tenant, name)
+    place = key_as_object(on_premises.key_of(context.installation, context.tenant, name))
     if context.json:
-        output.as_json(as_object(record, clock.now()) | {"key_problem": problem})
+        output.as_json(as_object(record, clock.now()) | {"key_problem": problem, "key_manager": place})
         return
     loaded = certificates.load(record.chain)
     output.fields(
@@ -73,14 +75,18 @@ def show(context: Context, name: str) -> None:
             ("kind", kind(record)),
             ("status", record.status),
             *([("problem", problem)] if problem else []),
+            *([("key", f"{place['key_name']} at {place['primary']}")] if place else []),
+            *([("alternate", place["alternate"])] if place and place["alternate"] else []),
             *([("expires", expiry.shown(loaded, clock.now()))] if loaded else []),
             ("last change", f"{output.minute(record.changed_at)} by {record.changed_by}"),
         ]
     )
     if record.status == "requested":
         click.echo(request_pem(record), nl=False)
-    for place, certificate in enumerate(loaded):
-        click.echo("Issuing certificate" if place == 0 else "Root" if place == len(loaded) - 1 else "Intermediate")
+    for position, certificate in enumerate(loaded):
+        click.echo(
+            "Issuing certificate" if position == 0 else "Root" if position + 1 == len(loaded) else "Intermediate"
+        )
         output.fields(certificates.full_fields(certificate, clock.now()), indent="  ")
 
 
@@ -396,12 +402,9 @@ def _validate_steps(context: Context, name: str, bundle: Bundle) -> None:
 
 
 def _report_examined(context: Context, examined: Examined) -> None:
-    from cli.kmip import step_as_object
-
     wrong = [finding.message for finding in examined.bundle.findings if finding.level == "error"]
     if context.json:
-        steps = [step_as_object(endpoint, found) for endpoint, found in examined.steps]
-        output.as_json({"findings": findings(examined.bundle), "steps": steps})
+        output.as_json({"findings": findings(examined.bundle), "steps": steps_as_objects(examined.steps)})
     else:
         tell(examined.bundle)
         if wrong:

@@ -69,7 +69,9 @@ def set_(inst: Installation, tenant: str, given: Credentials, now: datetime) -> 
         key = inst.tenant_key(connection, found)
         opened = encoded or _requested(key, found, secrets)
         if opened is None:
-            raise Refused("no client key is given, and none was made here; give --client-key, or make one: kmip csr")
+            raise Refused(
+                "no client key is given, and none was made here; give --client-key, or make one: sallyport kmip csr"
+            )
         if not _belongs(opened, chain[0]):
             whose = "that is given" if encoded is not None else "of the request that was made here"
             raise Refused(f"the client certificate ({_name(chain[0])}) does not belong to the key {whose}")

@@ -23,6 +23,7 @@ from certs.signer import SigningError, VerifyingKey
 from certs.signing import examine_signing
 from control.errors import Missing, Refused
 from control.installation import Installation
+from control.names import storable
 from issuer.errors import Refusal
 from issuer.key_managers import endpoints, reach_of
 from store import kmip, signing_cas
@@ -121,12 +122,19 @@ def examine(inst: Installation, tenant: str, wanted: Connection, now: datetime, 
     return Examined(bundle, _looked_at(inst, tenant, wanted.key, key, tell))
 
 
+def key_of(inst: Installation, tenant: str, name: str) -> KmipKey | None:
+    """Where the key of a signing CA is; None where that is here, or there is no such CA. Raises Refused."""
+    with inst.reading(tenant) as (connection, found):
+        ca = signing_cas.by_name(connection, found.id, name) if storable(name) else None
+        return None if ca is None else kmip.key_of(connection, ca.id)
+
+
 def examine_saved(
     inst: Installation, tenant: str, name: str, tell: Tell | None = None
 ) -> Sequence[tuple[Endpoint, Found]]:
     """The steps for one that was saved, by its name. Raises Refused where there is none, or its key is here."""
     with inst.reading(tenant) as (connection, found):
-        ca = signing_cas.by_name(connection, found.id, name)
+        ca = signing_cas.by_name(connection, found.id, name) if storable(name) else None
         key = None if ca is None else kmip.key_of(connection, ca.id)
     if ca is None or key is None:
         raise Missing(f"tenant {tenant} has no on-premises signing CA {name!r}; see: sallyport signing-ca list")

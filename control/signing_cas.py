@@ -393,7 +393,7 @@ def _key_problem(inst: Installation, connection: Connection, tenant: Tenant, ca:
         return (
             None
             if forwarding and forwarding.chain
-            else "there is no client certificate for its key manager; see: kmip set"
+            else "there is no client certificate for its key manager; see: sallyport kmip set"
         )
     try:
         key = TenantKey(inst.provider.unwrap(tenants.wrapped_key(connection, tenant.id), tenant.name))
@@ -510,7 +510,9 @@ def _refuse_taken(connection: Connection, tenant: Tenant, name: str) -> None:
 def _refuse_known_key(connection: Connection, tenant: Tenant, name: str, spki: bytes) -> None:
     known = signing_cas.names_by_key(connection, tenant.id)
     if spki in known.values() or spki in signing_cas.revoked_keys(connection, tenant.id):
-        raise Taken(f"{name}: a signing CA with this key is there already, or was revoked; see: signing-ca list")
+        raise Taken(
+            f"{name}: a signing CA with this key is there already, or was revoked; see: sallyport signing-ca list"
+        )
 
 
 def _record(

@@ -8,7 +8,7 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from control.shown import certificates, expiry
-from store.records import SigningCa
+from store.records import KmipKey, SigningCa
 
 
 def request_pem(ca: SigningCa) -> bytes:
@@ -41,3 +41,16 @@ def as_object(record: SigningCa, now: datetime) -> dict[str, Any]:
         "request": request_pem(record).decode() if record.status == "requested" else None,
         "certificates": certificates.as_objects(chain),
     }
+
+
+def key_as_object(key: KmipKey | None) -> dict[str, Any] | None:
+    """Where an on-premises CA's key is, for JSON; None: it is here."""
+    if key is None:
+        return None
+    alternate = None if key.alternate_host is None else _place(key.alternate_host, key.alternate_port)
+    primary = _place(key.primary_host, key.primary_port)
+    return {"key_name": key.key_name, "primary": primary, "alternate": alternate, "pss": key.pss}
+
+
+def _place(host: str, port: int | None) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
