@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli import clock, output
 from cli.context import Context, json_option, pass_context
-
-if TYPE_CHECKING:
-    from control.bypass_rules import ListFile
-    from store.records import BypassRule
 
 
 @click.group(name="bypass")
@@ -40,6 +35,7 @@ def add(context: Context, patterns: tuple[str, ...], reason: str | None, expires
     Nothing is checked there: no certificate, no content. A rule that has expired is replaced.
     """
     from control import bypass_rules
+    from control.shown.bypass_rules import as_object
 
     end = None if expires is None else moment(expires)
     now = clock.now()
@@ -69,28 +65,21 @@ def remove(context: Context, patterns: tuple[str, ...]) -> None:
 def proposals(context: Context) -> None:
     """Show the hosts for which clients refuse our certificate while they take it for others: pinned, most likely."""
     from control import pinning
+    from control.shown.bypass_rules import proposal_as_object
 
     found = pinning.proposals(context.installation, context.tenant, clock.now())
     if context.json:
-        output.as_json(
-            [
-                {
-                    "host": one.host, "clients": one.clients, "refusals": one.count, "first_at": one.first_at,
-                    "last_at": one.last_at, "proposed": one.enough,
-                }
-                for one in found
-            ]
-        )  # fmt: skip
+        output.as_json([proposal_as_object(one) for one in found])
         return
     rows = [
         (
             one.host, len(one.clients), one.count, output.minute(one.first_at), output.minute(one.last_at),
-            "enough" if one.enough else "",
+            f"bypassed by {one.rule}" if one.rule is not None else "enough" if one.enough else "",
         )
         for one in found
     ]  # fmt: skip
     output.table(("host", "clients", "refusals", "first", "last", "proposed"), rows, "No client refuses a host alone.")
-    if proposed := [one.host for one in found if one.enough]:
+    if proposed := [one.host for one in found if one.proposed]:
         click.echo(output.clean(f"To leave one to its clients: sallyport bypass add {proposed[0]} --expires DATE"))
 
 
@@ -112,12 +101,13 @@ def dismiss(context: Context, host: str) -> None:
 def list_(context: Context) -> None:
     """List the tenant's rules, and the list files that count for it with how many rules they hold."""
     from control import bypass_rules
+    from control.shown.bypass_rules import as_object, file_as_object, status
 
     now = clock.now()
     rules = bypass_rules.listing(context.installation, context.tenant)
     files = bypass_rules.files(context.installation, context.tenant)
     if context.json:
-        output.as_json([*(as_object(rule, now) for rule in rules), *map(of_file, files)])
+        output.as_json([*(as_object(rule, now) for rule in rules), *map(file_as_object, files)])
         return
     rows = [
         (
@@ -147,38 +137,3 @@ def moment(text: str) -> datetime:
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
         output.misuse(f"--expires: {text!r} is no date; expected 2026-12-31 or 2026-12-31T18:30 (UTC)")
-
-
-def status(rule: BypassRule, now: datetime) -> str:
-    """``active`` or ``expired``."""
-    from control import bypass_rules
-
-    return "expired" if bypass_rules.expired(rule, now) else "active"
-
-
-def as_object(rule: BypassRule, now: datetime) -> dict[str, Any]:
-    """A rule for JSON."""
-    return {
-        "pattern": rule.pattern,
-        "status": status(rule, now),
-        "reason": rule.reason,
-        "created_at": rule.created_at,
-        "created_by": rule.created_by,
-        "expires_at": rule.expires_at,
-        "file": None,
-        "rules": 1,
-    }
-
-
-def of_file(file: ListFile) -> dict[str, Any]:
-    """A list file for JSON: in the list beside the rules, with the same members."""
-    return {
-        "pattern": None,
-        "status": "active" if file.problem is None else "unusable",
-        "reason": file.problem,
-        "created_at": None,
-        "created_by": None,
-        "expires_at": None,
-        "file": file.path,
-        "rules": file.rules,
-    }

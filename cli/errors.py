@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
 from cli import clock, output
 from cli.context import Context, json_option, pass_context
 from cli.dry_run import dry_run_option, made
-
-if TYPE_CHECKING:
-    from store.records import HostException
 
 
 @click.group(name="errors")
@@ -29,18 +24,14 @@ def command() -> None:
 def show(context: Context) -> None:
     """Show every row, its action, and whether that was set or is the default."""
     from control import error_settings
+    from control.shown import error_settings as shown
 
     rows = error_settings.show(context.installation, context.tenant)
     if context.json:
-        output.as_json(
-            [
-                {"row": one.row, "action": one.action.value, "set": one.is_set, "from": one.inherited_from}
-                for one in rows
-            ]
-        )
+        output.as_json([shown.as_object(one) for one in rows])
         return
-    shown = [(one.row, one.action.value, "set" if one.is_set else one.inherited_from or "default") for one in rows]
-    output.table(("defect", "action", "by"), shown, "There is no row.")
+    told = [(one.row, one.action.value, "set" if one.is_set else one.inherited_from or "default") for one in rows]
+    output.table(("defect", "action", "by"), told, "There is no row.")
 
 
 @command.command(name="set")
@@ -101,12 +92,13 @@ def except_(
 ) -> None:  # fmt: skip
     """Do something else about a defect of HOST: example.com, *.example.com (names below it), an address."""
     from control import host_exceptions
+    from control.shown.error_settings import exception_as_object
 
     wanted = host_exceptions.Wanted(host, defect, action, reason, fingerprint, expires)
     now = clock.now()
     added = made(context, dry_run, lambda inst: host_exceptions.add(inst, context.tenant, wanted, now))
     if context.json:
-        output.as_json(as_object(added, expired=False))
+        output.as_json(exception_as_object(added, expired=False))
         return
     of = "" if added.fingerprint is None else f", for the certificate or key {added.fingerprint.hex()}"
     end = "" if added.expires_at is None else f", until {output.minute(added.expires_at)} UTC"
@@ -120,10 +112,11 @@ def except_(
 def exceptions(context: Context) -> None:
     """List the exceptions for hosts, those that have expired too."""
     from control import host_exceptions
+    from control.shown.error_settings import exception_as_object
 
     listed = host_exceptions.listing(context.installation, context.tenant, clock.now())
     if context.json:
-        output.as_json([as_object(one.exception, one.expired) for one in listed])
+        output.as_json([exception_as_object(one.exception, one.expired) for one in listed])
         return
     rows = [
         (
@@ -152,26 +145,11 @@ def exceptions(context: Context) -> None:
 def unexcept(context: Context, id: str, dry_run: bool) -> None:
     """Take exception ID away (see exceptions), so that the rows count again for its host."""
     from control import host_exceptions
+    from control.shown.error_settings import exception_as_object
 
     now = clock.now()
     gone = made(context, dry_run, lambda inst: host_exceptions.remove(inst, context.tenant, id, now))
     if context.json:
-        output.as_json(as_object(gone, expired=gone.expires_at is not None and gone.expires_at <= now))
+        output.as_json(exception_as_object(gone, expired=gone.expires_at is not None and gone.expires_at <= now))
         return
     click.echo(f"Tenant {context.tenant}: exception {gone.id} ({gone.defect} of {gone.pattern}) is removed.")
-
-
-def as_object(exception: HostException, expired: bool) -> dict[str, Any]:
-    """The record for JSON."""
-    return {
-        "id": exception.id,
-        "host": exception.pattern,
-        "defect": exception.defect,
-        "action": exception.action,
-        "fingerprint": None if exception.fingerprint is None else exception.fingerprint.hex(),
-        "expires_at": exception.expires_at,
-        "expired": expired,
-        "reason": exception.reason,
-        "created_at": exception.created_at,
-        "created_by": exception.created_by,
-    }

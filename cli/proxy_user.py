@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -73,6 +73,7 @@ def delete(context: Context, name: str) -> None:
 def list_(context: Context) -> None:
     """List the tenant's users. Those in htpasswd files are not among them."""
     from control import proxy_users
+    from control.shown.proxy_users import as_object
 
     users = proxy_users.listing(context.installation, context.tenant)
     if context.json:
@@ -97,19 +98,11 @@ def given(password_file: str | None) -> str | None:
 
 def tell(context: Context, user: ProxyUser, what: str, password: str | None) -> None:
     """Say what was done; a generated password with it, since nobody could say it later."""
+    from control.shown.proxy_users import as_object
+
     if context.json:
         output.as_json(as_object(user) | ({} if password is None else {"password": password}))
         return
     click.echo(output.clean(f"Tenant {context.tenant}: the proxy user {user.name} {what}."))
     if password is not None:
         click.echo(f"Its password, which is not shown again: {password}")
-
-
-def as_object(user: ProxyUser) -> dict[str, Any]:
-    """The record for JSON."""
-    return {
-        "name": user.name,
-        "created_at": user.created_at,
-        "changed_at": user.changed_at,
-        "changed_by": user.changed_by,
-    }

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli import clock, output
 from cli.context import Context, json_option, pass_context
 
-if TYPE_CHECKING:
-    from store.records import WireGuardPeer
-
 QR_SUFFIXES = (".svg", ".png")
-MODULE_PIXELS = 6
 
 
 @click.group(name="wireguard")
@@ -76,11 +71,13 @@ def add(
 
 
 def _hand_over(text: str, file: str | None, qr_file: str | None) -> None:
+    from control.shown import qr
+
     try:
         if qr_file is not None:
             kind = Path(qr_file).suffix.lower().removeprefix(".")
             drawn = io.BytesIO()
-            _code(text).save(drawn, kind=kind, scale=MODULE_PIXELS)
+            qr.code(text).save(drawn, kind=kind, scale=qr.MODULE_PIXELS)
             output.write_whole(Path(qr_file), drawn.getvalue(), 0o600)
         if file is not None and file != "-":
             output.write_whole(Path(file), text.encode(), 0o600)
@@ -90,16 +87,11 @@ def _hand_over(text: str, file: str | None, qr_file: str | None) -> None:
         output.misuse(f"{error.filename or file or qr_file}: {error.strerror or error}; the peer is not added")
 
 
-def _code(text: str) -> Any:
-    import segno
-
-    # The least correction: on a screen nothing is torn off, and it is large as it is.
-    return segno.make(text, error="l", micro=False)
-
-
 def _drawn(text: str) -> str:
+    from control.shown import qr
+
     drawn = io.StringIO()
-    _code(text).terminal(drawn, compact=True)
+    qr.code(text).terminal(drawn, compact=True)
     return drawn.getvalue().rstrip("\n")
 
 
@@ -109,6 +101,7 @@ def _drawn(text: str) -> str:
 def list_(context: Context) -> None:
     """List the tenant's peers, with their addresses in the tunnel."""
     from control import wireguard
+    from control.shown.wireguard import as_object
 
     found = wireguard.peers(context.installation, context.tenant)
     if context.json:
@@ -145,39 +138,22 @@ def remove(context: Context, name: str) -> None:
 def show(context: Context) -> None:
     """Show the tenant's public key, and where its peers reach it."""
     from control import wireguard
+    from control.shown.wireguard import server_as_object
 
-    key = wireguard.server_key(context.installation, context.tenant)
-    where = wireguard.endpoint(context.settings, context.tenant)
-    listeners = [one for one in context.settings.listeners if one.mode == "wireguard" and one.tenant == context.tenant]
+    told = server_as_object(
+        context.settings, context.tenant, wireguard.server_key(context.installation, context.tenant)
+    )
     if context.json:
-        output.as_json(
-            {
-                "public_key": None if key is None else wireguard.text(key),
-                "endpoint": where,
-                "dns": wireguard.first_address(context.settings.wireguard.network),
-                "listeners": [{"name": one.name, "bind": one.bind} for one in listeners],
-            }
-        )
+        output.as_json(told)
         return
     output.fields(
         (
-            ("public key", "made with the first peer" if key is None else wireguard.text(key)),
-            ("endpoint", where or "not set (wireguard.endpoint)"),
-            ("DNS", wireguard.first_address(context.settings.wireguard.network)),
-            ("listeners", ", ".join(f"{one.name} ({one.bind})" for one in listeners) or "none of mode wireguard"),
+            ("public key", told["public_key"] or "made with the first peer"),
+            ("endpoint", told["endpoint"] or "not set (wireguard.endpoint)"),
+            ("DNS", told["dns"]),
+            (
+                "listeners",
+                ", ".join(f"{one['name']} ({one['bind']})" for one in told["listeners"]) or "none of mode wireguard",
+            ),
         )
     )
-
-
-def as_object(one: WireGuardPeer) -> dict[str, Any]:
-    """A peer for JSON."""
-    from control import wireguard
-
-    return {
-        "name": one.name,
-        "public_key": wireguard.text(one.public_key),
-        "ipv4": one.ipv4,
-        "ipv6": one.ipv6,
-        "created_at": one.created_at,
-        "created_by": one.created_by,
-    }

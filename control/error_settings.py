@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +16,7 @@ from store.records import ChangeKind
 
 ROWS = (*(defect.value for defect in Defect), UNTRUSTED)
 AVAILABLE = tuple(Action)
+_EVERY_ACTION = f"{', '.join(AVAILABLE[:-1])} or {AVAILABLE[-1]}"
 ONLY = {
     Defect.OWN_CA.value: (
         (Action.BLOCK,), "only block can be set: a server must never be vouched for by a key that signs our leaves",
@@ -24,6 +26,8 @@ ONLY = {
         "only block or bypass can be set: a failed handshake leaves nothing to allow or to warn of",
     ),
 }  # fmt: skip
+VERBS = ("errors.set", "errors.unset")
+"""For the audit log: a row is set, or taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +53,42 @@ def show(inst: Installation, tenant: str) -> list[ErrorRow]:
     return [*listed, ErrorRow(UNTRUSTED, settings.rows.get(UNTRUSTED, Action.BLOCK), UNTRUSTED in rows)]
 
 
+def change(inst: Installation, tenant: str, changes: Mapping[str, str | None], now: datetime) -> list[str]:
+    """Set rows to actions, or take them away (None): all of them or none, each with its entry in the audit log.
+
+    Returns the rows that are not as they were. Raises Refused for a row or an action that there is not, or not for
+    that row.
+    """
+    wanted = {row: _checked(row, action) for row, action in changes.items()}
+    with inst.changing(tenant) as (connection, found):
+        if Action.WARN in wanted.values():
+            untrusted_ca.ensure(inst, connection, found, now)
+        before = error_settings.rows(connection, found.id)
+        changed = [row for row, action in wanted.items() if before.get(row) != action]
+        for row in changed:
+            action, old = wanted[row], before.get(row)
+            if action is None:
+                error_settings.unset_row(connection, found.id, row)
+            else:
+                error_settings.set_row(connection, found.id, row, action.value, now)
+            inst.record(connection, found, ChangeKind.ERROR_SETTINGS_CHANGED, VERBS[action is None], row, _row(old),
+                        _row(action), now)  # fmt: skip
+    return changed
+
+
 def set_action(inst: Installation, tenant: str, row: str, action: str, now: datetime) -> None:
     """Set the row. Raises Refused for a row or an action that there is not, or not yet, or not for that row."""
-    chosen = check_setting(row, action)
-    with inst.changing(tenant) as (connection, found):
-        if chosen is Action.WARN:
-            untrusted_ca.ensure(inst, connection, found, now)
-        before = error_settings.rows(connection, found.id).get(row)
-        if before == chosen.value:
-            return
-        error_settings.set_row(connection, found.id, row, chosen.value, now)
-        inst.record(connection, found, ChangeKind.ERROR_SETTINGS_CHANGED, "errors.set", row, _row(before),
-                    _row(chosen.value), now)  # fmt: skip
+    change(inst, tenant, {row: action}, now)
 
 
 def unset(inst: Installation, tenant: str, row: str, now: datetime) -> bool:
     """Take the row away, so that its default counts. False where it was not set. Raises Refused for an unknown row."""
-    _check_row(row)
-    with inst.changing(tenant) as (connection, found):
-        before = error_settings.rows(connection, found.id).get(row)
-        if not error_settings.unset_row(connection, found.id, row):
-            return False
-        inst.record(connection, found, ChangeKind.ERROR_SETTINGS_CHANGED, "errors.unset", row, _row(before), None, now)
-        return True
+    return bool(change(inst, tenant, {row: None}, now))
+
+
+def available(row: str) -> tuple[tuple[Action, ...], str]:
+    """What can be set for a row of that name, the strictest first, and why nothing else can."""
+    return ONLY.get(row, (AVAILABLE, ""))
 
 
 def check_setting(row: str, action: str, for_host: bool = False) -> Action:
@@ -82,14 +99,21 @@ def check_setting(row: str, action: str, for_host: bool = False) -> Action:
     _check_row(row)
     chosen = _check_action(action)
     lifted = for_host and row == Defect.OWN_CA
-    possible, why = ONLY.get(row, (AVAILABLE, ""))
+    possible, why = available(row)
     if chosen not in possible and not lifted:
         raise Refused(f"{row}: {why}")
     return chosen
 
 
+def _checked(row: str, action: str | None) -> Action | None:
+    if action is not None:
+        return check_setting(row, action)
+    _check_row(row)
+    return None
+
+
 def _row(action: str | None) -> dict[str, str] | None:
-    return None if action is None else {"action": action}
+    return None if action is None else {"action": str(action)}
 
 
 def _check_row(row: str) -> None:
@@ -98,9 +122,8 @@ def _check_row(row: str) -> None:
 
 
 def _check_action(action: str) -> Action:
-    available = f"{', '.join(AVAILABLE[:-1])} or {AVAILABLE[-1]}"
     try:
         chosen = Action(action)
     except ValueError:
-        raise Refused(f"{action!r} is no action; expected {available}") from None
+        raise Refused(f"{action!r} is no action; expected {_EVERY_ACTION}") from None
     return chosen

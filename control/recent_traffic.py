@@ -1,4 +1,5 @@
-"""What the last day's traffic says of settings: for how many hosts a trusted CA vouches, what a change would do."""
+"""What the last day's traffic says of settings: for how many hosts a trusted CA vouches, what a change would do,
+and what a host showed."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from certs.decision import ErrorSettings
+from certs.exceptions import key_fingerprint
+from certs.names import InvalidHost, parse_host
 from certs.scope import OwnCa, TrustByHost
 from certs.trust import parse_common_store
 from config.common_store import read_common_store
@@ -17,6 +20,7 @@ from control.installation import Installation
 from control.trial import NOT_REMEMBERED, Trial, WorkingSet, compare
 from store import recent_servers, signing_cas, trusted_cas, working_set
 from store.engine import Connection
+from store.records import RecentServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,28 @@ class _Stored:
     trusted: tuple[OwnCa, ...]
     errors: ErrorSettings
     own_keys: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A server as it was last looked at; ``last_at``: to ten minutes. ``leaf``: its own certificate."""
+
+    host: str
+    port: int
+    last_at: datetime
+    defects: tuple[str, ...]
+    leaf: x509.Certificate
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate, hexadecimal."""
+        return self.leaf.fingerprint(SHA256()).hex()
+
+    @property
+    def key_fingerprint(self) -> str | None:
+        """SHA-256 of its key (SubjectPublicKeyInfo), hexadecimal; None where it cannot be found."""
+        found = key_fingerprint(self.leaf)
+        return None if found is None else found.hex()
 
 
 def hosts_by_ca(inst: Installation, tenant: str, now: datetime) -> dict[str, tuple[str, ...]] | None:
@@ -49,6 +75,24 @@ def hosts_by_anchor(inst: Installation, tenant: str, now: datetime) -> dict[byte
     if not inst.settings.verification.remember_servers:
         return None
     return {anchor: tuple(names) for anchor, names in hosts.items()}
+
+
+def last_seen(inst: Installation, tenant: str, host: str, now: datetime) -> list[Seen]:
+    """What a host showed within the last day, on each of its ports, the latest first. Nothing for what is no host.
+
+    What was not kept, or cannot be read, is left out. Raises Refused for an unknown tenant.
+    """
+    try:
+        name = parse_host(host.strip()).text
+    except InvalidHost:
+        return []
+    with inst.reading(tenant) as (connection, found):
+        servers = recent_servers.listing(connection, found.id, now - recent_servers.AGE, name)
+    return [
+        Seen(one.host, one.port, one.last_at, one.defects, leaf)
+        for one in sorted(servers, key=lambda one: one.last_at, reverse=True)
+        if (leaf := _leaf(one)) is not None
+    ]
 
 
 def try_change[T](
@@ -75,6 +119,16 @@ def try_change[T](
     changed = trust if after.trusted == before.trusted else TrustByHost(common, after.trusted)
     present = WorkingSet(trust, before.errors, before.own_keys)
     return result, compare(servers, present, WorkingSet(changed, after.errors, after.own_keys), verification, now)
+
+
+def _leaf(server: RecentServer) -> x509.Certificate | None:
+    """The server's own certificate; None where it was not kept or cannot be read."""
+    if not server.shown or not server.presented:
+        return None
+    try:
+        return x509.load_der_x509_certificate(server.presented[0])
+    except ValueError:
+        return None
 
 
 def _read(connection: Connection, tenant_id: int) -> _Stored:

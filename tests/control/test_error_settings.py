@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from certs.verdict import Action, Defect
 from control import audit_log, error_settings, tenants
 from control.error_settings import ROWS, ErrorRow
-from control.errors import Refused
+from control.errors import Outdated, Refused
 from control.installation import Installation
 from store import signing_cas
 from store.engine import StoreError
@@ -146,6 +146,40 @@ def test_the_database_itself_keeps_it_from_becoming_active(inst: Installation) -
     ):
         with pytest.raises(StoreError), inst.store.transaction() as c:
             c.exec_driver_sql(statement, (made.id,))
+
+
+def test_several_rows_change_together_each_with_its_entry(inst: Installation) -> None:
+    error_settings.set_action(inst, "default", "weak_key", "warn", NOW)
+    error_settings.set_action(inst, "default", "malformed", "allow", NOW)
+    before = last_change(inst)
+    changes = {"expired": "allow", "weak_key": None, "malformed": "allow", "revoked": None, "untrusted": "bypass"}
+    assert error_settings.change(inst, "default", changes, NOW) == ["expired", "weak_key", "untrusted"]
+    assert kinds_since(inst, before) == ["error_settings_changed"] * 3
+    told = [(one.action, one.subject, one.before, one.after) for one in audit_log.newest(inst, 3)]
+    assert told[::-1] == [
+        ("errors.set", "expired", None, '{"action": "allow"}'),
+        ("errors.unset", "weak_key", '{"action": "warn"}', None),
+        ("errors.set", "untrusted", None, '{"action": "bypass"}'),
+    ]
+
+
+def test_of_several_rows_none_changes_where_one_cannot(inst: Installation) -> None:
+    before, shown = last_change(inst), error_settings.show(inst, "default")
+    for bad in ({"rotten": "allow"}, {"own_ca": "allow"}, {"rotten": None}, {"weak_key": "permit"}):
+        with pytest.raises(Refused):
+            error_settings.change(inst, "default", {"expired": "allow", **bad}, NOW)
+    assert (last_change(inst), error_settings.show(inst, "default")) == (before, shown)
+
+
+def test_who_has_not_seen_a_row_as_it_is_changes_none(inst: Installation) -> None:
+    with inst.reading("default") as (_, tenant):
+        seen = tenant.generation
+    error_settings.set_action(inst, "default", "expired", "warn", NOW)
+    behind = inst.having_seen(seen)
+    with pytest.raises(Outdated, match="expired"):
+        error_settings.change(behind, "default", {"weak_key": "allow", "expired": "allow"}, NOW)
+    assert not rows(inst)["weak_key"].is_set
+    assert error_settings.change(behind, "default", {"weak_key": "allow", "malformed": "warn"}, NOW)
 
 
 @pytest.mark.parametrize("row", ["own_ca", "protocol"])

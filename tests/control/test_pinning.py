@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from control import pinning, tenants
+from control import bypass_rules, pinning, tenants
+from control.errors import Missing
 from control.installation import Installation
 from store import refusals
 from store.records import Refusal
@@ -48,3 +49,25 @@ def test_what_is_dismissed_is_forgotten_for_that_tenant(inst: Installation) -> N
 def test_a_client_that_only_closes_counts_from_three_times_on(inst: Installation, count: int) -> None:
     refused(inst, ("a.example", "1", count, "closed"))
     assert shown(inst) == ([("a.example", 1, False)] if count == 3 else [])
+
+
+def test_what_is_accepted_is_bypassed_for_what_clients_did_and_proposed_no_more(inst: Installation) -> None:
+    refused(inst, *(("app.example", client, 2, "alert") for client in "123"), ("2001:db8::1", "1", 1, "alert"))
+    rule = pinning.accept(inst, "default", "app.example", NOW, expires_at=NOW + DAY)
+    assert rule.reason == f"pinned: 3 clients refused our certificate 6 times, {NOW:%Y-%m-%d} to {NOW:%Y-%m-%d}"
+    assert (rule.pattern, rule.expires_at) == ("app.example", NOW + DAY)
+    found = {one.host: one for one in pinning.proposals(inst, "default", NOW)}
+    assert (found["app.example"].rule, found["app.example"].proposed) == ("app.example", False)
+    assert found["2001:db8::1"].rule is None
+    # Once the rule has ended, or is removed, it is proposed again.
+    assert {one.host: one.proposed for one in pinning.proposals(inst, "default", NOW + 2 * DAY)}["app.example"]
+    bypass_rules.remove(inst, "default", ["app.example"], NOW)
+    bypass_rules.add(inst, "default", ["2001:db8::/32"], NOW)
+    again = {one.host: (one.proposed, one.rule) for one in pinning.proposals(inst, "default", NOW)}
+    assert again == {"app.example": (True, None), "2001:db8::1": (False, "2001:db8::/32")}
+
+
+def test_what_nobody_refuses_cannot_be_accepted(inst: Installation) -> None:
+    with pytest.raises(Missing, match=r"nothing is known of 'other\.example'"):
+        pinning.accept(inst, "default", "other.example", NOW)
+    assert bypass_rules.listing(inst, "default") == []

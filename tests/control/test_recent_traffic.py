@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from certs.exceptions import fingerprints
 from certs.names import parse_host
 from certs.replay import judge_again
 from certs.scope import TrustByHost
@@ -17,7 +18,7 @@ from control import audit_log, error_settings, host_exceptions, trusted_cas
 from control.errors import Refused
 from control.host_exceptions import Wanted
 from control.installation import Installation
-from control.recent_traffic import hosts_by_ca, try_change
+from control.recent_traffic import hosts_by_ca, last_seen, try_change
 from control.trial import NOT_KEPT, NOT_REMEMBERED, Trial
 from control.trusted_cas import Upload
 from store import recent_servers, tenants, working_set
@@ -369,3 +370,23 @@ def test_what_is_tried_is_what_is_then_judged(known: Installation) -> None:
     trusts = TrustByHost([COMMON.certificate], own).at(host)
     assert trial.differing[0].after.defects == judge_again((BELOW.raw, ISSUING.raw), (), host, trusts, NOW).defects
     assert trial.differing[0].after.action is Action.ALLOW
+
+
+def test_what_a_host_showed_last_is_known_for_a_day(inst: Installation) -> None:
+    remember(
+        inst,
+        server("good.example", GOOD, action="allow", last_at=NOW - 2 * HOUR),
+        server("good.example", BELOW, Defect.INCOMPLETE_CHAIN, port=8443),
+        server("good.example", BELOW, port=8444, presented=None),
+        server("good.example", BELOW, port=8445, presented=(b"no certificate",)),
+        server("other.example", GOOD),
+    )
+    seen = last_seen(inst, "default", " Good.Example. ", NOW)
+    assert [(one.port, one.fingerprint) for one in seen] == [
+        (8443, BELOW.certificate.fingerprint(SHA256()).hex()), (443, GOOD.certificate.fingerprint(SHA256()).hex()),
+    ]  # fmt: skip
+    pinned = fingerprints(GOOD.certificate)
+    assert {bytes.fromhex(seen[1].fingerprint), bytes.fromhex(seen[1].key_fingerprint or "")} == pinned
+    for host in ("*.example", "", "nowhere.example"):
+        assert last_seen(inst, "default", host, NOW) == []
+    assert last_seen(inst, "default", "good.example", NOW + DAY) == []
