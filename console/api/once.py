@@ -30,7 +30,9 @@ class Creating(APIRoute):
             visit = await run_in_threadpool(known, request)
             answers, who = parts_of(request).answers, visit.described
             body = await request.body()
-            if (kept := answers.begin(who, key, request.method, request.url.path, body)) is not None:
+            # With its query: what was only tried (dry_run) is not done.
+            path = f"{request.url.path}?{request.url.query}"
+            if (kept := answers.begin(who, key, request.method, path, body)) is not None:
                 return Response(kept.body, kept.status, dict(kept.headers) | {"Idempotency-Replayed": "true"})
             answer = None
             try:

@@ -4,11 +4,36 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from console.api import kmip_forwarding, nodes, signing_cas, tenants, traffic, trusted_cas
+from console.api import (
+    bypass_rules,
+    error_settings,
+    host_exceptions,
+    kmip_forwarding,
+    nodes,
+    proxy_users,
+    signing_cas,
+    tenants,
+    traffic,
+    trusted_cas,
+    wireguard,
+)
 from console.api.documentation import PROBLEMS
 
 API = "/api/v1"
 
 router = APIRouter(prefix=API, responses=PROBLEMS)
-for _each in (tenants, trusted_cas, traffic, nodes, signing_cas, kmip_forwarding):
+_EACH = (
+    bypass_rules,
+    error_settings,
+    host_exceptions,
+    kmip_forwarding,
+    nodes,
+    proxy_users,
+    signing_cas,
+    tenants,
+    traffic,
+    trusted_cas,
+    wireguard,
+)
+for _each in _EACH:
     router.include_router(_each.router)
