@@ -28,7 +28,7 @@ class Action(StrEnum):
     VIEW = "view"
     """Settings, CAs, traffic, logs; of the installation: nodes, and what every tenant has."""
     CHANGE = "change"
-    """CAs, error settings, exceptions, bypass rules, key managers."""
+    """CAs, error settings, exceptions, bypass rules, key managers, proxy users, WireGuard peers."""
     MANAGE_TENANTS = "manage_tenants"
     """Create (of the installation) and delete (of the tenant)."""
     VIEW_ACCOUNTS = "view_accounts"

@@ -113,6 +113,16 @@ def endpoint(settings: Settings, tenant: str, given: str | None = None) -> str |
     return f"[{host.text}]:{port}" if ":" in host.text else f"{host.text}:{port}"
 
 
+def reached_at(settings: Settings, tenant: str, given: str | None = None) -> str:
+    """The same, where there has to be one. Raises Refused where nothing says it."""
+    if (where := endpoint(settings, tenant, given)) is None:
+        raise Refused(
+            "nothing says by which address peers reach this machine; give an endpoint, HOST or HOST:PORT, or set "
+            "wireguard.endpoint in the configuration"
+        )
+    return where
+
+
 def configuration(added: Added, settings: Settings, where: str) -> str:
     """What wg-quick(8) and the apps for phones read. Where the key was made elsewhere, its line is left to the device.
 

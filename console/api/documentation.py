@@ -25,7 +25,8 @@ else has changed the same thing since.
 
 **Lists** are paged (`limit`, `offset`; `next` and `Link`), sorted (`sort=name`, `sort=-expires`) and searched (`q`).
 
-No answer ever holds a private key.
+No answer ever holds a private key of ours. What is made for somebody else is told once, in the answer to what makes it:
+a proxy user's password, and the configuration of a WireGuard device, with that device's own key.
 """
 _SAID = {
     400: "The request cannot be read",

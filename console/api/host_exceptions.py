@@ -32,7 +32,7 @@ COLUMNS: tuple[Column[Listed], ...] = (
     Column("expires_at", "Expires", lambda one: one.exception.expires_at, found=False),
     Column("reason", "Reason", lambda one: one.exception.reason),
     Column("created_by", "By", lambda one: one.exception.created_by),
-    Column("created_at", "Made", lambda one: one.exception.created_at, found=False),
+    Column("created_at", "Made", lambda one: one.exception.created_at, found=False, shown=False),
     Column("id", "Number", lambda one: one.exception.id, found=False, shown=False, numeric=True),
 )
 

@@ -68,6 +68,7 @@ NAVIGATION = (
             Item("kmip", "On-premises infrastructure", "/t/{tenant}/kmip"),
         ),
     ),
+    Group("Clients", (Item("users", "Ways in", "/t/{tenant}/users"),)),
     Group(
         "Installation",
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from console.web import (
-    kmip,
+    <<<<<<< HEAD     kmip,
     me,
     nodes,
     overview,
@@ -19,18 +19,18 @@ from console.web import (
 )
 
 router = APIRouter(include_in_schema=False)
-_PAGES = (
+_EACH = (
     set_up,
     sign_in,
     overview,
     traffic,
     nodes,
     me,
+    <<<<<<< HEAD     kmip,
+    signing_ca_forms,
+    signing_cas,
     trusted_new,
     trusted_cas,
-    signing_cas,
-    signing_ca_forms,
-    kmip,
 )
-for _each in _PAGES:
+for _each in _EACH:
     router.include_router(_each.router)

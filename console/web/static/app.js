@@ -104,6 +104,15 @@
     input.dispatchEvent(new Event("change", { bubbles: true }));
   });
 
+  // What is offered beside a field is put into it.
+  document.addEventListener("click", event => {
+    const offered = event.target.closest("[data-put]");
+    const field = offered && one(offered.dataset.put);
+    if (!field) return;
+    field.value = offered.value;
+    field.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+
   // Files that are dropped on a zone are its input's.
   for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
     document.addEventListener(kind, event => {
