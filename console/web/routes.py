@@ -5,10 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from console.web import (
-    <<<<<<< HEAD     kmip,
+    bypass_rules,
+    error_settings,
+    host_exceptions,
+    kmip,
     me,
     nodes,
     overview,
+    proxy_users,
     set_up,
     sign_in,
     signing_ca_forms,
@@ -16,6 +20,7 @@ from console.web import (
     traffic,
     trusted_cas,
     trusted_new,
+    wireguard,
 )
 
 router = APIRouter(include_in_schema=False)
@@ -26,10 +31,15 @@ _EACH = (
     traffic,
     nodes,
     me,
-    <<<<<<< HEAD     kmip,
+    bypass_rules,
+    error_settings,
+    host_exceptions,
+    kmip,
+    proxy_users,
     signing_ca_forms,
     signing_cas,
     trusted_new,
+    wireguard,
     trusted_cas,
 )
 for _each in _EACH:
