@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli import clock, output
 from cli.context import Context, json_option, pass_context, refuse_tenant_options
-
-if TYPE_CHECKING:
-    from store.records import Account
+from control.shown import accounts as shown
 
 ROLES = click.Choice(["owner", "administrator", "auditor"])
 
@@ -40,9 +37,9 @@ def create(context: Context, name: str, role: str | None, tenants: tuple[str, ..
     password, given = _password(password_file)
     made = accounts.create(inst, name, password, Role(role), tenants or None, clock.now())
     if context.json:
-        output.as_json({**as_object(made), **({} if given else {"password": password})})
+        output.as_json({**shown.as_object(made), **({} if given else {"password": password})})
         return
-    click.echo(f"Account {made.name} is created: {made.role} of {_tenants(made)}.")
+    click.echo(f"Account {made.name} is created: {made.role} of {shown.tenants(made)}.")
     _print_once(password, given)
 
 
@@ -54,12 +51,13 @@ def list_(context: Context) -> None:
     from control import accounts
 
     found = accounts.listing(context.installation)
+    standing = accounts.standings(context.installation, clock.now())
     if context.json:
-        output.as_json([as_object(one) for one in found])
+        output.as_json([shown.as_object(one) | shown.standing_as_object(standing[one.name]) for one in found])
         return
     rows = [
         (
-            one.name, one.role, _tenants(one), "enabled" if one.enabled else "disabled",
+            one.name, one.role, shown.tenants(one), shown.status(one, standing[one.name]),
             "yes" if one.second_factor else "no", output.minute(one.signed_in_at) if one.signed_in_at else "never",
         )
         for one in found
@@ -79,29 +77,17 @@ def show(context: Context, name: str) -> None:
     details = accounts.show(context.installation, name, clock.now())
     one = details.account
     if context.json:
-        more = {
-            "recovery_codes": details.recovery_codes,
-            "wrong_guesses": details.wrong_guesses,
-            "sessions": [
-                {
-                    "id": each.id, "awaits_code": each.awaits_code, "origin": each.origin,
-                    "created_at": each.created_at, "used_at": each.used_at, "expires_at": each.expires_at,
-                }
-                for each in details.sessions
-            ],
-            "tokens": [each.name for each in details.tokens],
-        }  # fmt: skip
-        output.as_json(as_object(one) | more)
+        output.as_json(shown.details_as_object(details))
         return
     factor = f"yes, {details.recovery_codes} recovery codes left" if one.second_factor else "no"
     output.fields(
         [
             ("name", one.name),
             ("role", one.role),
-            ("tenants", _tenants(one)),
-            ("status", "enabled" if one.enabled else "disabled"),
+            ("tenants", shown.tenants(one)),
+            ("status", shown.status(one, details.standing)),
             ("second factor", factor),
-            ("wrong guesses", f"{details.wrong_guesses} in a row"),
+            ("wrong guesses", f"{details.standing.wrong} in a row"),
             ("signed in", output.minute(one.signed_in_at) if one.signed_in_at else "never"),
             ("created", output.minute(one.created_at)),
             ("last change", f"{output.minute(one.changed_at)} by {one.changed_by}"),
@@ -130,7 +116,7 @@ def passwd(context: Context, name: str, password_file: str | None) -> None:
     password, given = _password(password_file)
     made = accounts.set_password(context.installation, name, password, clock.now())
     if context.json:
-        output.as_json({**as_object(made), **({} if given else {"password": password})})
+        output.as_json({**shown.as_object(made), **({} if given else {"password": password})})
         return
     click.echo(f"Account {name} has another password, and its sessions have ended.")
     _print_once(password, given)
@@ -161,9 +147,9 @@ def change(context: Context, name: str, role: str | None, tenants: tuple[str, ..
         all_tenants=all_tenants,
     )
     if context.json:
-        output.as_json(as_object(made))
+        output.as_json(shown.as_object(made))
         return
-    click.echo(f"Account {name} is {made.role} of {_tenants(made)}, from its next request on.")
+    click.echo(f"Account {name} is {made.role} of {shown.tenants(made)}, from its next request on.")
 
 
 @command.command()
@@ -256,22 +242,3 @@ def _print_once(password: str, given: bool) -> None:
     if not given:
         click.echo(f"Password: {password}")
         click.echo("It is shown this once; it is stored as a hash.", err=True)
-
-
-def _tenants(account: Account) -> str:
-    return "all tenants" if account.tenants is None else ", ".join(account.tenants) or "no tenant"
-
-
-def as_object(account: Account) -> dict[str, Any]:
-    """An account for JSON; ``tenants`` is null where it is for all."""
-    return {
-        "name": account.name,
-        "role": account.role,
-        "tenants": account.tenants,
-        "enabled": account.enabled,
-        "second_factor": account.second_factor,
-        "created_at": account.created_at,
-        "changed_at": account.changed_at,
-        "changed_by": account.changed_by,
-        "signed_in_at": account.signed_in_at,
-    }

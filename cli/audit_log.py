@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from cli import output
 from cli.context import Context, json_option, pass_context
+from control.shown import audit_log as shown
 
 
 @click.command(name="audit-log")
@@ -21,17 +20,7 @@ def command(context: Context, most: int, all_tenants: bool) -> None:
 
     entries = audit_log.newest(context.installation, most, None if all_tenants else context.tenant)
     if context.json:
-        output.as_json(
-            [
-                {
-                    "id": one.id, "at": one.at, "tenant": one.tenant, "actor": one.actor, "origin": one.origin,
-                    "action": one.action, "subject": one.subject,
-                    "before": json.loads(one.before) if one.before else None,
-                    "after": json.loads(one.after) if one.after else None,
-                }
-                for one in entries
-            ]
-        )  # fmt: skip
+        output.as_json([shown.as_object(one) for one in entries])
         return
     rows = [
         (output.minute(one.at), one.tenant or "", one.actor, one.origin, one.action, one.subject) for one in entries

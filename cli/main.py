@@ -25,6 +25,7 @@ COMMANDS = {
     "kmip": "Key managers that keep a signing CA's key: who we are to them.",
     "nodes": "The daemon's workers: the generation that each works with, and its last purge.",
     "audit-log": "Who changed what, when and from where.",
+    "issuance-log": "Every leaf that was signed, for which host and by which signing CA.",
     "bypass": "The hosts for which the tenant's traffic is not decrypted.",
     "proxy-user": "The users who tell by name and password that they are the tenant's.",
     "wireguard": "The devices that may use the tenant's WireGuard listeners.",

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
 from cli import clock, output
 from cli.context import Context, json_option, pass_context
 from control.shown import certificates, expiry
-
-if TYPE_CHECKING:
-    from store.records import Tenant
+from control.shown import tenants as tenants_shown
 
 
 @click.group(name="tenant")
@@ -31,7 +27,7 @@ def create(context: Context, name: str) -> None:
     tenant = tenants.create(context.installation, name, clock.now())
     path = publish_root(context.installation, tenant.name)
     if context.json:
-        output.as_json({**as_object(tenant), "root": str(path)})
+        output.as_json({**tenants_shown.as_object(tenant), "root": str(path)})
         return
     click.echo(f"Tenant {tenant.name} is created; its root certificate is {path}")
 
@@ -45,7 +41,7 @@ def list_(context: Context) -> None:
 
     records = tenants.listing(context.installation)
     if context.json:
-        output.as_json([as_object(tenant) for tenant in records])
+        output.as_json([tenants_shown.as_object(tenant) for tenant in records])
         return
     rows = [(tenant.name, tenant.generation, output.minute(tenant.created_at)) for tenant in records]
     output.table(("name", "generation", "created"), rows, "There is no tenant.")
@@ -76,7 +72,7 @@ def show(context: Context, name: str) -> None:
             "listeners": details.listeners,
             "root": str(root) if root.is_file() else None,
         }
-        output.as_json(as_object(details.tenant) | more)
+        output.as_json(tenants_shown.as_object(details.tenant) | more)
         return
     expires = expiry.shown(chain, clock.now())
     output.fields(
@@ -103,8 +99,3 @@ def delete(context: Context, name: str) -> None:
     remains = tenants.delete(context.installation, name, clock.now())
     click.echo(f"Tenant {name} is deleted, and with it its keys.")
     output.remains(remains)
-
-
-def as_object(tenant: Tenant) -> dict[str, Any]:
-    """The record for JSON."""
-    return {"name": tenant.name, "generation": tenant.generation, "created_at": tenant.created_at}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli import clock, output
 from cli.bypass import moment
 from cli.context import Context, json_option, pass_context, refuse_tenant_options
-
-if TYPE_CHECKING:
-    from store.records import ApiToken
+from control.shown import accounts as shown
 
 NEVER = "never"
 
@@ -53,10 +50,12 @@ def create(
         end = None if expires == NEVER else moment(expires)
     made, text = api_tokens.create(context.installation, name, account, now, Scope(scope), tenants or None, end)
     if context.json:
-        output.as_json({**as_object(made, now), "token": text})
+        output.as_json({**shown.token_as_object(made, now), "token": text})
         return
     until = NEVER if made.expires_at is None else f"{output.minute(made.expires_at)} UTC"
-    click.echo(output.clean(f"Token {name} is created: {scope} for {_tenants(made)}, expires: {until}."), err=True)
+    click.echo(
+        output.clean(f"Token {name} is created: {scope} for {shown.token_tenants(made)}, expires: {until}."), err=True
+    )
     click.echo("It is shown this once; only its SHA-256 is stored.", err=True)
     click.echo(text)
 
@@ -72,11 +71,11 @@ def list_(context: Context, account: str | None) -> None:
     now = clock.now()
     found = api_tokens.listing(context.installation, account)
     if context.json:
-        output.as_json([as_object(one, now) for one in found])
+        output.as_json([shown.token_as_object(one, now) for one in found])
         return
     rows = [
         (
-            one.name, one.account, one.scope, _tenants(one), _status(one, now),
+            one.name, one.account, one.scope, shown.token_tenants(one), shown.token_status(one, now),
             NEVER if one.expires_at is None else output.minute(one.expires_at),
             NEVER if one.used_at is None else output.minute(one.used_at),
         )
@@ -94,28 +93,3 @@ def revoke(context: Context, name: str) -> None:
 
     api_tokens.revoke(context.installation, name, clock.now())
     click.echo(output.clean(f"Token {name} is revoked, from the next request on."))
-
-
-def _tenants(token: ApiToken) -> str:
-    return "the account's tenants" if token.tenants is None else ", ".join(token.tenants) or "no tenant"
-
-
-def _status(token: ApiToken, now: datetime) -> str:
-    from control import api_tokens
-
-    return "expired" if api_tokens.expired(token, now) else "active"
-
-
-def as_object(token: ApiToken, now: datetime) -> dict[str, Any]:
-    """A token for JSON; ``tenants`` is null where it is for all of the account's."""
-    return {
-        "name": token.name,
-        "account": token.account,
-        "scope": token.scope,
-        "tenants": token.tenants,
-        "status": _status(token, now),
-        "created_at": token.created_at,
-        "created_by": token.created_by,
-        "expires_at": token.expires_at,
-        "used_at": token.used_at,
-    }

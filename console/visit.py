@@ -21,7 +21,7 @@ from console.etags import generation_of
 from console.parts import Parts, parts_of
 from control import api_tokens, sessions
 from control.actor import Actor
-from control.authorisation import Action, Principal, may
+from control.authorisation import Action, Principal, may, may_somewhere
 from control.installation import Installation
 from control.names import storable
 from control.sessions import SignedIn
@@ -59,6 +59,11 @@ class Visit:
             raise no_tenant(tenant)
         whom = f"tenant {tenant}" if tenant is not None else "the installation as a whole"
         raise problems.forbidden(f"{self.described} may not do that ({action.value}) with {whom}.")
+
+    def need_somewhere(self, action: Action) -> None:
+        """Raise Problem where there is nothing that he may do that with."""
+        if not may_somewhere(self.who, action):
+            raise problems.forbidden(f"{self.described} may not do that ({action.value}).")
 
     def sees(self, tenant: str) -> bool:
         """Whether the tenant is there for him."""
@@ -170,6 +175,14 @@ def _for_all(action: Action) -> Callable[[Visit], Visit]:
     return allowed
 
 
+def _somewhere(action: Action) -> Callable[[Visit], Visit]:
+    def allowed(visit: Known) -> Visit:
+        visit.need_somewhere(action)
+        return visit
+
+    return allowed
+
+
 def for_tenant(action: Action) -> Dependency:
     """A dependency: who asks may do that with the tenant of the path's ``{tenant}``."""
     found: Dependency = Depends(_for_tenant(action))
@@ -179,6 +192,12 @@ def for_tenant(action: Action) -> Dependency:
 def for_all(action: Action) -> Dependency:
     """A dependency: who asks may do that with the installation as a whole."""
     found: Dependency = Depends(_for_all(action))
+    return found
+
+
+def somewhere(action: Action) -> Dependency:
+    """A dependency: there is something with which who asks may do that. With what, is asked by the route itself."""
+    found: Dependency = Depends(_somewhere(action))
     return found
 
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from control import guessing
 from control.authorisation import Role
 from control.errors import Missing, Refused, Taken
+from control.guessing import Standing
 from control.installation import Installation
 from control.passwords import STANDARD, Hashing, check_new
 from store import accounts, api_tokens, second_factors, sessions, setup_link
@@ -34,8 +35,8 @@ class AccountDetails:
     sessions: tuple[Session, ...]
     """Those that go on, the one used last first."""
     tokens: tuple[ApiToken, ...]
-    wrong_guesses: int
-    """In a row, since somebody was last in."""
+    standing: Standing
+    """With wrong guesses."""
 
 
 def create(
@@ -85,6 +86,12 @@ def listing(inst: Installation) -> list[Account]:
         return accounts.listing(connection)
 
 
+def standings(inst: Installation, now: datetime) -> dict[str, Standing]:
+    """How each account stands with wrong guesses, by its name."""
+    with inst.reading_all() as connection:
+        return {one.name: guessing.standing(connection, one, now) for one in accounts.listing(connection)}
+
+
 def there_is_an_owner(inst: Installation) -> bool:
     """Whether somebody can manage everything: there is an enabled owner for all tenants."""
     with inst.reading_all() as connection:
@@ -102,7 +109,7 @@ def show(inst: Installation, name: str, now: datetime) -> AccountDetails:
             second_factors.recovery_codes_left(connection, account.id),
             tuple(one for one in sessions.listing(connection, account.id) if not over(one, now)),
             tuple(one for one in api_tokens.listing(connection) if one.account_id == account.id),
-            guessing.wrong_in_a_row(connection, account),
+            guessing.standing(connection, account, now),
         )
 
 

@@ -11,11 +11,14 @@ from control.actor import Actor
 from control.errors import Outdated
 from control.names import storable
 from store import audit_log
+from store.audit_log import Wanted
 from store.engine import Connection
 from store.records import AuditEntry, Tenant
 
 if TYPE_CHECKING:
     from control.installation import Installation
+
+__all__ = ["Wanted"]
 
 MOST = 1000
 MOST_TOLD = 3
@@ -80,8 +83,19 @@ def _named(told: str | None) -> object:
 
 def newest(inst: Installation, most: int = 50, tenant: str | None = None) -> list[AuditEntry]:
     """The latest entries, the newest first; of one tenant (which may be gone by now), or of all."""
+    return find(inst, Wanted(tenant=tenant), min(most, MOST))
+
+
+def find(inst: Installation, wanted: Wanted, most: int) -> list[AuditEntry]:
+    """The latest entries that are wanted, the newest first."""
     with inst.store.reading() as connection:
-        return audit_log.newest(connection, min(most, MOST), tenant)
+        return audit_log.newest(connection, most, wanted)
+
+
+def actions(inst: Installation) -> list[str]:
+    """Every action that there is an entry of: for who chooses among them."""
+    with inst.store.reading() as connection:
+        return audit_log.actions(connection)
 
 
 def what_happened(connection: Connection, tenant: Tenant, noun: str, name: str) -> str:

@@ -89,3 +89,8 @@ def may_for_all_of(who: Principal, action: Action, tenants: Iterable[str] | None
     """Whether it may do that with each of the tenants of an account or token; with None or none, as for all."""
     names = tuple(tenants or ())
     return all(may(who, action, name) for name in names) if names else may(who, action, None)
+
+
+def may_somewhere(who: Principal, action: Action) -> bool:
+    """Whether there is anything at all that it may do that with: one of its tenants, or the installation as a whole."""
+    return may(who, action, None) or any(may(who, action, name) for name in who.tenants or ())

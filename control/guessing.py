@@ -118,10 +118,23 @@ def unlock(connection: Connection, account: Account) -> bool:
     return found is not None and found.count >= ACCOUNT.free
 
 
-def wrong_in_a_row(connection: Connection, account: Account) -> int:
-    """How many guesses at the account were wrong since somebody was last in."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an account stands with guessing. ``again_at``: when the next guess is; None: now, or where it is locked."""
+
+    wrong: int = 0
+    """In a row, since somebody was last in."""
+    locked: bool = False
+    """Until somebody unlocks it."""
+    again_at: datetime | None = None
+
+
+def standing(connection: Connection, account: Account, now: datetime) -> Standing:
+    """How the account stands."""
     found = guesses.of(connection, "account", str(account.id))
-    return 0 if found is None else found.count
+    again = ACCOUNT.again_at(found, now)
+    wrong = 0 if found is None else found.count
+    return Standing(wrong, again is None, again if again is not None and again > now else None)
 
 
 def source_of(address: str) -> str:

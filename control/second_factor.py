@@ -76,12 +76,15 @@ def confirm(inst: Installation, name: str, code: str, now: datetime) -> tuple[st
     return codes
 
 
-def reset(inst: Installation, name: str, now: datetime) -> Account:
-    """Take the second factor away, with the recovery codes, and end the account's sessions. Raises Refused."""
+def reset(inst: Installation, name: str, now: datetime, but: int | None = None) -> Account:
+    """Take the second factor away, with the recovery codes, and end the account's sessions. Raises Refused.
+
+    ``but``: all of them but the one of that id, in which somebody does it himself.
+    """
     with inst.changing_all() as connection:
         account = accounts.named(connection, name)
         second_factors.reset(connection, account.id)
-        sessions.end_all(connection, account.id)
+        sessions.end_all(connection, account.id, but)
         made = accounts.named(connection, name)
         inst.record_for_all(connection, "admin.reset_totp", name, accounts.told(account), accounts.told(made), now)
         return made

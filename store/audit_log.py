@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +25,31 @@ COLUMNS: tuple[sa.Column[Any], ...] = (
     audit_log.c.after,
     audit_log.c.generation,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries are wanted; what is not said matters not. ``actor`` and ``subject`` are parts of what they are.
+
+    ``action``: ``noun.verb``, or a noun for all its verbs. ``since`` is within, ``until`` is not.
+    """
+
+    tenant: str | None = None
+    """By name; it may be gone by now."""
+    tenant_ids: Collection[int] | None = None
+    """Of these alone; None: of all."""
+    of_none: bool = True
+    """With those that are no tenant's."""
+    actor: str = ""
+    action: str = ""
+    subject: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    before: int | None = None
+    """With a smaller id: those that come next, where the newest come first."""
+
+
+ANY = Wanted()
 
 
 def write(
@@ -47,12 +74,40 @@ def write(
     )  # fmt: skip
 
 
-def newest(c: Connection, most: int, tenant: str | None = None) -> list[AuditEntry]:
-    """The latest entries, the newest first; of one tenant, or of all."""
-    statement = sa.select(*COLUMNS).order_by(audit_log.c.id.desc()).limit(most)
-    if tenant is not None:
-        statement = statement.where(audit_log.c.tenant == tenant)
+def newest(c: Connection, most: int, wanted: Wanted = ANY) -> list[AuditEntry]:
+    """The latest entries that are wanted, the newest first."""
+    statement = sa.select(*COLUMNS).where(*_conditions(wanted)).order_by(audit_log.c.id.desc()).limit(most)
     return [AuditEntry(*row) for row in c.execute(statement)]
+
+
+def actions(c: Connection) -> list[str]:
+    """Every action that there is an entry of, in order."""
+    return list(c.execute(sa.select(audit_log.c.action).distinct().order_by(audit_log.c.action)).scalars())
+
+
+def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    log, found = audit_log.c, list[sa.ColumnElement[bool]]()
+    if wanted.tenant is not None:
+        found.append(log.tenant == wanted.tenant)
+    if wanted.tenant_ids is not None:
+        of_these = log.tenant_id.in_(list(wanted.tenant_ids))
+        found.append(sa.or_(of_these, log.tenant_id.is_(None)) if wanted.of_none else of_these)
+    elif not wanted.of_none:
+        found.append(log.tenant_id.is_not(None))
+    if wanted.actor:
+        found.append(log.actor.icontains(wanted.actor, autoescape=True))
+    if wanted.subject:
+        found.append(log.subject.icontains(wanted.subject, autoescape=True))
+    if wanted.action:
+        below = log.action.startswith(f"{wanted.action}.", autoescape=True)
+        found.append(sa.or_(log.action == wanted.action, below))
+    if wanted.since is not None:
+        found.append(log.at >= wanted.since)
+    if wanted.until is not None:
+        found.append(log.at < wanted.until)
+    if wanted.before is not None:
+        found.append(log.id < wanted.before)
+    return found
 
 
 def between(c: Connection, tenant_id: int, after: int, until: int) -> list[AuditEntry]:

@@ -6,7 +6,8 @@ gets as it is, since what SQLAlchemy does for each execution costs as much as th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -15,8 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
 from store.engine import Connection, many_directly
-from store.records import Leaf, LeafKey, NewLeaf
-from store.tables import leaf_keys, leaves
+from store.records import IssuedLeaf, Leaf, LeafKey, NewLeaf
+from store.tables import leaf_keys, leaves, signing_cas, tenants
 
 KEY_COLUMNS: tuple[sa.Column[Any], ...] = (
     leaf_keys.c.id,
@@ -49,6 +50,62 @@ NEWEST = (
     .order_by(leaves.c.id.desc())
     .limit(1)
 )
+
+ISSUED = (
+    sa.select(
+        leaves.c.id,
+        tenants.c.name,
+        signing_cas.c.name,
+        leaves.c.host,
+        leaves.c.serial,
+        leaves.c.not_before,
+        leaves.c.not_after,
+        leaves.c.certificate,
+        leaves.c.issued_at,
+    )
+    .join(tenants, tenants.c.id == leaves.c.tenant_id)
+    .join(signing_cas, signing_cas.c.id == leaves.c.signing_ca_id)
+    .order_by(leaves.c.id.desc())
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which leaves are wanted; what is not said matters not. ``since`` is within, ``until`` is not."""
+
+    tenant_ids: Collection[int] | None = None
+    """Of these tenants alone; None: of all."""
+    host: str = ""
+    """A part of the host's name."""
+    signing_ca: str = ""
+    serial: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    before: int | None = None
+    """With a smaller id: those that come next, where the newest come first."""
+    id: int | None = None
+
+
+def issued(c: Connection, most: int, wanted: Wanted) -> list[IssuedLeaf]:
+    """The leaves that are wanted, the last recorded first."""
+    conditions = list[sa.ColumnElement[bool]]()
+    if wanted.tenant_ids is not None:
+        conditions.append(leaves.c.tenant_id.in_(list(wanted.tenant_ids)))
+    if wanted.host:
+        conditions.append(leaves.c.host.icontains(wanted.host, autoescape=True))
+    if wanted.signing_ca:
+        conditions.append(signing_cas.c.name == wanted.signing_ca)
+    if wanted.serial:
+        conditions.append(leaves.c.serial == wanted.serial)
+    if wanted.since is not None:
+        conditions.append(leaves.c.issued_at >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(leaves.c.issued_at < wanted.until)
+    if wanted.before is not None:
+        conditions.append(leaves.c.id < wanted.before)
+    if wanted.id is not None:
+        conditions.append(leaves.c.id == wanted.id)
+    return [IssuedLeaf(*row) for row in c.execute(ISSUED.where(*conditions).limit(most))]
 
 
 def add_key(c: Connection, tenant_id: int, signing_ca_id: int, kind: str, sealed: bytes, now: datetime) -> LeafKey:

@@ -296,6 +296,21 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
+class IssuedLeaf:
+    """The same for who reads what was issued, with the names of its tenant and its signing CA."""
+
+    id: int
+    tenant: str
+    signing_ca: str
+    host: str
+    serial: str
+    not_before: datetime
+    not_after: datetime
+    certificate: bytes
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One entry of the change feed."""
 

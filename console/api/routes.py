@@ -5,14 +5,19 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from console.api import (
+    accounts,
+    audit_log,
     bypass_rules,
     error_settings,
     host_exceptions,
+    issuance_log,
     kmip_forwarding,
+    me,
     nodes,
     proxy_users,
     signing_cas,
     tenants,
+    tokens,
     traffic,
     trusted_cas,
     wireguard,
@@ -23,14 +28,19 @@ API = "/api/v1"
 
 router = APIRouter(prefix=API, responses=PROBLEMS)
 _EACH = (
+    accounts,
+    audit_log,
     bypass_rules,
     error_settings,
     host_exceptions,
+    issuance_log,
     kmip_forwarding,
+    me,
     nodes,
     proxy_users,
     signing_cas,
     tenants,
+    tokens,
     traffic,
     trusted_cas,
     wireguard,

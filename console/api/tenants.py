@@ -18,6 +18,7 @@ from console.visit import Known, Viewing, Visit, for_all, for_tenant
 from control import tenants
 from control.authorisation import Action
 from control.installation import publish_root
+from control.shown import tenants as shown
 from control.tenants import TenantDetails
 from store.records import Tenant as Record
 
@@ -60,7 +61,7 @@ class New(Model):
 def listing(request: Request, response: Response, visit: Known, asked: Paging) -> Any:
     """List the tenants that whoever asks may see."""
     found = [one for one in tenants.listing(visit.inst) if visit.sees(one.name)]
-    return paged(request, response, found, COLUMNS, asked, _told, "name")
+    return paged(request, response, found, COLUMNS, asked, shown.as_object, "name")
 
 
 @router.post("", name="create_tenant", status_code=HTTPStatus.CREATED, response_model=Details)
@@ -84,14 +85,10 @@ def delete(tenant: str, visit: ManagingIt) -> None:
     tenants.delete(visit.inst, tenant, visit.now)
 
 
-def _told(one: Record) -> dict[str, Any]:
-    return {"name": one.name, "generation": one.generation, "created_at": one.created_at}
-
-
 def _details(found: TenantDetails, response: Response) -> dict[str, Any]:
     response.headers["ETag"] = etag(found.tenant.generation)
     ca = found.signing_ca
-    return _told(found.tenant) | {
+    return shown.as_object(found.tenant) | {
         "signing_ca": None if ca is None else ca.name,
         "trusted_cas": found.trusted_cas,
         "listeners": list(found.listeners),

@@ -152,7 +152,7 @@ def test_a_deleted_account_takes_its_guesses_with_it(inst: Installation) -> None
     account(inst, "ann")
     with pytest.raises(WrongCredentials):
         sign_in.sign_in(inst, "ann", "wrong", ADDRESS, NOW, CHEAP)
-    assert accounts.show(inst, "ann", NOW).wrong_guesses == 1
+    assert accounts.show(inst, "ann", NOW).standing.wrong == 1
     accounts.delete(inst, "ann", NOW)
     with inst.store.reading() as c:
         assert c.exec_driver_sql("SELECT kind FROM guesses").scalars().all() == ["source"]

@@ -68,9 +68,9 @@ def test_a_success_clears_the_account_and_gives_the_address_one_back(inst: Insta
     with inst.store.transaction() as c:
         for _ in range(3):
             last = guessing.take(c, ann, "ann", "192.0.2.1", NOW)
-        assert guessing.wrong_in_a_row(c, ann) == 3
+        assert guessing.standing(c, ann, NOW).wrong == 3
         last.succeeded(c)
-        assert guessing.wrong_in_a_row(c, ann) == 0
+        assert guessing.standing(c, ann, NOW).wrong == 0
         counts = c.exec_driver_sql("SELECT kind, count FROM guesses").all()
         assert counts == [("source", 2)]
 
@@ -83,7 +83,7 @@ def test_a_refused_guess_counts_for_nothing(inst: Installation) -> None:
         for _ in range(10):
             with pytest.raises(TooManyGuesses):
                 guessing.take(c, ann, "ann", "192.0.2.9", NOW)
-        assert guessing.wrong_in_a_row(c, ann) == 5
+        assert guessing.standing(c, ann, NOW).wrong == 5
         assert guessing.take(c, None, "bob", "192.0.2.9", NOW).source == "192.0.2.9"
 
 

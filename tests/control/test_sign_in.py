@@ -80,7 +80,7 @@ def test_the_right_password_is_not_looked_at_while_an_account_has_to_wait(inst: 
         sign(inst, now=NOW + 29 * SECOND)
     assert caught.value.again_at == NOW + 30 * SECOND
     sign(inst, now=NOW + 30 * SECOND)
-    assert accounts.show(inst, "ann", NOW).wrong_guesses == 0
+    assert accounts.show(inst, "ann", NOW).standing.wrong == 0
 
 
 def test_an_outdated_hash_is_made_anew(inst: Installation) -> None:
@@ -320,7 +320,7 @@ def test_who_is_in_is_asked_for_his_password_again(inst: Installation) -> None:
     account(inst, "ann")
     token = sign(inst).token
     sign_in.reauthenticate(inst, token, PASSWORD, ADDRESS, NOW, CHEAP)
-    assert accounts.show(inst, "ann", NOW).wrong_guesses == 0
+    assert accounts.show(inst, "ann", NOW).standing.wrong == 0
     for _ in range(guessing.ACCOUNT.free):
         with pytest.raises(WrongCredentials, match="the password is wrong"):
             sign_in.reauthenticate(inst, token, "wrong", ADDRESS, NOW, CHEAP)
