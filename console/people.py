@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 
 from console import problems
@@ -28,11 +27,6 @@ class Password:
 
     def __repr__(self) -> str:
         return f"Password(made={self.made})"
-
-
-def aware(at: datetime | None) -> datetime | None:
-    """The moment; without an offset it is UTC, as everywhere here."""
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
 def given_or_made(password: str | None) -> Password:

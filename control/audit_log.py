@@ -92,10 +92,10 @@ def find(inst: Installation, wanted: Wanted, most: int) -> list[AuditEntry]:
         return audit_log.newest(connection, most, wanted)
 
 
-def actions(inst: Installation) -> list[str]:
-    """Every action that there is an entry of: for who chooses among them."""
+def actions(inst: Installation, wanted: Wanted) -> list[str]:
+    """Every action that there is a wanted entry of: for who chooses among them."""
     with inst.store.reading() as connection:
-        return audit_log.actions(connection)
+        return audit_log.actions(connection, wanted)
 
 
 def what_happened(connection: Connection, tenant: Tenant, noun: str, name: str) -> str:

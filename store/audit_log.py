@@ -80,9 +80,10 @@ def newest(c: Connection, most: int, wanted: Wanted = ANY) -> list[AuditEntry]:
     return [AuditEntry(*row) for row in c.execute(statement)]
 
 
-def actions(c: Connection) -> list[str]:
-    """Every action that there is an entry of, in order."""
-    return list(c.execute(sa.select(audit_log.c.action).distinct().order_by(audit_log.c.action)).scalars())
+def actions(c: Connection, wanted: Wanted) -> list[str]:
+    """Every action that there is a wanted entry of, in order."""
+    statement = sa.select(audit_log.c.action).where(*_conditions(wanted)).distinct().order_by(audit_log.c.action)
+    return list(c.execute(statement).scalars())
 
 
 def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:

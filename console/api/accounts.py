@@ -32,7 +32,7 @@ COLUMNS: tuple[Column[Record], ...] = (
     Column("name", "Name", lambda one: one.name),
     Column("role", "Role", lambda one: one.role),
     Column("tenants", "Tenants", shown.tenants),
-    Column("enabled", "Enabled", lambda one: one.enabled, found=False),
+    Column("enabled", "State", lambda one: one.enabled, found=False),
     Column("second_factor", "Second factor", lambda one: one.second_factor, found=False),
     Column("signed_in_at", "Last sign-in", lambda one: one.signed_in_at, found=False),
     Column("created_at", "Created", lambda one: one.created_at, found=False),

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Annotated, Any, Protocol
 from urllib.parse import urlencode
 
 from fastapi import Query, Request, Response
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from console.api.models import Model
-from console.people import aware
+from console.api.models import Model, Moment
 
 LIMIT, MOST = 100, 1000
 BIGGEST_ID = (1 << 63) - 1
@@ -21,7 +19,7 @@ Limit = Annotated[int, Query(ge=1, le=MOST)]
 Before = Annotated[
     int | None, Query(ge=1, le=BIGGEST_ID, description="only entries with a smaller id: what comes next")
 ]
-Since = Annotated[datetime | None, AfterValidator(aware), Query()]
+Since = Annotated[Moment | None, Query()]
 Until = Since
 Part = Annotated[str, Query(max_length=128)]
 

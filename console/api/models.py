@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 """What a person calls something; what it may be is checked where it is saved (:mod:`control.names`)."""
+
+
+def aware(at: datetime) -> datetime:
+    """The moment in UTC, which it is in without an offset, too. Raises ValueError for one that has none in UTC."""
+    try:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it is too early or too late for a date in UTC") from None
+
+
+Moment = Annotated[datetime, AfterValidator(aware)]
+"""One that is given; without an offset it is UTC."""
 
 
 class Model(BaseModel):

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from console.idempotency import HEADER, Answer
 from console.parts import parts_of
-from console.visit import known
+from console.visit import SAFE, known
 
 DROPPED = frozenset({"content-length", "date", "server", "x-request-id"})
 
@@ -25,9 +25,11 @@ class Creating(APIRoute):
 
         async def once(request: Request) -> Response:
             key = request.headers.get(HEADER)
+            if request.method in SAFE:
+                return await handle(request)
+            visit = await run_in_threadpool(known, request)  # before the body is read: nobody's is
             if key is None or request.method != "POST":
                 return await handle(request)
-            visit = await run_in_threadpool(known, request)
             answers, who = parts_of(request).answers, visit.described
             body = await request.body()
             # With its query: what was only tried (dry_run) is not done.

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
 from console import people
-from console.api.models import Model, Name, Paged
+from console.api.models import Model, Moment, Name, Paged
 from console.api.once import Creating
 from console.api.paging import Paging, paged
 from console.tables import Column
@@ -63,7 +63,7 @@ class NewOwn(Model):
     name: Name
     scope: Scope = Scope.READ
     tenants: Annotated[list[str] | None, Field(max_length=1000, description="null: all that the account has")] = None
-    expires_at: datetime | None = None
+    expires_at: Moment | None = None
 
 
 class New(NewOwn):
@@ -108,7 +108,6 @@ def revoke(name: Named, visit: Managing) -> None:
 def make(visit: Visit, new: NewOwn, account: str, response: Response, where: str) -> dict[str, Any]:
     """Make the token, and answer with its text."""
     end = new.expires_at if "expires_at" in new.model_fields_set else visit.now + api_tokens.LASTS
-    end = people.aware(end)
     made, text = api_tokens.create(visit.inst, new.name, account, visit.now, new.scope, new.tenants, end)
     response.headers["Location"] = f"/api/v1/{where}/{quote(made.name, safe='')}"
     return shown.token_as_object(made, visit.now) | {"token": text}

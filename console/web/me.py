@@ -1,15 +1,214 @@
-"""One's own account."""
+"""One's own account: password, second factor, sessions and tokens."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+import json
+from typing import Annotated, Any
 
-from console.web.pages import Here, render
+import segno
+from fastapi import APIRouter, Depends, Request, Response
+from markupsafe import Markup
+
+from console import people, problems
+from console.parts import parts_of
+from console.visit import Visit
+from console.web.accounts import Number
+from console.web.forms import Text, Texts, again
+from console.web.pages import Here, done, go, is_htmx, pages_of, render
+from console.web.sign_in import keep_token
+from console.web.tokens import TokenName, fields, make
+from control import accounts, api_tokens, second_factor, sessions, sign_in
+from control.authorisation import Action, Role
+from control.errors import Refused
+from control.passwords import SHORTEST
+from control.sessions import SignedIn
+from control.shown import accounts as shown
 
 router = APIRouter()
 
 
+def _own(visit: Here) -> Visit:
+    visit.need(Action.OWN_ACCOUNT, None)
+    return visit
+
+
+Own = Annotated[Visit, Depends(_own)]
+
+
 @router.get("/me")
-def page(request: Request, visit: Here) -> Response:
+def page(request: Request, visit: Own) -> Response:
     """Who is signed in."""
-    return render(request, "me.html", {}, visit=visit, here="me")
+    details = accounts.show(visit.inst, visit.who.account, visit.now)
+    context = {
+        "details": details,
+        "one": details.account,
+        "tenants_text": shown.tenants(details.account),
+        "current": _session(visit).session.id,
+        "status_of": lambda one: shown.token_status(one, visit.now),
+        "token_tenants": shown.token_tenants,
+        "nag": details.account.role == Role.OWNER and not details.account.second_factor,
+        "shortest": SHORTEST,
+        "error": "",
+    }
+    return render(request, "me.html", context, visit=visit, here="me")
+
+
+@router.post("/me/password")
+def set_password(
+    request: Request, visit: Own, current: Text = "", password: Text = "", repeated: Text = ""
+) -> Response:
+    """Another password: the other sessions end, and this one gets another token."""
+    hashing = parts_of(request).hashing
+    try:
+        if password != repeated:
+            raise Refused("the two new passwords differ; type the same one twice")
+        _reauthenticate(request, visit, current)
+        own = _session(visit).session.id
+        accounts.set_password(visit.inst, visit.who.account, password, visit.now, hashing, but=own)
+    except problems.EXPECTED as error:
+        return again(request, error, "me_password.html", {"one": _session(visit).account, "shortest": SHORTEST})
+    response = done(request, visit, "/me", "Your password is changed. Your other sessions have ended.")
+    _rotate(request, visit, response)
+    return response
+
+
+@router.post("/me/second-factor")
+def begin(request: Request, visit: Own, current: Text = "") -> Response:
+    """Show the secret for an authenticator app. It counts once a code of it was entered."""
+    try:
+        _reauthenticate(request, visit, current)
+        enrolment = second_factor.begin(visit.inst, visit.who.account, visit.now)
+    except problems.EXPECTED as error:
+        return again(request, error, "me_second_factor.html", _factor(visit))
+    code = segno.make(enrolment.uri, error="m", micro=False)
+    context = {
+        # Of our own making: shapes, and nothing of what was encoded.
+        "qr": Markup(code.svg_inline(scale=4, border=3, dark="#000", light="#fff")),  # noqa: S704
+        "secret": " ".join(enrolment.secret[place : place + 4] for place in range(0, len(enrolment.secret), 4)),
+        "error": "",
+    }
+    return render(request, "me_enrol.html", context)
+
+
+@router.post("/me/second-factor/confirm")
+def confirm(request: Request, visit: Own, code: Text = "") -> Response:
+    """Have the secret count, and show the recovery codes once."""
+    try:
+        codes = second_factor.confirm(visit.inst, visit.who.account, code, visit.now)
+    except problems.EXPECTED as error:
+        return again(request, error, "me_confirm.html", {})
+    response = render(request, "me_recovery_codes.html", {"codes": codes, "account": visit.who.account})
+    fresh = _rotate(request, visit, response)
+    # The page stays: its changes are to carry the new token's CSRF token.
+    response.headers["HX-Trigger"] = json.dumps({"signed-in": {"csrf": sessions.csrf(fresh)}})
+    return response
+
+
+@router.get("/me/second-factor/remove")
+def ask_remove(request: Request, visit: Own) -> Response:
+    """Ask for the password before it goes."""
+    if not is_htmx(request):
+        return go(request, "/me")
+    return render(request, "me_remove_factor.html", {"account": visit.who.account, "error": ""})
+
+
+@router.post("/me/second-factor/remove")
+def remove(request: Request, visit: Own, current: Text = "") -> Response:
+    """Take it away."""
+    try:
+        _reauthenticate(request, visit, current)
+        second_factor.reset(visit.inst, visit.who.account, visit.now, but=_session(visit).session.id)
+    except problems.EXPECTED as error:
+        return again(request, error, "me_remove_factor.html", {"account": visit.who.account})
+    response = done(
+        request, visit, "/me", "Your second factor is removed. Your other sessions have ended.", level="note"
+    )
+    _rotate(request, visit, response)
+    return response
+
+
+@router.post("/me/sessions/revoke")
+def revoke_others(request: Request, visit: Own) -> Response:
+    """End one's other sessions."""
+    ended = sessions.revoke_all(visit.inst, visit.who.account, visit.now, _session(visit).session.id)
+    return done(request, visit, "/me", f"{ended} other session{'' if ended == 1 else 's'} of yours ended.")
+
+
+@router.post("/me/sessions/{id}/revoke")
+def revoke_session(id: Number, request: Request, visit: Own) -> Response:
+    """End one of one's sessions."""
+    sessions.revoke(visit.inst, visit.who.account, id, visit.now)
+    if id == _session(visit).session.id:
+        pages_of(parts_of(request)).forget(request)
+        return go(request, "/sign-in")
+    return done(request, visit, "/me", "That session has ended.")
+
+
+@router.get("/me/tokens/new")
+def new_token(request: Request, visit: Own) -> Response:
+    """Ask for what a token is to be."""
+    if not is_htmx(request):
+        return go(request, "/me")
+    return render(request, "me_token_new.html", _token_form(visit) | {"error": ""})
+
+
+@router.post("/me/tokens")
+def create_token(
+    request: Request,
+    visit: Own,
+    name: Text = "",
+    scope: Text = "",
+    tenant: Texts = [],  # noqa: B006 - FastAPI copies it
+    ends: Text = "90",
+    date: Text = "",
+) -> Response:
+    """Make it, and show its text once."""
+    context = _token_form(visit, name, scope, tenant, ends, date)
+    return make(request, visit, visit.who.account, context, "me_token_new.html", "/me")
+
+
+@router.get("/me/tokens/revoke")
+def ask_revoke_token(request: Request, visit: Own, name: TokenName = "") -> Response:
+    """Ask whether it is to go for good."""
+    found = people.own_token(visit, name)
+    if not is_htmx(request):
+        return go(request, "/me")
+    return render(request, "token_revoke.html", {"one": found, "action": "/me/tokens/revoke"})
+
+
+@router.post("/me/tokens/revoke")
+def revoke_token(request: Request, visit: Own, name: Text = "") -> Response:
+    """Revoke it."""
+    people.own_token(visit, name)
+    api_tokens.revoke(visit.inst, name, visit.now)
+    return done(request, visit, "/me", f"Token {name} is revoked, from the next request on.")
+
+
+def _session(visit: Visit) -> SignedIn:
+    assert visit.signed_in is not None  # noqa: S101 - pages are for sessions
+    return visit.signed_in
+
+
+def _reauthenticate(request: Request, visit: Visit, password: str) -> None:
+    """Make sure that it is still the same person. Raises Refused."""
+    assert visit.token is not None  # noqa: S101 - pages are for sessions
+    sign_in.reauthenticate(visit.inst, visit.token, password, visit.source, visit.now, parts_of(request).hashing)
+
+
+def _rotate(request: Request, visit: Visit, response: Response) -> str:
+    """Another token for this session, which the browser is to keep: what the session is worth has changed."""
+    assert visit.token is not None  # noqa: S101 - pages are for sessions
+    fresh = sessions.rotate(visit.inst, visit.token, visit.now)
+    pages_of(parts_of(request)).forget(request)
+    keep_token(response, fresh)
+    return fresh
+
+
+def _factor(visit: Visit) -> dict[str, Any]:
+    details = accounts.show(visit.inst, visit.who.account, visit.now)
+    return {"details": details, "one": details.account}
+
+
+def _token_form(visit: Visit, *given: Any) -> dict[str, Any]:
+    known = [one.name for one in visit.inst.tenants() if visit.sees(one.name)]
+    return {"known": known, "may_write": visit.who.role is not Role.AUDITOR, **fields(*given)}

@@ -74,7 +74,7 @@ NAVIGATION = (
         (
             Item("nodes", "Nodes", "/t/{tenant}/nodes"),
             Item("audit", "Audit log", "/t/{tenant}/audit"),
-            Item("accounts", "Accounts and tokens", "/accounts", Action.OWN_ACCOUNT),
+            Item("accounts", "Accounts and tokens", "/accounts", Action.VIEW_ACCOUNTS),
             Item("tenants", "Tenants", "/tenants", Action.OWN_ACCOUNT),
         ),
     ),

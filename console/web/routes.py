@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from console.web import (
+    accounts,
+    audit_log,
     bypass_rules,
     error_settings,
     host_exceptions,
@@ -17,6 +19,8 @@ from console.web import (
     sign_in,
     signing_ca_forms,
     signing_cas,
+    tenants,
+    tokens,
     traffic,
     trusted_cas,
     trusted_new,
@@ -31,6 +35,8 @@ _EACH = (
     traffic,
     nodes,
     me,
+    accounts,
+    audit_log,
     bypass_rules,
     error_settings,
     host_exceptions,
@@ -38,6 +44,8 @@ _EACH = (
     proxy_users,
     signing_ca_forms,
     signing_cas,
+    tenants,
+    tokens,
     trusted_new,
     wireguard,
     trusted_cas,

@@ -173,3 +173,11 @@ def test_while_the_store_is_out_of_reach_pages_are_as_they_were(console: Console
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:sallyport:problem:unavailable")
     assert int(answer.headers["retry-after"]) > 0
     assert str(console.inst.state_dir) not in answer.text
+
+
+def test_what_a_stranger_sends_is_not_looked_at(console: Console) -> None:
+    for headers in ({}, {"Idempotency-Key": "1"}):
+        answer = console.client().post(
+            "/api/v1/tenants", content=b"{", headers={"Content-Type": "application/json", **headers}
+        )
+        assert answer.status_code == 401

@@ -85,6 +85,15 @@
   document.addEventListener("htmx:sseMessage", event => {
     const body = event.target.closest?.("[data-most]");
     while (body && body.rows.length > Number(body.dataset.most)) body.rows[body.rows.length - 1].remove();
+  // What is shown once can be kept: as a file, or on paper.
+  document.addEventListener("click", event => {
+    const target = event.target.closest("[data-download], [data-print]");
+    if (!target) return;
+    if ("print" in target.dataset) return window.print();
+    const file = new Blob([one(target.dataset.download).textContent], { type: "text/plain" });
+    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(file), download: target.dataset.as });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   });
 
   // Of several files one is left out again; what was pasted becomes one of them; what is done in a menu shuts it.
