@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test flood verdicts clients check fuzz bench bench-transparent soak abuse tenants kmip scan lint-container lock clean
+.PHONY: help run demo test flood verdicts clients check fuzz api-fuzz bench bench-transparent soak abuse tenants kmip scan lint-container lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -54,6 +54,9 @@ check: $(INSTALLED) ## lint, format, types, and which package may import which
 
 fuzz: $(INSTALLED) ## throw 100,000 examples at each parser of strangers' bytes (EXAMPLES=n; ARGS="tests/fuzz -k hello": some of them)
 	EXAMPLES=$(EXAMPLES) HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest --timeout=0 $(or $(ARGS),tests/fuzz)
+
+api-fuzz: $(INSTALLED) ## send the REST API what schemathesis thinks up, 10 minutes, and check every answer (SECONDS=n)
+	SECONDS=$(SECONDS) $(BIN)/python -m pytest -n0 -s --timeout=0 -p no:randomly tests/console/api_fuzz.py $(ARGS)
 
 bench: $(INSTALLED) ## measure it beside its peers, 20 minutes (QUICK=1: two; ARGS="--write": into docs/performance.md)
 	@scripts/bench-packages squid:squid-openssl sslsplit:sslsplit

@@ -15,6 +15,8 @@ from tests.control.conftest import PASSWORD, account, code_of
 from tests.harness.console_server import PHONE, accessible, browsing, serving, shots, visiting
 from tests.harness.pki import NOW
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -117,7 +119,7 @@ def test_ones_own_account_on_a_phone_and_the_second_factor(console: Console, bro
         page.get_by_role("button", name="Set it up").click()
         secret = page.locator("#secret").inner_text()
         seen(page, "second-factor")
-        page.get_by_label("Code").fill(code_of(re.sub(r"\s", "", secret), console.clock.now))
+        page.locator("#factor-code").fill(code_of(re.sub(r"\s", "", secret), console.clock.now))
         page.get_by_role("button", name="Confirm").click()
         expect(page.get_by_role("heading", name="Your recovery codes")).to_be_visible()
         seen(page, "recovery-codes")

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import NoReturn
+
+import pytest
+
+from console import people
+from console.problems import Problem
+from console.visit import Visit
+from tests.console.conftest import Console
+from tests.control.conftest import trust
+from tests.harness.console_fuzz import Fuzzer
+from tests.harness.leaves import record
+from tests.harness.pki import Authority
+
+EXAMPLES = 2
+"""For each operation, as documented and as not; ``make api-fuzz`` sends more."""
+
+
+def furnish(console: Console) -> None:
+    """Have something there that can be asked for."""
+    console.tenant("acme")
+    trust(console.inst, "acme", "x", Authority.root("x").pem())
+    record(console.inst, "acme", "www.example.com")
+
+
+def test_every_answer_is_as_documented_whatever_is_asked(console: Console) -> None:
+    furnish(console)
+    assert list(Fuzzer(console).run(EXAMPLES)) == []
+
+
+def test_an_answer_that_is_not_as_documented_is_found(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Visit) -> NoReturn:
+        raise Problem(HTTPStatus.IM_A_TEAPOT, "teapot", "Short and stout.")
+
+    monkeypatch.setattr(people, "seen_accounts", refuse)
+    assert "Undocumented status code" in "".join(Fuzzer(console).run(1, "/v1/accounts"))
