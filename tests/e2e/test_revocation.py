@@ -180,24 +180,27 @@ def test_what_nobody_tells_passes_where_soft_and_is_blocked_where_hard(
 
 
 def test_the_page_says_who_was_asked_and_why_that_is_no_answer(hard: Daemon, servers: Nginx) -> None:
-    for case, why in (
+    for case, *whys in (
         ("nobody-there", "refused the connection"),
         ("wrong-key", "signed neither by the certificate"),
         ("huge-crl", "more than 20971520 bytes"),
-        ("endless", "no answer within 3 s"),
+        # The fetch and whoever waits for it give up at the same time; either may be the first to say so.
+        ("endless", "no answer within 3 s", "the whole answer has not come in time"),
     ):
         result = curl(hard, servers[host(case)].url(), "-H", "Accept: application/json")
         (finding,) = json.loads(result.body)["findings"]
-        assert why in finding["explanation"], case
+        assert any(why in finding["explanation"] for why in whys), (case, finding)
 
 
 def test_a_huge_list_costs_no_memory(hard: Daemon, servers: Nginx, ca: Ca) -> None:
     before = hard.memory_kib()
     asked(hard, servers, "huge-crl")
     assert hard.memory_kib() - before < 20_000
-    sent = [entry["sent"] for entry in ca.site.requests("crls") if entry["uri"] == "/huge.crl"]
-    assert sent
-    assert max(sent) < 20 << 20
+
+    def sent() -> list[int]:
+        return [entry["sent"] for entry in ca.site.requests("crls") if entry["uri"] == "/huge.crl"]
+
+    assert max(wait_for("the list in the server's log", sent)) < 20 << 20
 
 
 def test_an_action_decides_about_what_nobody_tells(soft: Daemon, hard: Daemon, servers: Nginx) -> None:

@@ -79,6 +79,7 @@ class Nginx:
         self.access = self.folder / "access.log"
         self.www = self.folder / "www"
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked_port = 0
         for part in ("www/upload", "temp"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
 
@@ -87,7 +88,7 @@ class Nginx:
 
     def __enter__(self) -> Self:
         for attempt in range(5):
-            shared = free_port()
+            shared, self._asked_port = free_port(), free_port()
             for site in self.sites.values() if self.namespace is None else ():
                 site.port = free_port(site.address) if site.alone else shared
             try:
@@ -161,12 +162,25 @@ class Nginx:
 
         Each has site, method, uri, protocol, status, host, tls, sni, resumed, connection, sent, received.
         """
+        self._has_logged()
         lines = self.access.read_text().splitlines() if self.access.exists() else []
         entries: list[dict[str, Any]] = [json.loads(line) for line in lines]
         return [entry for entry in entries if name is None or entry["site"] == name]
 
+    def _has_logged(self) -> None:
+        """Come back once the log has every request whose answer somebody may have by now.
+
+        nginx logs a request a moment after its answer, but before it turns to what comes next: so to this, too.
+        """
+        if self._process is None or self.namespace is not None:
+            return
+        with socket.create_connection(("127.0.0.1", self._asked_port), timeout=START_SECONDS) as asking:
+            asking.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            while asking.recv(65536):
+                pass
+
     def wait_requests(self, count: int, name: str | None = None) -> list[dict[str, Any]]:
-        """The requests, once there are at least ``count``: nginx logs a request after it was answered."""
+        """The requests, once there are at least ``count``: for those of which nobody has waited for the answer."""
         wait_for(f"{count} requests in nginx's log", lambda: len(self.requests(name)) >= count)
         return self.requests(name)
 
@@ -174,6 +188,9 @@ class Nginx:
         temp = self.folder / "temp"
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         servers = "\n".join(self._server(place, site) for place, site in enumerate(self.sites.values()))
+        asked = f"server {{ listen 127.0.0.1:{self._asked_port}; access_log off; return 204; }}"
+        if self.namespace is not None:
+            asked = ""
         # One process in the foreground: nothing of it can be left behind, and it reads what only the tests' user may.
         return f"""
 daemon off; master_process off; pid {self.folder}/nginx.pid;
@@ -189,6 +206,7 @@ http {{
   client_max_body_size 0;
   server_names_hash_bucket_size 128; server_names_hash_max_size 4096;
   keepalive_timeout 120s;
+  {asked}
   {servers}
 }}
 """
