@@ -88,14 +88,22 @@ def origin(tmp_path: Path) -> Iterator[Nginx]:
         yield nginx
 
 
-@pytest.fixture(params=sorted(PROXIES))
-def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
-    """``start("block_url", {"block_url_file": …})``: a running proxy, each kind in turn; ended after the test."""
+@pytest.fixture(scope="module", params=sorted(PROXIES))
+def start(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """``start("block_url", {"block_url_file": …})``: a running proxy, each kind in turn; ended after the module.
+
+    Whoever asks for the same inspector with the same options gets the same proxy: starting one costs seconds.
+    """
+    running: dict[tuple[str, frozenset[tuple[str, str | int]]], Running] = {}
     with ExitStack() as stack:
 
-        def starting(inspector: str, options: Mapping[str, str | int], **more: Any) -> Running:
-            proxy = PROXIES[request.param](tmp_path / "proxy", inspector, options, trust=ROOT, **more)
-            return stack.enter_context(proxy)
+        def starting(inspector: str, options: Mapping[str, str | int]) -> Running:
+            wanted = inspector, frozenset(options.items())
+            if wanted not in running:
+                folder = tmp_path_factory.mktemp("proxy")
+                proxy = PROXIES[request.param](folder, inspector, options, trust=ROOT)
+                running[wanted] = stack.enter_context(proxy)
+            return running[wanted]
 
         yield starting
 

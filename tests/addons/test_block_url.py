@@ -172,13 +172,14 @@ class TestConfigure:
         assert "could not read its list" in (flow.response.text or "")
 
 
-class TestTraffic:
-    @pytest.fixture
-    def options(self, tmp_path: Path) -> dict[str, str | int]:
-        file = tmp_path / "blocked.txt"
-        file.write_text(LIST)
-        return {"block_url_file": str(file)}
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | int]:
+    file = tmp_path_factory.mktemp("options") / "blocked.txt"
+    file.write_text(LIST)
+    return {"block_url_file": str(file)}
 
+
+class TestTraffic:
     def test_a_blocked_path_never_reaches_the_server(
         self, start: Start, origin: Nginx, options: dict[str, str | int]
     ) -> None:

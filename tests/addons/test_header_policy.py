@@ -137,13 +137,14 @@ def test_a_bad_file_is_refused_with_every_line(tmp_path: Path) -> None:
     assert second.startswith(f"{file}:4: rules[0].set.Host: Host frames the message")
 
 
-class TestTraffic:
-    @pytest.fixture
-    def options(self, tmp_path: Path) -> dict[str, str | int]:
-        file = tmp_path / "rules.yaml"
-        file.write_text(RULES)
-        return {"header_policy_file": str(file)}
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | int]:
+    file = tmp_path_factory.mktemp("options") / "rules.yaml"
+    file.write_text(RULES)
+    return {"header_policy_file": str(file)}
 
+
+class TestTraffic:
     def test_a_client_cannot_bring_its_own_tenants(
         self, start: Start, recorder: Recorder, options: dict[str, str | int]
     ) -> None:
