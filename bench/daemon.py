@@ -51,6 +51,7 @@ class LoadedDaemon(Daemon):
 
     start_seconds = 120
     """The machine is at its limit when it is started beside clients."""
+    forked = False
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ def main() -> int:
                 ways=ways(), workers=arguments.workers,
                 extra={"log": {"level": "error"}, "limits": generous()},
             )  # fmt: skip
+            daemon.forked = False
             with daemon:
                 prepare(daemon, own)
                 places = {each: f"{each}:{origin[each].port}" for each in origin.sites}

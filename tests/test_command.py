@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,8 +26,14 @@ def as_python_starts_it(line: list[str], stdin: str | None = None) -> subprocess
 
 @pytest.mark.parametrize(
     "line",
-    [["--help"], ["no-such-command"], ["--config", "nowhere.yaml", "check-config"], ["check-config", "--json"]],
-    ids=["help", "misuse", "refused", "document"],
+    [
+        ["--help"],
+        ["no-such-command"],
+        ["--config", "nowhere.yaml", "check-config"],
+        ["check-config", "--json"],
+        ["--config", "nowhere.yaml", "serve"],
+    ],
+    ids=["help", "misuse", "refused", "document", "not served"],
 )
 def test_a_command_says_and_returns_what_it_does_as_a_process_of_its_own(line: list[str]) -> None:
     forked, started = command.run(line, environment=environment()), as_python_starts_it(line)
@@ -65,3 +73,18 @@ def test_one_that_takes_too_long_is_killed(tmp_path: Path) -> None:
             command.run(line, environment=environment(), timeout=0.5)
         assert time.monotonic() - started < 30
     assert command.run(["--version"], environment=environment()).returncode == 0
+
+
+def test_one_that_goes_on_beside_the_test_is_seen_to_run_and_to_end(tmp_path: Path) -> None:
+    private = tmp_path / "fifo"
+    os.mkfifo(private)  # nobody writes: the command waits for a configuration
+    with (tmp_path / "output").open("w+b") as output, open(os.devnull, "rb") as nothing:
+        line = ["--config", str(private), "check-config"]
+        process = command.start(line, environment=environment(), stdin=nothing, stdout=output, stderr=output)
+        assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.1)
+        process.kill()
+        assert process.wait(60) == -signal.SIGKILL
+        assert process.poll() == -signal.SIGKILL
+        process.send_signal(signal.SIGTERM)  # it is gone, and its number may be another's

@@ -1,9 +1,10 @@
 """The command ``sallyport`` beside a test: each a process of its own, without the second that its imports cost.
 
-The first :func:`run` of a test process starts one process more, which imports what commands need and waits. For each
-command it forks one that goes on as ``python -m cli.main`` does after its imports: with the environment and the
-standard files that were asked for, an exit status, and nothing of the commands before it. It ends with the test
-process. What looks at its own command line, as ``serve`` does to start again by it, cannot be had this way.
+The first :func:`run` or :func:`start` of a test process starts one process more, which imports what commands need and
+waits. For each command it forks one that goes on as ``python -m cli.main`` does after its imports: with the environment
+and the standard files that were asked for, an exit status, and nothing of the commands before it. It ends with the test
+process. The kernel has another command line for such a process than the one that ``sys.orig_argv`` tells it; what it
+starts, and what it becomes when it executes itself again by that line, is as real as ever.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MESSAGE_BYTES = 128 * 1024  # arguments and environment
@@ -35,7 +36,9 @@ USED = (
     "config.loader", "control.audit_log", "control.backup", "control.bypass_rules", "control.error_settings",
     "control.host_exceptions", "control.installation", "control.kmip_forwarding", "control.on_premises",
     "control.pinning", "control.recent_traffic", "control.signing_cas", "control.tenants", "control.trusted_cas",
-    "kms.kmip.validation", "proxy.probe", "proxy.server_rules", "proxy.status_client", "store.migrations.run",
+    "kms.kmip.validation", "proxy.admission", "proxy.bypass_lists", "proxy.handover", "proxy.htpasswd_files",
+    "proxy.listeners.outer_identity", "proxy.parents", "proxy.privileges", "proxy.probe", "proxy.rehearsal",
+    "proxy.server_rules", "proxy.status_client", "proxy.supervisor", "store.migrations.run",
 )  # fmt: skip
 """What commands import when they are used, beside their own modules. What is missing here is imported by each."""
 
@@ -62,30 +65,81 @@ class Commands:
         self, line: Sequence[str], environment: Mapping[str, str], stdin: str | None, timeout: float
     ) -> subprocess.CompletedProcess[str]:
         """As :func:`run` has it."""
-        request = json.dumps({"line": list(line), "environment": dict(environment)}).encode()
-        assert len(request) < MESSAGE_BYTES, "longer than what is read at once"
-        reading, writing = os.pipe()
         with (
-            open(reading, "rb", buffering=0) as reply,
             tempfile.TemporaryFile() as given,
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
         ):
             given.write((stdin or "").encode())
             given.seek(0)
-            with open(writing, "wb") as status:
-                files = [given.fileno(), out.fileno(), err.fileno(), status.fileno()]
-                socket.send_fds(self._socket, [request], files)
-            pid = _number(reply)
-            ended = select.poll()
-            ended.register(reply)
-            if not ended.poll(timeout * 1000):
-                os.kill(pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(list(line), timeout)
-            code = _number(reply)
+            with self.start(line, environment, given, out, err) as process:
+                try:
+                    code = process.wait(timeout)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
             out.seek(0)
             err.seek(0)
             return subprocess.CompletedProcess(list(line), code, out.read().decode(), err.read().decode())
+
+    def start(
+        self,
+        line: Sequence[str],
+        environment: Mapping[str, str],
+        stdin: IO[bytes],
+        stdout: IO[bytes],
+        stderr: IO[bytes],
+    ) -> Process:
+        """As :func:`start` has it."""
+        request = json.dumps({"line": list(line), "environment": dict(environment)}).encode()
+        assert len(request) < MESSAGE_BYTES, "longer than what is read at once"
+        reading, writing = os.pipe()
+        with open(writing, "wb") as status:
+            files = [stdin.fileno(), stdout.fileno(), stderr.fileno(), status.fileno()]
+            socket.send_fds(self._socket, [request], files)
+        return Process(line, open(reading, "rb", buffering=0))
+
+
+class Process:
+    """A command that runs, or has run: what a test asks of a ``subprocess.Popen``, under the same names."""
+
+    def __init__(self, line: Sequence[str], reply: IO[bytes]) -> None:
+        self.args = tuple(line)
+        self._reply = reply
+        self.pid = _number(reply)
+        self.returncode: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reply.close()
+
+    def poll(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The same, once it has ended. Raises subprocess.TimeoutExpired after so many seconds."""
+        if self.returncode is None:
+            told = select.poll()
+            told.register(self._reply, select.POLLIN)
+            if not told.poll(None if timeout is None else timeout * 1000):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self.returncode = _number(self._reply)
+            self._reply.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
 
 
 _commands: Commands | None = None
@@ -99,12 +153,23 @@ def run(
 
     Raises subprocess.TimeoutExpired, the command killed, where it takes longer than so many seconds.
     """
+    return _ready(environment).run(line, environment, stdin, timeout)
+
+
+def start(
+    line: Sequence[str], *, environment: Mapping[str, str], stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
+) -> Process:
+    """Start ``sallyport LINE`` as a process in the repository's folder, in a session of its own, with these files."""
+    return _ready(environment).start(line, environment, stdin, stdout, stderr)
+
+
+def _ready(environment: Mapping[str, str]) -> Commands:
     global _commands
     with _starting:
         if _commands is None:
             _commands = Commands(environment)
             atexit.register(_commands.close)
-    return _commands.run(line, environment, stdin, timeout)
+    return _commands
 
 
 def _number(reply: IO[bytes]) -> int:
@@ -127,6 +192,7 @@ def serve(requests: socket.socket) -> None:
             if key.fileobj is not requests:
                 process, reply = key.data
                 events.unregister(key.fileobj)
+                os.close(key.fd)
                 process.join()
                 _send(reply, process.exitcode)
                 os.close(reply)
@@ -141,7 +207,8 @@ def serve(requests: socket.socket) -> None:
             for fd in files:
                 os.close(fd)
             _send(reply, process.pid)
-            events.register(process.sentinel, selectors.EVENT_READ, (process, reply))
+            # Its sentinel would do, but for one that executes another program, and lives on.
+            events.register(os.pidfd_open(process.pid), selectors.EVENT_READ, (process, reply))
 
 
 def become(requests: socket.socket, files: Sequence[int], line: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -149,6 +216,7 @@ def become(requests: socket.socket, files: Sequence[int], line: Sequence[str], e
     import cli.main
 
     requests.close()
+    os.setsid()
     for standard, fd in enumerate(files):
         os.dup2(fd, standard)
         os.close(fd)
@@ -156,6 +224,7 @@ def become(requests: socket.socket, files: Sequence[int], line: Sequence[str], e
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = [cli.main.__file__, *line]
+    sys.orig_argv = [sys.executable, "-m", cli.main.__name__, *line]
     cli.main.main()
 
 

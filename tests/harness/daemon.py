@@ -27,7 +27,7 @@ from tests.harness import command, installation
 from tests.harness.command import REPOSITORY
 from tests.harness.namespaces import Namespace
 from tests.harness.pki import Issued
-from tests.harness.processes import children, pss_kib, runs_module, tree, wait_for
+from tests.harness.processes import children, private_kib, pss_kib, runs_module, tree, wait_for
 
 COMMAND = (sys.executable, "-m", "cli.main")
 LISTENS = "Sallyport listens on "
@@ -74,6 +74,11 @@ class Daemon:
 
     start_seconds = START_SECONDS
     """How long it may take to listen."""
+    forked = True
+    """Whether the supervisor is forked from a process that has imported everything (:mod:`tests.harness.command`).
+
+    Its issuer and its workers are started as ever. Not for measurements, and not in a namespace.
+    """
 
     def __init__(
         self,
@@ -102,7 +107,7 @@ class Daemon:
         self.addresses: dict[str, str] = {}
         self.said: list[str] = []
         """What the daemon wrote to its standard output, line by line."""
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | command.Process | None = None
         self._reader: threading.Thread | None = None
         self._roots: dict[str, Path] = {}
         self._first = first
@@ -148,18 +153,7 @@ class Daemon:
         """Run ``sallyport ARGS`` with this daemon's configuration, as a process from the repository's folder."""
         scope = [] if tenant is None else ["--tenant", tenant]
         line = ["--config", str(self.config), *scope, *args]
-        if args[0] != "serve":
-            return command.run(line, environment=environment(), stdin=stdin, timeout=timeout)
-        return subprocess.run(
-            [*COMMAND, *line],
-            cwd=REPOSITORY,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=timeout,
-            check=False,
-        )
+        return command.run(line, environment=environment(), stdin=stdin, timeout=timeout)
 
     def told(self, *args: str, tenant: str | None = None, stdin: str | None = None, timeout: float = 60) -> str:
         """Run the command, which must succeed, and return what it printed."""
@@ -202,41 +196,42 @@ class Daemon:
     def start(self) -> None:
         """Start it and wait until it listens. Fails the test with what it wrote where it does not."""
         assert self._process is None, "it runs already"
+        line = ["--config", str(self.config), "serve"]
         inside = self.namespace.prefix if self.namespace is not None else ()
-        with self.stderr.open("ab") as stderr:
-            self._process = subprocess.Popen(
-                [*inside, *COMMAND, "--config", str(self.config), "serve"],
-                cwd=REPOSITORY,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                start_new_session=True,
-            )
+        reading, writing = os.pipe()
+        with self.stderr.open("ab") as stderr, open(writing, "wb") as stdout, open(os.devnull, "rb") as stdin:
+            if self.forked and self.namespace is None:
+                self._process = command.start(
+                    line, environment=environment(), stdin=stdin, stdout=stdout, stderr=stderr
+                )
+            else:
+                self._process = subprocess.Popen(
+                    [*inside, *COMMAND, *line], cwd=REPOSITORY, env=environment(),
+                    stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True,
+                )  # fmt: skip
         self.addresses = {}
         self.said = []
         ready = threading.Event()
-        self._reader = threading.Thread(target=self._read, args=(self._process, ready), daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(reading, ready), daemon=True)
         self._reader.start()
         if not ready.wait(self.start_seconds) or len(self.addresses) < len(self.listeners):
             self.kill()
             raise AssertionError(f"the daemon did not start: {self.said}\n{self.stderr_text()[-4000:]}")
 
-    def _read(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
-        assert process.stdout is not None
+    def _read(self, stdout: int, ready: threading.Event) -> None:
         names = [name for name, _ in self.listeners]
-        for line in process.stdout:
-            self.said.append(line.rstrip("\n"))
-            if line.startswith(LISTENS) and len(self.addresses) < len(names):
-                address = line.removeprefix(LISTENS).split()[0].rpartition("/")[2]
-                self.addresses[names[len(self.addresses)]] = address
-                if len(self.addresses) == len(names):
-                    ready.set()
+        with open(stdout, encoding="utf-8") as lines:
+            for line in lines:
+                self.said.append(line.rstrip("\n"))
+                if line.startswith(LISTENS) and len(self.addresses) < len(names):
+                    address = line.removeprefix(LISTENS).split()[0].rpartition("/")[2]
+                    self.addresses[names[len(self.addresses)]] = address
+                    if len(self.addresses) == len(names):
+                        ready.set()
         ready.set()
 
     @property
-    def process(self) -> subprocess.Popen[str]:
+    def process(self) -> subprocess.Popen[bytes] | command.Process:
         """The running supervisor."""
         assert self._process is not None, "it does not run"
         return self._process
@@ -296,11 +291,9 @@ class Daemon:
         self._finish()
 
     def _finish(self) -> None:
-        process, self._process = self._process, None
+        self._process = None
         if self._reader is not None:
             self._reader.join(5)
-        if process is not None and process.stdout is not None:
-            process.stdout.close()
 
     # What it looks like from outside
 
@@ -318,8 +311,9 @@ class Daemon:
         return found
 
     def memory_kib(self) -> int:
-        """The memory of all its processes, in KiB (PSS)."""
-        return sum(pss_kib(pid) for pid in tree(self.process.pid))
+        """The memory of all its processes, in KiB (PSS), of the supervisor what it shares with no other process."""
+        supervisor, *others = tree(self.process.pid)
+        return private_kib(supervisor) + sum(pss_kib(pid) for pid in others)
 
     def open_files(self, pid: int) -> int:
         """How many descriptors a process of it has open."""

@@ -47,11 +47,20 @@ def runs_module(pid: int, module: str) -> bool:
 
 def pss_kib(pid: int) -> int:
     """The process's share of memory in KiB (PSS: a page that n processes share counts 1/n to each); 0 if it is gone."""
+    return _memory_kib(pid, "Pss:")
+
+
+def private_kib(pid: int) -> int:
+    """The memory in KiB that is the process's alone (USS); 0 if it is gone."""
+    return _memory_kib(pid, "Private_Clean:", "Private_Dirty:")
+
+
+def _memory_kib(pid: int, *kinds: str) -> int:
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(kinds))
 
 
 def who_holds(connection: socket.socket, pids: Iterable[int]) -> int | None:
