@@ -22,10 +22,9 @@ def test_a_private_chain_is_trusted_and_blocked_again_within_a_second_for_one_te
     assert curl(mine, url).proxy_status == 'sallyport; error=tls_certificate_error; details="incomplete_chain"'
     daemon.told("trusted-ca", "add", "private", str(chain))
     try:
-        result, took = daemon.within(1.0, lambda: r if (r := curl(mine, url)).status == 200 else None)
+        result, _ = daemon.within(1.0, lambda: r if (r := curl(mine, url)).status == 200 else None)
         assert result is not None
         assert result.text == "hello from private.example\n"
-        assert took < 1.0
         assert curl(other, url).status == 502
     finally:
         daemon.told("trusted-ca", "delete", "private")
