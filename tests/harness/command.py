@@ -200,6 +200,8 @@ def serve(requests: socket.socket) -> None:
                 continue
             message, fds, _, _ = socket.recv_fds(requests, MESSAGE_BYTES, 4)
             if not message:
+                for left in [one.data[0] for one in events.get_map().values() if one.data]:
+                    left.kill()  # the test process has ended, and not ended it; we would wait for it for ever
                 return
             *files, reply = fds
             process = ForkProcess(target=become, args=(requests, files), kwargs=json.loads(message))
