@@ -30,9 +30,9 @@ IN_DIALOG = {"HX-Retarget": "#dialog", "HX-Reswap": "innerHTML"}
 @router.get("")
 def page(tenant: str, request: Request, visit: Viewing) -> Response:
     """The list, a form for another one, and what devices are told of us."""
-    server = server_as_object(visit.inst.settings, tenant, wireguard.server_key(visit.inst, tenant))
     context = {
-        **_form(visit, tenant), "view": _table(request, visit, tenant), "server": server, "key_of": wireguard.text,
+        **_form(visit, tenant), "view": _table(request, visit, tenant), "server": _server(visit, tenant),
+        "key_of": wireguard.text,
     }  # fmt: skip
     return render(request, "peers.html", context, visit=visit, tenant=tenant, here="users")
 
@@ -73,6 +73,7 @@ def _told(request: Request, visit: Visit, tenant: str, added: Added, text: str) 
     context = {
         **_form(visit, tenant), "peer": added.peer, "configuration": text, "image": image, "key_of": wireguard.text,
         "file": base64.b64encode(text.encode()).decode(), "view": _table(request, visit, tenant), "may_change": True,
+        "server": _server(visit, tenant),
     }  # fmt: skip
     return render(request, "peers_told.html", context, tenant=tenant, headers=IN_DIALOG)
 
@@ -85,6 +86,10 @@ def _form(visit: Visit, tenant: str, **typed: str) -> dict[str, Any]:
 
 def _table(request: Request, visit: Visit, tenant: str) -> View[WireGuardPeer]:
     return view(request, "peers", wireguard.peers(visit.inst, tenant), COLUMNS, "name")
+
+
+def _server(visit: Visit, tenant: str) -> dict[str, Any]:
+    return server_as_object(visit.inst.settings, tenant, wireguard.server_key(visit.inst, tenant))
 
 
 def _address(tenant: str) -> str:

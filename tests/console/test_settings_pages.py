@@ -216,6 +216,9 @@ def test_a_device_is_shown_its_configuration_once(console: Console) -> None:
     key = re.search(r"PrivateKey = (\S+)", made.text)
     assert key is not None
     assert 'src="data:image/svg+xml;base64,' in made.text
+    server = wireguard.server_key(console.inst, "default")
+    assert server is not None
+    assert f"<code>{html.escape(wireguard.text(server))}</code>" in html.unescape(made.text)
     page = browser.get(PEERS).text
     assert "phone</th>" in page
     assert key[1] not in page
