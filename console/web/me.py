@@ -100,6 +100,7 @@ def confirm(request: Request, visit: Own, code: Text = "") -> Response:
     response = render(request, "me_recovery_codes.html", {"codes": codes, "account": visit.who.account})
     fresh = _rotate(request, visit, response)
     # The page stays: its changes are to carry the new token's CSRF token.
+    response.headers.update({"HX-Retarget": "#enrol", "HX-Reswap": "innerHTML"})  # QR code and secret go
     response.headers["HX-Trigger"] = json.dumps({"signed-in": {"csrf": sessions.csrf(fresh)}})
     return response
 

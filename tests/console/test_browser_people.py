@@ -80,6 +80,7 @@ def test_accounts_tokens_tenants_and_the_log(console: Console, browser: Browser,
         seen(page, "tokens")
         page.get_by_role("button", name="New token").click()
         panel.get_by_label("Name", exact=True).fill("backup")
+        expect(panel.get_by_label("Scope")).to_be_visible()
         seen(page, "token-new")
         panel.get_by_role("button", name="Create the token").click()
         expect(panel.get_by_text("spt_", exact=False).first).to_be_visible()
@@ -122,12 +123,14 @@ def test_ones_own_account_on_a_phone_and_the_second_factor(console: Console, bro
         page.locator("#factor-code").fill(code_of(re.sub(r"\s", "", secret), console.clock.now))
         page.get_by_role("button", name="Confirm").click()
         expect(page.get_by_role("heading", name="Your recovery codes")).to_be_visible()
+        expect(page.locator("#secret")).to_have_count(0)
         seen(page, "recovery-codes")
         with page.expect_download() as download:
             page.get_by_role("button", name="Download").click()
         assert len(download.value.path().read_text("utf-8").split()) == 10
         page.get_by_role("link", name="I have them").click()
         page.get_by_role("button", name="Remove it").click()
+        expect(page.locator("#remove-current")).to_be_visible()
         seen(page, "second-factor-remove")
         page.locator("#remove-current").fill(PASSWORD)
         page.locator("#dialog").get_by_role("button", name="Remove it").click()
