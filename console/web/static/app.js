@@ -85,6 +85,8 @@
   document.addEventListener("htmx:sseMessage", event => {
     const body = event.target.closest?.("[data-most]");
     while (body && body.rows.length > Number(body.dataset.most)) body.rows[body.rows.length - 1].remove();
+  });
+
   // What is shown once can be kept: as a file, or on paper.
   document.addEventListener("click", event => {
     const target = event.target.closest("[data-download], [data-print]");
