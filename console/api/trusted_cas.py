@@ -147,7 +147,7 @@ def add(tenant: str, response: Response, visit: Changing, given: Adding, dry_run
 
 # Before the routes with a name, which may hold any character. An action is the last colon's.
 @router.post(":validate", name="validate_trusted_cas", response_model=JudgedFiles, openapi_extra=documented(Judge))
-def validate(tenant: str, visit: Viewing, given: Judging) -> Any:
+def validate(tenant: str, visit: Changing, given: Judging) -> Any:
     """Say what is in each file, and whether it could be added. Saves nothing."""
     found = trusted_cas.validate(visit.inst, tenant, given.uploads, visit.now)
     proposed = [proposed_name(bundle.chain, file or "") for file, bundle in zip(given.files, found, strict=True)]

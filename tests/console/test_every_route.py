@@ -64,6 +64,8 @@ NEEDS: dict[str, tuple[Need, Need]] = {
     "GET /tenants/{tenant}/delete": (ITS_TENANT, ITS_TENANT),
     "/api/v1/tenants": (KNOWN, TENANTS),
     "/api/v1/tenants/{tenant}": (LOOK, ITS_TENANT),
+    "GET /t/{tenant}/certificates/trusted/new": (CHANGE, CHANGE),
+    "GET /t/{tenant}/certificates/trusted/rename": (CHANGE, CHANGE),
     "/audit": (KNOWN, KNOWN),
     "/api/v1/audit-log": (KNOWN, KNOWN),
     "/api/v1/issuance-log": (KNOWN, KNOWN),
