@@ -14,7 +14,8 @@ from tests.harness.console_fuzz import Fuzzer
 from tests.harness.leaves import record
 from tests.harness.pki import Authority
 
-EXAMPLES = 2
+pytestmark = pytest.mark.timeout(600)
+EXAMPLES = 1
 """For each operation, as documented and as not; ``make api-fuzz`` sends more."""
 
 
