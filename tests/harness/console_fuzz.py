@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -67,8 +68,10 @@ class Fuzzer:
         ``only``: those whose path ends so. ``again``: others than the last time.
         ``until``: by the monotonic clock, no operation is begun after it.
         """
-        for result in self.schema.get_all_operations():
-            operation = result.ok()
+        operations = [result.ok() for result in self.schema.get_all_operations()]
+        if until is not None:
+            random.shuffle(operations)  # not the same ones are left out each time
+        for operation in operations:
             if (
                 not operation.path.endswith(only)
                 or operation.path.endswith(ENDLESS)
