@@ -15,10 +15,14 @@ from http import HTTPStatus
 from cachetools import TTLCache
 
 from console.problems import FieldError, Problem
+from control.authorisation import Principal
 
 HEADER = "Idempotency-Key"
 LONGEST = 128
-KEPT = 2000
+KEPT_BYTES = 16 << 20
+"""Of all answers together: those kept longest go. Whoever may create could fill the memory otherwise."""
+BESIDE = 1024
+"""Bytes that one takes beside its body: its key, its fields."""
 KEPT_SECONDS = 86400.0
 
 
@@ -38,14 +42,18 @@ class _Kept:
     """None: it is being worked on."""
 
 
+def _size(kept: _Kept) -> int:
+    return BESIDE + (len(kept.answer.body) if kept.answer is not None else 0)
+
+
 class Answers:
-    """What was answered to requests with a key, by who asked."""
+    """What was answered to requests with a key, by who asked: who may do something else by now is answered anew."""
 
     def __init__(self) -> None:
-        self._kept: TTLCache[tuple[str, str], _Kept] = TTLCache(KEPT, KEPT_SECONDS)
+        self._kept: TTLCache[tuple[Principal, str], _Kept] = TTLCache(KEPT_BYTES, KEPT_SECONDS, getsizeof=_size)
         self._lock = threading.Lock()
 
-    def begin(self, who: str, key: str, method: str, path: str, body: bytes) -> Answer | None:
+    def begin(self, who: Principal, key: str, method: str, path: str, body: bytes) -> Answer | None:
         """The answer that there was; None: this is the first, to be ended by :meth:`end`. Raises Problem."""
         if not (1 <= len(key) <= LONGEST and key.isascii() and key.isprintable()):
             detail = f"{HEADER} has 1 to {LONGEST} printable characters of ASCII"
@@ -65,9 +73,9 @@ class Answers:
             )  # fmt: skip
         return kept.answer
 
-    def end(self, who: str, key: str, answer: Answer | None) -> None:
-        """Remember the answer; None: it came to nothing, and the key is free again."""
+    def end(self, who: Principal, key: str, answer: Answer | None) -> None:
+        """Remember the answer; None: it came to nothing, and the key is free again. So it is where it is huge."""
         with self._lock:
             kept = self._kept.pop((who, key), None)
-            if kept is not None and answer is not None:
+            if kept is not None and answer is not None and len(answer.body) < KEPT_BYTES // 16:
                 self._kept[who, key] = _Kept(kept.request, answer)

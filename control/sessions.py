@@ -29,7 +29,8 @@ AWAITS = timedelta(minutes=5)
 USED_EVERY = timedelta(minutes=1)
 """How exactly the last use is known: not every request is to write."""
 MOST = 50
-"""Of one account; those used longest ago end."""
+"""Of one account; those used longest ago end. As many more may await the second factor, and end only one another:
+who knows a password and nothing else must not be able to throw anybody out."""
 CSRF_PURPOSE = b"sallyport csrf 1"
 
 
@@ -72,7 +73,8 @@ def begin(
     lasts = AWAITS if awaits_code else LASTS
     sessions.forget(connection, now, now - IDLE)
     made = sessions.add(connection, account.id, tokens.digest(token), origin, now, now + lasts, awaits_code=awaits_code)
-    for one in sessions.listing(connection, account.id)[MOST:]:
+    alike = [one for one in sessions.listing(connection, account.id) if one.awaits_code == awaits_code]
+    for one in alike[MOST:]:
         sessions.end(connection, one.id)
     return token, made
 

@@ -30,7 +30,7 @@ class Creating(APIRoute):
             visit = await run_in_threadpool(known, request)  # before the body is read: nobody's is
             if key is None or request.method != "POST":
                 return await handle(request)
-            answers, who = parts_of(request).answers, visit.described
+            answers, who = parts_of(request).answers, visit.who
             body = await request.body()
             # With its query: what was only tried (dry_run) is not done.
             path = f"{request.url.path}?{request.url.query}"

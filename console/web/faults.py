@@ -26,7 +26,9 @@ def page(request: Request, problem: Problem) -> Response:
         if is_htmx(request):
             return Response(status_code=HTTPStatus.UNAUTHORIZED, headers={"X-Sign-In": "again"})
         if request.method == "GET":
-            back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            # As it came: a name in it may have what would begin a query, or end a header.
+            path = request.scope["raw_path"].decode("ascii", "replace")
+            back = path + (f"?{request.url.query}" if request.url.query else "")
             return Response(
                 status_code=HTTPStatus.SEE_OTHER, headers={"Location": f"{SIGN_IN}?next={quote(back, safe='')}"}
             )

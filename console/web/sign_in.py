@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from string import punctuation
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Form, Request, Response
 
@@ -44,6 +45,8 @@ def begin(request: Request, name: Text = "", password: Text = "", next: Text = "
         begun = sign_in.sign_in(inst, name, password, source_of(request), parts.clock(), parts.hashing)
     except problems.EXPECTED as error:
         return _failed(request, error, "sign_in", {"next": _own(next), "name": name})
+    # The browser forgets the session that it had, so nobody else is to go on with it (ASVS 7.2.4).
+    sessions.sign_out(inst, request.cookies.get(COOKIE, ""), parts.clock())
     if begun.session.awaits_code:
         context = {"next": _own(next), "error": "", "code": True, "name": name}
         template = "sign_in_again.html" if is_htmx(request) else "code.html"
@@ -118,7 +121,7 @@ def _without_challenge(found: problems.Problem) -> dict[str, str]:
 
 
 def _own(address: str) -> str:
-    """The address where it is one of ours: a path, and nothing that browsers take for another host."""
+    """The address where it is one of ours: a path, and nothing that browsers take for another host. In ASCII."""
     foreign = address.startswith(("//", "/\\")) or urlsplit(address.replace("\\", "/")).netloc
     ours = address.startswith("/") and not foreign and address.isprintable()
-    return address if ours and not address.startswith("/sign-in") else "/"
+    return quote(address, safe=punctuation) if ours and not address.startswith("/sign-in") else "/"

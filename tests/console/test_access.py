@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from console import idempotency
+from console.idempotency import Answer, Answers
+from console.problems import Problem
 from console.visit import COOKIE, CSRF_HEADER
-from control import first_owner
-from control.authorisation import Role, Scope
+from control import accounts, first_owner
+from control.authorisation import Principal, Role, Scope
 from tests.console.conftest import Console
 from tests.control.conftest import PASSWORD
 
@@ -53,6 +57,29 @@ def test_a_session_that_somebody_brings_is_not_the_one_that_he_gets(console: Con
     answer = browser.post("/sign-in", data={"name": "ann", "password": PASSWORD})
     assert answer.status_code == 303
     assert "chosen" not in answer.headers["set-cookie"]
+
+
+def test_signing_in_ends_the_session_that_the_browser_had(console: Console) -> None:
+    browser, other = console.signed_in("ann"), console.signed_in("ann")
+    had = console.client()
+    had.cookies.set(COOKIE, browser.cookies[COOKIE])
+    assert had.get("/api/v1/me").status_code == 200
+    wrong = browser.post("/sign-in", data={"name": "ann", "password": "not the right one"})
+    assert (wrong.status_code, had.get("/api/v1/me").status_code) == (401, 200)
+    assert browser.post("/sign-in", data={"name": "ann", "password": PASSWORD}).status_code == 303
+    assert (had.get("/api/v1/me").status_code, other.get("/api/v1/me").status_code) == (401, 200)
+
+
+def test_back_to_a_name_that_is_not_ascii(console: Console) -> None:
+    console.signed_in("ann")
+    path = "/t/%D0%96%3F%0D%0Ax/"
+    away = console.client().get(path).headers["location"]
+    next = parse_qs(urlsplit(away).query)["next"][0]
+    assert next == path
+    given = {"name": "ann", "password": PASSWORD}
+    for asked, expected in ((next, path), ("/t/\u0436", "/t/%D0%B6"), ("/\uff0f\uff0fx", "/%EF%BC%8F%EF%BC%8Fx")):
+        answer = console.client().post("/sign-in", data={**given, "next": asked})
+        assert (answer.status_code, answer.headers["location"]) == (303, expected)
 
 
 @pytest.mark.parametrize("token", [None, "", "0" * 64])
@@ -137,6 +164,39 @@ def test_a_create_with_a_key_is_done_once(console: Console) -> None:
     other = program.post("/api/v1/tenants", json={"name": "beta"}, headers={"Idempotency-Key": "1"})
     assert (other.status_code, other.json()["type"]) == (422, "urn:sallyport:problem:key-reused")
     assert program.post("/api/v1/tenants", json={"name": "acme"}).status_code == 409
+
+
+def test_what_was_answered_is_for_who_may_the_same(console: Console) -> None:
+    for name in ("acme", "beta"):
+        console.tenant(name)
+    browser = console.signed_in("bob", Role.ADMINISTRATOR, "acme")
+    given = {"json": {"name": "laptop"}, "headers": {"Idempotency-Key": "1"}}
+    first = browser.post("/api/v1/tenants/acme/proxy-users", **given)
+    assert first.status_code == 201, first.text
+    assert browser.post("/api/v1/tenants/acme/proxy-users", **given).json() == first.json()
+    accounts.change(console.inst, "bob", console.clock.now, None, ["beta"])
+    assert browser.post("/api/v1/tenants/acme/proxy-users", **given).status_code == 404
+
+
+def test_answers_that_are_kept_are_bounded_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "KEPT_BYTES", 32 << 10)
+    answers, who = Answers(), Principal("ann", Role.OWNER, None)
+
+    def asked(key: str, body: bytes) -> Answer | None:
+        if (kept := answers.begin(who, key, "POST", "/", b"")) is None:
+            answers.end(who, key, Answer(201, (), body))
+        return kept
+
+    assert [asked("first", b"x" * 1000), asked("huge", b"x" * 4096)] == [None, None]
+    assert asked("first", b"") == Answer(201, (), b"x" * 1000)
+    assert asked("huge", b"") is None
+    for n in range(20):
+        assert asked(str(n), b"x" * 1000) is None
+    assert asked("first", b"") is None
+    assert asked("19", b"") is not None
+    answers.begin(who, "open", "POST", "/", b"")
+    with pytest.raises(Problem, match="still being answered"):
+        answers.begin(who, "open", "POST", "/", b"")
 
 
 def test_a_session_that_ended_in_the_middle_is_begun_again_on_top_of_the_page(console: Console) -> None:

@@ -300,6 +300,19 @@ def test_an_account_has_only_so_many_sessions(inst: Installation, monkeypatch: p
     assert [sessions.find(inst, one.token, now) is not None for one in begun] == [False, False, True, True]
 
 
+def test_who_knows_a_password_alone_throws_nobody_out(inst: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST", 2)
+    secret, _ = enrolled(inst)
+    now = NOW + 30 * SECOND
+    mine = sign_in.enter_code(inst, sign(inst, now=now).token, code_of(secret, now), ADDRESS, now)
+    begun = [sign(inst, now=now + n * SECOND) for n in range(1, 5)]
+    later = now + MINUTE
+    assert sessions.find(inst, mine.token, later) is not None
+    with inst.reading_all() as c:
+        awaiting = [sessions.awaiting(c, one.token, later) is not None for one in begun]
+    assert awaiting == [False, False, True, True]
+
+
 @pytest.mark.parametrize("token", ["", "sps_", "sps_" + "x" * 43, "spt_" + "x" * 43, "\ud800", "sps_\ud800"])
 def test_what_is_no_token_is_nobodys(inst: Installation, token: str) -> None:
     assert sessions.find(inst, token, NOW) is None
