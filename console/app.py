@@ -91,7 +91,7 @@ async def _framework(request: Request, error: Exception) -> Response:
     """What the framework refuses by itself: no such path, another method, a body that cannot be read."""
     assert isinstance(error, HTTPException)  # noqa: S101 - it is installed for these alone
     status = HTTPStatus(error.status_code)
-    type = {404: "missing", 405: "method", 413: "too-large"}.get(status, "invalid")
+    type = {404: "missing", 405: "method", 413: "too-large", 503: "unavailable"}.get(status, "invalid")
     detail = {
         404: "There is nothing at this address.",
         405: f"This address does not take {request.method}.",

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from console import idempotency
+from console import idempotency, middleware
 from console.idempotency import Answer, Answers
 from console.problems import Problem
 from console.visit import COOKIE, CSRF_HEADER
@@ -152,6 +152,20 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(console: Console)
     pieces = (b"x" * (1 << 20) for _ in range(9))  # nobody says how many
     answer = program.post("/api/v1/tenants", content=pieces, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:sallyport:problem:too-large")
+
+
+def test_large_bodies_are_bounded_together_and_small_ones_get_by(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console.signed_in("ann")
+    stranger, kind = console.client(), {"Content-Type": "application/x-www-form-urlencoded"}
+    monkeypatch.setattr(middleware, "MOST_AT_ONCE", 100 << 10)
+    for _ in range(3):  # what was counted is given back
+        assert stranger.post("/sign-in", content=b"x" * (150 << 10), headers=kind).status_code != 503
+    answer = stranger.post("/sign-in", content=b"x" * (200 << 10), headers=kind)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    monkeypatch.setattr(middleware, "MOST_AT_ONCE", 0)
+    assert stranger.post("/sign-in", data={"name": "ann", "password": PASSWORD}).status_code == 303
 
 
 def test_a_create_with_a_key_is_done_once(console: Console) -> None:

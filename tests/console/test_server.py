@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from cli.console_tls import context_with
 from config.settings import Network
 from console import server as its
+from console.middleware import Guard
 from console.request_log import LARGEST_HEAD
 from console.server import Server
 from tests.harness.pki import Authority
@@ -25,7 +26,7 @@ LEAF = ROOT.leaf(["127.0.0.1", "localhost"])
 PATIENCE = 20
 
 
-def app() -> FastAPI:
+def app() -> Guard:
     made = FastAPI()
 
     @made.get("/client")
@@ -37,7 +38,7 @@ def app() -> FastAPI:
     async def body(request: Request) -> int:
         return len(await request.body())
 
-    return made
+    return Guard(made)
 
 
 @contextlib.asynccontextmanager
@@ -243,3 +244,26 @@ def test_the_key_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     context_with([LEAF.certificate], LEAF.key)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        b"Content-Length: 4\r\nContent-Length: 5\r\n",
+        b"Content-Length: +4\r\n",
+        b"Transfer-Encoding: identity, chunked\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b"Transfer-Encoding: \x0bchunked\r\n",
+    ],
+)
+def test_a_request_whose_end_is_told_in_two_ways_is_refused_and_nothing_behind_it_read(fields: bytes) -> None:
+    async def smuggling(_: Server, port: int) -> bytes:
+        head = b"POST /body HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n"
+        return await said(port, head + b"0\r\n\r\nGET /client HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    answer = ask(smuggling)
+    assert answer.split(b" ")[1] in (b"400", b"501")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"127.0.0.1" not in answer
