@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +17,8 @@ from control.traffic import Event, Follower, Wanted
 LOOK_SECONDS = 0.5
 MOST = 32
 """Who follows at once; each asks every worker twice a second."""
+MOST_OF_ONE = 8
+"""Of one account: nobody is to keep the others from following."""
 LONGEST_SECONDS = 1800.0
 """Then a browser asks anew by itself, and it is seen whether its session still is."""
 QUIET_SECONDS = 15.0
@@ -22,10 +26,32 @@ QUIET_SECONDS = 15.0
 
 
 class Followers:
-    """Counts who follows."""
+    """Counts who follows, by account."""
 
     def __init__(self) -> None:
-        self.now = 0
+        self._now: Counter[str] = Counter()
+
+    def admit(self, account: str) -> None:
+        """Raise Problem where too many follow, of all or of that account: to be asked before an answer begins."""
+        if self._now.total() >= MOST:
+            raise _too_many(f"{MOST} pages follow the traffic already; close one, or try again.")
+        if self._now[account] >= MOST_OF_ONE:
+            raise _too_many(f"You follow the traffic on {MOST_OF_ONE} pages already; close one.")
+
+    @contextmanager
+    def one(self, account: str) -> Iterator[None]:
+        """Count one more of that account. Raises Problem."""
+        self.admit(account)
+        self._now[account] += 1
+        try:
+            yield
+        finally:
+            self._now[account] -= 1
+            self._now += Counter()  # without those that are at zero
+
+
+def _too_many(detail: str) -> Problem:
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", detail, headers={"Retry-After": "30"})
 
 
 async def last(daemon: Daemon, tenant: str, wanted: Wanted, most: int) -> list[Event]:
@@ -41,17 +67,14 @@ async def follow(
     gone: Callable[[], Awaitable[bool]],
     still: Callable[[], bool],
     followers: Followers,
+    account: str,
 ) -> AsyncIterator[Sequence[Event]]:
     """What comes, as it comes; an empty one where for a while nothing did.
 
     ``gone``: whether whoever asked has gone. ``still``: whether he may still see it; asked now and then, in a thread.
     Raises Problem where too many follow.
     """
-    if followers.now >= MOST:
-        detail = f"{MOST} pages follow the traffic already; close one, or try again."
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", detail, headers={"Retry-After": "30"})
-    followers.now += 1
-    try:
+    with followers.one(account):
         loop = asyncio.get_running_loop()
         end, said = loop.time() + LONGEST_SECONDS, loop.time()
         follower = Follower()
@@ -65,8 +88,6 @@ async def follow(
                     return
                 yield found
             await asyncio.sleep(LOOK_SECONDS)
-    finally:
-        followers.now -= 1
 
 
 async def _ask(daemon: Daemon, tenant: str, since: Mapping[str, int], most: int) -> Sequence[Mapping[str, Any]]:

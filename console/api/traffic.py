@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
@@ -164,22 +164,33 @@ def _answer(request: Request, visit: Visit, tenant: str, wanted: Wanted, most: i
     parts = parts_of(request)
     if STREAM not in request.headers.get("accept", ""):
         return {"items": [shown.event_as_object(each) for each in ask(last, parts.daemon, tenant, wanted, most)]}
-    return StreamingResponse(streamed(request, visit, tenant, wanted, _line), media_type=STREAM)
+    return streamed(request, visit, tenant, wanted, _line)
 
 
-async def streamed(request: Request, visit: Visit, tenant: str, wanted: Wanted, line: Any) -> AsyncIterator[str]:
-    """What comes, as server-sent events (HTML, section 9.2), while whoever asked may see it."""
-    parts = parts_of(request)
-    followers = parts.made.setdefault("followers", Followers())
+def streamed(request: Request, visit: Visit, tenant: str, wanted: Wanted, line: Any) -> Response:
+    """What comes, as server-sent events (HTML, section 9.2), while whoever asked may see it. Raises Problem."""
+    followers = parts_of(request).made.setdefault("followers", Followers())
     assert isinstance(followers, Followers)  # noqa: S101 - nobody else puts anything there
+    followers.admit(visit.who.account)
+    return StreamingResponse(_streamed(request, visit, tenant, wanted, line, followers), media_type=STREAM)
+
+
+async def _streamed(
+    request: Request, visit: Visit, tenant: str, wanted: Wanted, line: Any, followers: Followers
+) -> AsyncIterator[str]:
+    parts = parts_of(request)
 
     def still() -> bool:
         found = find(request, parts)
         return found is not None and found.sees(tenant)
 
     yield ": begun\n\n"
-    async for found in follow(parts.daemon, tenant, wanted, request.is_disconnected, still, followers):
-        yield "".join(line(event) for event in found) if found else ": quiet\n\n"
+    try:
+        news = follow(parts.daemon, tenant, wanted, request.is_disconnected, still, followers, visit.who.account)
+        async for found in news:
+            yield "".join(line(event) for event in found) if found else ": quiet\n\n"
+    except Problem:  # others have come in between; the answer has begun
+        yield "retry: 30000\n\n"
 
 
 def _line(event: Event) -> str:

@@ -190,7 +190,7 @@ async def purge(tenant: str, request: Request, visit: Viewing) -> Response:
     generation = purges.asked(request)
     if generation is None:
         raise Problem(HTTPStatus.BAD_REQUEST, "invalid", "The address lacks the generation.")
-    return stream(request, purges.followed(request, visit, tenant, generation))
+    return stream(request, visit, purges.followed(request, visit, tenant, generation))
 
 
 def activated(request: Request, visit: Visit, tenant: str, said: str) -> Response:

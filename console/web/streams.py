@@ -8,22 +8,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import cast
 
+from anyio import CapacityLimiter, to_thread
 from cachetools import TTLCache
 from fastapi import Request, Response
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from console.parts import Parts, parts_of
 from console.problems import Problem
 from console.visit import Visit
 
-MOST = 20
-"""Streams at a time, of everybody."""
+MOST, MOST_OF_ONE = 20, 6
+"""Streams at a time, of everybody and of one account."""
+THREADS = 4
+"""For the work of streams, which waits for others' machines: pages and sign-ins have theirs, and go on."""
 KEPT, KEPT_SECONDS = 32, 300.0
 
 FAILED = '<div class="notice problem" role="alert"><p>Sallyport failed at this; its log says where.</p></div>'
@@ -38,7 +41,9 @@ class Streams:
     """Those that are open, and what is to be done by the next ones."""
 
     def __init__(self) -> None:
-        self.open = 0
+        self.open: Counter[str] = Counter()
+        """By account."""
+        self.threads = CapacityLimiter(THREADS)
         self._waiting: TTLCache[tuple[str, int], Work] = TTLCache(KEPT, KEPT_SECONDS)
         self._lock = threading.Lock()
 
@@ -72,24 +77,25 @@ def prepared(request: Request, visit: Visit, name: str) -> Response:
     work = _streams(parts_of(request)).take(name, visit.signed_in.session.id)
     if work is None:
         return Response(status_code=HTTPStatus.NO_CONTENT)  # and a browser does not ask again
-    return stream(request, told_by(work))
+    return stream(request, visit, told_by(work, _streams(parts_of(request)).threads))
 
 
-def stream(request: Request, events: AsyncIterator[tuple[str, str]]) -> Response:
+def stream(request: Request, visit: Visit, events: AsyncIterator[tuple[str, str]]) -> Response:
     """The events, up to the last or until the page is left. Raises Problem where there are too many already."""
-    streams = _streams(parts_of(request))
-    if streams.open >= MOST:
-        text = f"{MOST} pages follow something already; try again in a moment."
+    streams, account = _streams(parts_of(request)), visit.who.account
+    if streams.open.total() >= MOST or streams.open[account] >= MOST_OF_ONE:
+        text = "Too many pages follow something already; close one, or try again in a moment."
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", text, headers={"Retry-After": "5"})
 
     async def written() -> AsyncIterator[str]:
-        streams.open += 1
+        streams.open[account] += 1
         try:
             async for name, text in events:
                 yield _event(name, text)
             yield _event("done", "")
         finally:
-            streams.open -= 1
+            streams.open[account] -= 1
+            streams.open += Counter()  # without those that are at zero
 
     return StreamingResponse(written(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
@@ -99,9 +105,12 @@ def _event(name: str, text: str) -> str:
     return f"event: {name}\n{lines}\n"
 
 
-async def told_by(work: Work) -> AsyncIterator[tuple[str, str]]:
-    """What the work tells, in another thread, as it does. Raises what the work raises, at the end."""
-    loop = asyncio.get_running_loop()
+async def told_by(work: Work, threads: CapacityLimiter | None = None) -> AsyncIterator[tuple[str, str]]:
+    """What the work tells, in another thread, as it does. Raises what the work raises, at the end.
+
+    Work that waits for a thread when the page is left is not done.
+    """
+    loop, begun = asyncio.get_running_loop(), threading.Event()
     queue: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue()
 
     def tell(name: str, text: str) -> None:
@@ -111,10 +120,18 @@ async def told_by(work: Work) -> AsyncIterator[tuple[str, str]]:
     def done(_: object) -> None:
         queue.put_nowait(None)
 
-    task = asyncio.ensure_future(run_in_threadpool(work, tell))
+    def run() -> None:
+        begun.set()
+        work(tell)
+
+    task = asyncio.ensure_future(to_thread.run_sync(run, limiter=threads))
     task.add_done_callback(done)
-    while (told := await queue.get()) is not None:
-        yield told
+    try:
+        while (told := await queue.get()) is not None:
+            yield told
+    finally:
+        if not begun.is_set():
+            task.cancel()
     if task.exception() is not None:
         yield "outcome", FAILED
     await task

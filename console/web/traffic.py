@@ -8,10 +8,9 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from certs.verdict import Action, Defect
-from console.api.traffic import STREAM, streamed, traced
+from console.api.traffic import streamed, traced
 from console.asked import ask
 from console.following import last
 from console.parts import parts_of
@@ -65,7 +64,7 @@ def stream(
     wanted = Wanted.of(host.strip(), client.strip(), defect, action, blocked=blocked == "1")
     row = templates_of(parts_of(request)).get_template("traffic_row.html")
     line = partial(_line, row, tenant)
-    return StreamingResponse(streamed(request, visit, tenant, wanted, line), media_type=STREAM)
+    return streamed(request, visit, tenant, wanted, line)
 
 
 @router.get("/trace")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import html
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from anyio import CapacityLimiter, to_thread
 from starlette.testclient import TestClient
 
 from certs.signer import Health, HostHealth
@@ -218,8 +220,37 @@ def test_what_fails_is_said_behind_what_was_told_before() -> None:
     asyncio.run(follow())
 
 
-def test_only_so_many_follow_at_a_time(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MOST", 0)
+def test_work_that_waits_for_a_thread_is_not_done_for_a_page_that_was_left() -> None:
+    done: list[str] = []
+    go = threading.Event()
+
+    def first(tell: streams.Tell) -> None:
+        tell("step", "one")
+        go.wait(20)
+        done.append("first")
+
+    async def follow() -> None:
+        threads = CapacityLimiter(1)
+        busy = streams.told_by(first, threads)
+        assert await anext(busy) == ("step", "one")
+        left = streams.told_by(lambda _: done.append("left"), threads)
+        waiting = asyncio.ensure_future(anext(left))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert threads.statistics().tasks_waiting == 1
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        go.set()
+        assert [each async for each in busy] == []
+        await to_thread.run_sync(done.append, "last", limiter=threads)  # its turn is behind what waited
+
+    asyncio.run(follow())
+    assert done == ["first", "last"]
+
+
+@pytest.mark.parametrize("limit", ["MOST", "MOST_OF_ONE"])
+def test_only_so_many_follow_at_a_time(console: Console, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setattr(streams, limit, 0)
     answer = console.signed_in("ann").get(f"{PAGE}/purge?purge=2", headers=HTMX)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 

@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from console import following
 from console.app import create
 from console.parts import Parts
+from console.problems import Problem
 from control.authorisation import Role
 from tests.console.conftest import Console
 from tests.console.fakes import Telling
@@ -127,3 +129,25 @@ def test_an_installation_in_which_nothing_has_happened_says_what_to_do(console: 
     text = console.signed_in("ann").get("/t/default/").text
     assert "To see something here" in text
     assert "http://sallyport.local/" in text
+
+
+def test_one_account_keeps_nobody_else_from_following(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "MOST_OF_ONE", 1)
+    monkeypatch.setattr(following, "MOST", 2)
+    followers = following.Followers()
+    with followers.one("ann"):
+        with pytest.raises(Problem, match="close one"):
+            followers.admit("ann")
+        with followers.one("bob"), pytest.raises(Problem, match="follow the traffic already"):
+            followers.admit("eve")
+        followers.admit("bob")
+    followers.admit("ann")
+
+
+@pytest.mark.parametrize("path", ["/t/default/traffic/stream", "/api/v1/tenants/default/events"])
+def test_who_follows_too_much_is_told_so_before_an_answer_begins(
+    console: Console, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(following, "MOST_OF_ONE", 0)
+    answer = console.signed_in("ann").get(path, headers={"Accept": "text/event-stream"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
