@@ -97,6 +97,24 @@ def reauthenticate(
         guess.give_back(connection)
 
 
+def confirm_second_factor(inst: Installation, name: str, code: str, source: str, now: datetime) -> tuple[str, ...]:
+    """:func:`control.second_factor.confirm`, with its codes counted as guesses: with them come the recovery codes.
+
+    Raises Refused; TooManyGuesses without looking at the code.
+    """
+    with inst.changing_all() as connection:
+        account = accounts.by_name(connection, name)
+        guess = guessing.take(connection, account, name, source, now)
+    try:
+        codes = second_factor.confirm(inst, name, code, now)
+    except Refused:
+        _failed(inst, account, guess, now)
+        raise
+    with inst.changing_all() as connection:
+        guess.give_back(connection)
+    return codes
+
+
 def _guess(inst: Installation, name: str, source: str, now: datetime) -> tuple[Account | None, Guess, str | None]:
     """Count a guess at the account of that name, and have its hash; both None where there is no such account."""
     with inst.changing_all() as connection:

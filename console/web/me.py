@@ -94,7 +94,7 @@ def begin(request: Request, visit: Own, current: Text = "") -> Response:
 def confirm(request: Request, visit: Own, code: Text = "") -> Response:
     """Have the secret count, and show the recovery codes once."""
     try:
-        codes = second_factor.confirm(visit.inst, visit.who.account, code, visit.now)
+        codes = sign_in.confirm_second_factor(visit.inst, visit.who.account, code, visit.source, visit.now)
     except problems.EXPECTED as error:
         return again(request, error, "me_confirm.html", {})
     response = render(request, "me_recovery_codes.html", {"codes": codes, "account": visit.who.account})

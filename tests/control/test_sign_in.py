@@ -208,6 +208,26 @@ def test_a_new_secret_counts_once_it_is_confirmed(inst: Installation) -> None:
     sign_in.enter_code(inst, sign(inst, now=now).token, code_of(new.secret, now), ADDRESS, now)
 
 
+def test_codes_that_confirm_a_secret_are_guesses_like_others(inst: Installation) -> None:
+    account(inst, "ann")
+    secret = second_factor.begin(inst, "ann", NOW).secret
+    right = code_of(secret, NOW)
+    wrong = "000000" if right != "000000" else "000001"
+    for _ in range(guessing.ACCOUNT.free):
+        with pytest.raises(Refused, match="the code is wrong"):
+            sign_in.confirm_second_factor(inst, "ann", wrong, ADDRESS, NOW)
+    with pytest.raises(TooManyGuesses):
+        sign_in.confirm_second_factor(inst, "ann", right, ADDRESS, NOW)
+    later = NOW + 30 * SECOND
+    assert len(sign_in.confirm_second_factor(inst, "ann", code_of(secret, later), ADDRESS, later)) == 10
+
+
+def test_another_password_leaves_the_second_factor(inst: Installation) -> None:
+    enrolled(inst)
+    accounts.set_password(inst, "ann", "another one of mine", NOW, CHEAP)
+    assert sign_in.sign_in(inst, "ann", "another one of mine", ADDRESS, NOW, CHEAP).session.awaits_code
+
+
 def test_a_second_factor_that_is_reset_is_asked_for_no_more_and_sessions_end(inst: Installation) -> None:
     enrolled(inst)
     waiting = sign(inst)
