@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from urllib.parse import parse_qs, urlsplit
@@ -255,3 +256,26 @@ def test_what_a_stranger_sends_is_not_looked_at(console: Console) -> None:
             "/api/v1/tenants", content=b"{", headers={"Content-Type": "application/json", **headers}
         )
         assert answer.status_code == 401
+
+
+def test_password_fields_mask_what_is_typed_and_let_password_managers_work(console: Console) -> None:
+    browser = console.signed_in("ann")
+    pages = [console.client().get("/sign-in").text, browser.get("/me").text]
+    fields = [
+        one for page in pages for one in re.findall(r"<input[^>]*>", page) if re.search('name="(pass|curr|rep)', one)
+    ]
+    assert len(fields) >= 4
+    for one in fields:
+        assert 'type="password"' in one
+        assert re.search('autocomplete="(current|new)-password"', one)
+    assert "onpaste" not in "".join(pages)
+    assert 'hx-post="/sign-out"' in pages[1]
+
+
+def test_a_tokens_scope_and_an_accounts_role_are_not_changed_by_sending_them_along(console: Console) -> None:
+    browser = console.signed_in("bob", Role.ADMINISTRATOR, "default")
+    sent = {"name": "mine", "scope": "read", "account": "ann", "tenants": None}
+    answer = browser.post("/api/v1/me/tokens", json=sent)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:sallyport:problem:invalid")
+    assert [one["pointer"] for one in answer.json()["errors"]] == ["#/account"]
+    assert browser.post("/api/v1/me/tokens", json={"name": "mine", "scope": "read"}).status_code == 201
