@@ -6,11 +6,12 @@ Nothing is saved (:func:`control.signing_cas.connect`) that could not sign a mom
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 LONGEST_KEY_NAME = 255
 BITS = 3072
 """Of a new RSA key, where nothing says how many."""
+AT_ONCE = 4
+"""Times that one process asks key managers at once: one that says nothing holds a thread up until the time-out."""
 DEFAULT_PORT = 5696
 """KMIP's, by IANA."""
 
@@ -149,7 +152,7 @@ def enrol(inst: Installation, tenant: str, wanted: Enrolment, subject: Subject) 
     anything of its name. Any other key must be one that both hosts sign with now. Raises Refused.
     """
     given = None if wanted.public_key is None else _public_key(wanted.public_key)
-    return asyncio.run(_enrolled(_reach(inst, tenant), wanted, given, subject, inst))
+    return _asked(_enrolled(_reach(inst, tenant), wanted, given, subject, inst))
 
 
 async def _enrolled(
@@ -233,7 +236,21 @@ def _looked_at(
     inst: Installation, tenant: str, key: KmipKey, public_key: VerifyingKey | None, tell: Tell | None
 ) -> tuple[tuple[Endpoint, Found], ...]:
     reach = _reach(inst, tenant)
-    return asyncio.run(_steps(endpoints(key), reach, key, public_key, inst.settings.kmip.timeout, tell))
+    return _asked(_steps(endpoints(key), reach, key, public_key, inst.settings.kmip.timeout, tell))
+
+
+_turn = threading.BoundedSemaphore(AT_ONCE)
+
+
+def _asked[T](asking: Coroutine[Any, Any, T]) -> T:
+    """What comes of it. Raises Refused where too many ask already: whoever waited would hold a thread up, too."""
+    if not _turn.acquire(blocking=False):
+        asking.close()
+        raise Refused(f"key managers are asked {AT_ONCE} things at once already; try again in a moment")
+    try:
+        return asyncio.run(asking)
+    finally:
+        _turn.release()
 
 
 async def _steps(

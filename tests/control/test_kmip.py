@@ -6,6 +6,7 @@ Against PyKMIP's server over mutual TLS. What that cannot be made to do is in te
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -221,6 +222,18 @@ class TestConnecting:
             connection = Connection((CHAIN,), key_at("signing", f"{HOST}:{silent.getsockname()[1]}"))
             (problem,) = on_premises.examine(replace(known, settings=quick), "default", connection, NOW).problems
         assert problem.endswith("within 0.3 s")
+
+    def test_who_asks_while_too_many_do_is_told_so_and_waits_for_nobody(
+        self, known: Installation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        turn = threading.BoundedSemaphore(1)
+        monkeypatch.setattr(on_premises, "_turn", turn)
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            connection = Connection((CHAIN,), key_at("signing", f"{HOST}:{closed.getsockname()[1]}"))
+        for _ in range(2):  # a turn is given back
+            assert "refused" in on_premises.examine(known, "default", connection, NOW).problems[0].lower()
+        with turn, pytest.raises(Refused, match="try again in a moment"):
+            on_premises.examine(known, "default", connection, NOW)
 
     def test_both_hosts_are_looked_at_before_it_is_saved(self, known: Installation, manager: KmipServer) -> None:
         both = wanted(manager, alternate="other.example")
