@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test flood verdicts clients check fuzz api-fuzz bench bench-transparent soak abuse tenants kmip scan lint-container lock clean
+.PHONY: help run demo test flood verdicts clients screenshots check fuzz api-fuzz bench bench-transparent soak abuse tenants kmip scan lint-container lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -38,6 +38,10 @@ clients: $(INSTALLED) .venv-clients/bin/node ## send 20 clients, from apt to wge
 	@scripts/test-packages node:nodejs javac:default-jdk-headless go:golang-go dpkg-deb:dpkg unshare:util-linux \
 	    update-ca-certificates:ca-certificates
 	@exec $(BIN)/python scripts/clients.py $(if $(ONLY),--only $(ONLY))
+
+screenshots: $(INSTALLED) ## make the pictures of docs/console.md anew, with Chromium (half a minute)
+	@scripts/test-packages
+	@exec $(BIN)/python scripts/screenshots.py
 
 # A newer Node.js than the distribution's, with its npm.
 .venv-clients/bin/node:
