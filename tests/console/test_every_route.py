@@ -44,6 +44,7 @@ NEEDS: dict[str, tuple[Need, Need]] = {
     "/": (KNOWN, KNOWN),
     "/setup/{token}": (STRANGER, STRANGER),
     "/sign-in": (STRANGER, STRANGER),
+    "/proxy.pac": (STRANGER, STRANGER),
     "/sign-out": (OWN, OWN),
     "/me": (OWN, OWN),
     "/api/v1/me": (OWN, OWN),
