@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test flood verdicts clients screenshots check fuzz api-fuzz bench bench-transparent soak abuse tenants kmip scan lint-container lock clean
+.PHONY: help run demo test flood verdicts clients screenshots pages check fuzz api-fuzz bench bench-transparent soak abuse tenants kmip scan lint-container lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -42,6 +42,10 @@ clients: $(INSTALLED) .venv-clients/bin/node ## send 20 clients, from apt to wge
 screenshots: $(INSTALLED) ## make the pictures of docs/console.md anew, with Chromium (half a minute)
 	@scripts/test-packages
 	@exec $(BIN)/python scripts/screenshots.py
+
+pages: $(INSTALLED) ## have axe-core judge every page of the console, and go through it by keyboard (2 minutes)
+	@scripts/test-packages
+	$(BIN)/python -m pytest -n0 --timeout=600 -p no:randomly tests/console/every_page.py $(ARGS)
 
 # A newer Node.js than the distribution's, with its npm.
 .venv-clients/bin/node:

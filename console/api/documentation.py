@@ -46,7 +46,6 @@ _SAID = {
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {
         "description": said,
-        "model": Problem,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     for status, said in _SAID.items()
@@ -69,6 +68,10 @@ def install(app: FastAPI) -> None:
 
 def _completed(schema: dict[str, Any]) -> dict[str, Any]:
     components = schema.setdefault("components", {})
+    # Not as the model of each answer: FastAPI makes a validator of its own for every answer of every route.
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas = components.setdefault("schemas", {})
+    schemas |= problem.pop("$defs", {}) | {"Problem": problem}
     components["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "an API token, spt_…"},
         "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},

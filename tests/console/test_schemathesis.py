@@ -17,7 +17,7 @@ from tests.harness.pki import Authority
 
 EXAMPLES = 1
 """For each operation, as documented and as not."""
-SECONDS = 20.0
+SECONDS = 10.0
 """How long operations are begun, in an order of chance; ``make api-fuzz`` gets round to all of them, with more."""
 
 

@@ -15,7 +15,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.control.conftest import PASSWORD
@@ -39,8 +39,8 @@ class Together:
 
     daemon: Daemon
     origin: Nginx
-    program: httpx.Client
-    browser: httpx.Client
+    program: httpx2.Client
+    browser: httpx2.Client
 
     def cli(self, *args: str) -> Any:
         """What the command shows as JSON."""
@@ -91,7 +91,7 @@ def together(scratch: Path, origin: Nginx) -> Iterator[Together]:
         token = json.loads(daemon.told("token", "create", "ci", "--account", "ann", "--scope", "write", "--json"))
         trusted = ssl.create_default_context(cafile=str(daemon.root))
         program, browser = (
-            stack.enter_context(httpx.Client(base_url=f"https://{daemon.console}", verify=trusted, timeout=PATIENCE))
+            stack.enter_context(httpx2.Client(base_url=f"https://{daemon.console}", verify=trusted, timeout=PATIENCE))
             for _ in range(2)
         )
         program.headers["Authorization"] = f"Bearer {token['token']}"

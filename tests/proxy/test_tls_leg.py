@@ -81,7 +81,7 @@ def test_plain_text_goes_both_ways(version: int) -> None:
 
 
 @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=6), st.data())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_however_the_wire_cuts_it_the_plain_text_is_whole(sizes: list[int], draw: st.DataObject) -> None:
     server, _, client, client_wire = up()
     sent = received = b""
