@@ -43,9 +43,9 @@ screenshots: $(INSTALLED) ## make the pictures of docs/console.md anew, with Chr
 	@scripts/test-packages
 	@exec $(BIN)/python scripts/screenshots.py
 
-pages: $(INSTALLED) ## have axe-core judge every page of the console, and go through it by keyboard (2 minutes)
+pages: $(INSTALLED) ## go through the console in Chromium, way by way, and have axe-core judge every page (4 minutes)
 	@scripts/test-packages
-	$(BIN)/python -m pytest -n0 --timeout=600 -p no:randomly tests/console/every_page.py $(ARGS)
+	$(BIN)/python -m pytest -n0 --timeout=600 -p no:randomly tests/console/browser_*.py tests/console/every_page.py $(ARGS)
 
 # A newer Node.js than the distribution's, with its npm.
 .venv-clients/bin/node:

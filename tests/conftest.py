@@ -12,7 +12,10 @@ from tests.harness import programs
 
 # Deadlines measure the machine, not the code: the suite shares its cores with daemons that it starts.
 # No example database: a run depends on the code and on the seed that it prints, not on earlier runs.
-settings.register_profile("here", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+# Half as many as hypothesis has by itself: `make fuzz` is for more.
+settings.register_profile(
+    "here", max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("thorough", settings.get_profile("here"), max_examples=2000)
 # `make fuzz`: as many as it is told, for the tests that do not set a number of their own (all of tests/fuzz).
 settings.register_profile("fuzz", settings.get_profile("here"), max_examples=int(os.environ.get("EXAMPLES") or 100_000))
