@@ -29,7 +29,6 @@ from control.sessions import SignedIn
 COOKIE = "__Host-sallyport"
 """``__Host-``: from this host alone, over TLS, for every path (RFC 6265bis section 4.1.3.2)."""
 CSRF_HEADER = "X-CSRF-Token"
-CSRF_FIELD = "csrf"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

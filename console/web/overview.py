@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -95,8 +95,3 @@ def bars(spans: tuple[Span, ...]) -> list[Bar]:
             if count:
                 found.append(Bar(round(place * wide + 1, 1), round(y, 1), round(wide - 2, 1), round(high, 1), action))
     return found
-
-
-def ends(spans: tuple[Span, ...]) -> tuple[datetime, datetime]:
-    """When the first and the last span begin."""
-    return spans[0].begins_at, spans[-1].begins_at

@@ -113,11 +113,7 @@ def _failed(request: Request, error: Exception, template: str, context: dict[str
     found = problems.of(error, parts_of(request).clock())
     name = "sign_in_again.html" if is_htmx(request) else f"{template}.html"
     shown = {"code": template == "code", **context, "error": text}
-    return render(request, name, shown, status=found.status, headers=_without_challenge(found))
-
-
-def _without_challenge(found: problems.Problem) -> dict[str, str]:
-    return {key: value for key, value in found.headers.items() if key != "WWW-Authenticate"}
+    return render(request, name, shown, status=found.status, headers=found.headers)
 
 
 def _own(address: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,7 +14,6 @@ from console.following import last
 from console.parts import parts_of
 from console.web.pages import Viewing, render, templates_of, wrong
 from control.errors import Refused
-from control.traces import Link
 from control.traffic import Event, Wanted
 
 router = APIRouter(prefix="/t/{tenant}/traffic")
@@ -102,17 +99,8 @@ def said(event: Event) -> str:
             return event.kind
 
 
-def certificates_of(links: Iterable[Link]) -> list[Link]:
-    """Those that are known in full."""
-    return [link for link in links if link.certificate is not None]
-
-
 def _line(row: Any, tenant: str, event: Event) -> str:
     if event.kind not in TOLD:
         return ""
-    html = row.render(event=event, tenant=tenant, kind=kind, said=said, at=_clock(event.at))
+    html = row.render(event=event, tenant=tenant, kind=kind, said=said)
     return "event: traffic\n" + "".join(f"data: {line}\n" for line in html.splitlines() if line.strip()) + "\n"
-
-
-def _clock(at: datetime) -> str:
-    return at.strftime("%H:%M:%S")
