@@ -51,7 +51,9 @@ class Visit:
         return may(self.who, action, tenant)
 
     def need(self, action: Action, tenant: str | None) -> None:
-        """Raise Problem where he may not. A tenant that he must not see is not there for him."""
+        """Raise Problem where he may not. A tenant that he must not see, or that can be none, is not there for him."""
+        if tenant is not None and not storable(tenant):
+            raise no_tenant(tenant)
         if self.may(action, tenant):
             return
         if tenant is not None and not self.sees(tenant):
@@ -158,8 +160,6 @@ Known = Annotated[Visit, Depends(known)]
 
 def _for_tenant(action: Action) -> Callable[[str, Visit], Visit]:
     def allowed(tenant: str, visit: Known) -> Visit:
-        if not storable(tenant):
-            raise no_tenant(tenant)
         visit.need(action, tenant)
         return visit
 

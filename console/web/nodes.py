@@ -27,12 +27,14 @@ def page(tenant: str, request: Request, visit: Viewing) -> Response:
 def state(request: Request, visit: Visit, tenant: str) -> dict[str, Any]:
     """What workers say, for a tenant."""
     daemon = parts_of(request).daemon
-    generation = tenants.show(visit.inst, tenant).tenant.generation
+    details = tenants.show(visit.inst, tenant)
+    generation = details.tenant.generation
     health = ask(daemon.health)
     managers = ask(daemon.key_managers, [tenant]) if health else None
     found = managers.found.get(tenant) if managers is not None else None
     return {
         "node": socket.gethostname(),
+        "details": details,
         "generation": generation,
         "workers": [_worker(each, tenant, generation) for each in health],
         "manager": None if found is None else shown.manager_as_object(found, visit.now),

@@ -51,7 +51,6 @@ def page(tenant: str, request: Request, visit: Viewing, over: Annotated[str, Que
     spans = traffic_figures.verdicts(visit.inst, tenant, since, visit.now, step)
     context: dict[str, Any] = {
         **nodes.state(request, visit, tenant),
-        "details": tenants.show(visit.inst, tenant),
         "over": over,
         "spans": spans,
         "bars": bars(spans),

@@ -22,12 +22,11 @@ from console import problems
 from console.etags import etag
 from console.flashes import Flash
 from console.parts import Parts, parts_of
-from console.visit import Visit, known, no_tenant
+from console.visit import Visit, known
 from console.web import static, words
 from console.web.kept import Pages
 from control import tenants
 from control.authorisation import Action
-from control.names import storable
 from store.errors import StoreError
 
 THEMES = ("light", "dark")
@@ -117,8 +116,6 @@ Here = Annotated[Visit, Depends(here)]
 
 def _of_tenant(action: Action) -> Callable[[str, Visit], Visit]:
     def allowed(tenant: str, visit: Here) -> Visit:
-        if not storable(tenant):
-            raise no_tenant(tenant)
         visit.need(action, tenant)
         return visit
 
