@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from console.daemon import Daemon
+from console.events import Open
 from console.problems import Problem
 from control.traffic import Event, Follower, Wanted
 
@@ -25,29 +24,18 @@ QUIET_SECONDS = 15.0
 """So often something is said in any case, so that a connection that is gone shows."""
 
 
-class Followers:
+class Followers(Open):
     """Counts who follows, by account."""
 
     def __init__(self) -> None:
-        self._now: Counter[str] = Counter()
+        super().__init__(MOST, MOST_OF_ONE)
 
     def admit(self, account: str) -> None:
         """Raise Problem where too many follow, of all or of that account: to be asked before an answer begins."""
-        if self._now.total() >= MOST:
+        if self.full:
             raise _too_many(f"{MOST} pages follow the traffic already; close one, or try again.")
-        if self._now[account] >= MOST_OF_ONE:
+        if self.full_of(account):
             raise _too_many(f"You follow the traffic on {MOST_OF_ONE} pages already; close one.")
-
-    @contextmanager
-    def one(self, account: str) -> Iterator[None]:
-        """Count one more of that account. Raises Problem."""
-        self.admit(account)
-        self._now[account] += 1
-        try:
-            yield
-        finally:
-            self._now[account] -= 1
-            self._now += Counter()  # without those that are at zero
 
 
 def _too_many(detail: str) -> Problem:
@@ -74,6 +62,7 @@ async def follow(
     ``gone``: whether whoever asked has gone. ``still``: whether he may still see it; asked now and then, in a thread.
     Raises Problem where too many follow.
     """
+    followers.admit(account)
     with followers.one(account):
         loop = asyncio.get_running_loop()
         end, said = loop.time() + LONGEST_SECONDS, loop.time()

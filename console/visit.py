@@ -18,6 +18,7 @@ from fastapi.params import Depends as Dependency
 
 from console import problems
 from console.etags import generation_of
+from console.events import MEDIA_TYPE
 from console.parts import Parts, parts_of
 from control import api_tokens, sessions
 from control.actor import Actor
@@ -117,7 +118,7 @@ def find(request: Request, parts: Parts) -> Visit | None:
 
 def polls(request: Request) -> bool:
     """Whether the page asks by itself, again and again, and nobody has done anything."""
-    return "text/event-stream" in request.headers.get("accept", "") or request.headers.get("hx-trigger-name") == "poll"
+    return MEDIA_TYPE in request.headers.get("accept", "") or request.headers.get("hx-trigger-name") == "poll"
 
 
 def known(request: Request) -> Visit:

@@ -14,6 +14,8 @@ from pydantic import Field
 
 from console.api.models import Certificate, Json, Model
 from console.asked import ask
+from console.events import MEDIA_TYPE as STREAM
+from console.events import event as written
 from console.following import Followers, follow, last
 from console.parts import parts_of
 from console.problems import FieldError, Problem
@@ -26,7 +28,6 @@ from control.traffic import Event, Wanted
 
 router = APIRouter(tags=["traffic"])
 MOST = 1000
-STREAM = "text/event-stream"
 
 
 class Events(Model):
@@ -194,4 +195,4 @@ async def _streamed(
 
 
 def _line(event: Event) -> str:
-    return f"event: traffic\ndata: {json.dumps(shown.event_as_object(event), default=str)}\n\n"
+    return written("traffic", json.dumps(shown.event_as_object(event), default=str))

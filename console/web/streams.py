@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -19,6 +18,7 @@ from cachetools import TTLCache
 from fastapi import Request, Response
 from starlette.responses import StreamingResponse
 
+from console.events import MEDIA_TYPE, Open, event
 from console.parts import Parts, parts_of
 from console.problems import Problem
 from console.visit import Visit
@@ -41,8 +41,7 @@ class Streams:
     """Those that are open, and what is to be done by the next ones."""
 
     def __init__(self) -> None:
-        self.open: Counter[str] = Counter()
-        """By account."""
+        self.open = Open(MOST, MOST_OF_ONE)
         self.threads = CapacityLimiter(THREADS)
         self._waiting: TTLCache[tuple[str, int], Work] = TTLCache(KEPT, KEPT_SECONDS)
         self._lock = threading.Lock()
@@ -83,26 +82,17 @@ def prepared(request: Request, visit: Visit, name: str) -> Response:
 def stream(request: Request, visit: Visit, events: AsyncIterator[tuple[str, str]]) -> Response:
     """The events, up to the last or until the page is left. Raises Problem where there are too many already."""
     streams, account = _streams(parts_of(request)), visit.who.account
-    if streams.open.total() >= MOST or streams.open[account] >= MOST_OF_ONE:
+    if streams.open.full or streams.open.full_of(account):
         text = "Too many pages follow something already; close one, or try again in a moment."
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", text, headers={"Retry-After": "5"})
 
     async def written() -> AsyncIterator[str]:
-        streams.open[account] += 1
-        try:
+        with streams.open.one(account):
             async for name, text in events:
-                yield _event(name, text)
-            yield _event("done", "")
-        finally:
-            streams.open[account] -= 1
-            streams.open += Counter()  # without those that are at zero
+                yield event(name, text)
+            yield event("done", "")
 
-    return StreamingResponse(written(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
-
-
-def _event(name: str, text: str) -> str:
-    lines = "".join(f"data: {line}\n" for line in text.splitlines() or ("",))
-    return f"event: {name}\n{lines}\n"
+    return StreamingResponse(written(), media_type=MEDIA_TYPE, headers={"X-Accel-Buffering": "no"})
 
 
 async def told_by(work: Work, threads: CapacityLimiter | None = None) -> AsyncIterator[tuple[str, str]]:

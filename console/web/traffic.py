@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from certs.verdict import Action, Defect
 from console.api.traffic import streamed, traced
 from console.asked import ask
+from console.events import event as written
 from console.following import last
 from console.parts import parts_of
 from console.web.pages import Viewing, render, templates_of, wrong
@@ -103,4 +104,4 @@ def _line(row: Any, tenant: str, event: Event) -> str:
     if event.kind not in TOLD:
         return ""
     html = row.render(event=event, tenant=tenant, kind=kind, said=said)
-    return "event: traffic\n" + "".join(f"data: {line}\n" for line in html.splitlines() if line.strip()) + "\n"
+    return written("traffic", "\n".join(line for line in html.splitlines() if line.strip()))
