@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
 from cryptography import x509
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import Field
 
 from certs.bundle import to_pem
@@ -42,43 +43,39 @@ class Whole(Leaf):
     pem: str
 
 
-@router.get("/issuance-log", name="list_leaves", response_model=Log[Leaf])
-def everywhere(
-    request: Request,
-    response: Response,
-    visit: Known,
+def _asked(
     host: Part = "",
     signing_ca: Part = "",
     serial: Part = "",
-    tenant: OfTenant = None,
     since: Since = None,
     until: Until = None,
     before: Before = None,
-    limit: Limit = LIMIT,
+) -> Wanted:
+    """What is asked of the log, of no tenant yet."""
+    return Wanted((), host.lower(), signing_ca, serial.lower(), since, until, before)
+
+
+Asked = Annotated[Wanted, Depends(_asked)]
+
+
+@router.get("/issuance-log", name="list_leaves", response_model=Log[Leaf])
+def everywhere(
+    request: Request, response: Response, visit: Known, asked: Asked, tenant: OfTenant = None, limit: Limit = LIMIT
 ) -> Any:
     """List the leaves of every tenant that whoever asks may see. ``host``: a part of its name."""
     ids = people.logs(visit).ids if tenant is None else _one(visit, tenant)
-    wanted = Wanted(ids, host.lower(), signing_ca, serial.lower(), since, until, before)
-    return logged(request, response, lambda most: issuance_log.find(visit.inst, wanted, most), limit, shown.as_object)
+    return _listed(request, response, visit, replace(asked, tenant_ids=ids), limit)
 
 
 @router.get("/tenants/{tenant}/issuance-log", name="list_tenant_leaves", response_model=Log[Leaf])
 def of_tenant(
-    tenant: str,
-    request: Request,
-    response: Response,
-    visit: Viewing,
-    host: Part = "",
-    signing_ca: Part = "",
-    serial: Part = "",
-    since: Since = None,
-    until: Until = None,
-    before: Before = None,
-    limit: Limit = LIMIT,
+    tenant: str, request: Request, response: Response, visit: Viewing, asked: Asked, limit: Limit = LIMIT
 ) -> Any:
     """List a tenant's leaves."""
-    ids = people.logs(visit, tenant).ids
-    wanted = Wanted(ids, host.lower(), signing_ca, serial.lower(), since, until, before)
+    return _listed(request, response, visit, replace(asked, tenant_ids=people.logs(visit, tenant).ids), limit)
+
+
+def _listed(request: Request, response: Response, visit: Visit, wanted: Wanted, limit: int) -> dict[str, Any]:
     return logged(request, response, lambda most: issuance_log.find(visit.inst, wanted, most), limit, shown.as_object)
 
 
