@@ -75,7 +75,8 @@ class Entrance:
                 self._identities[listener.name] = OuterIdentity(self.worker, listener)
         for listener, listening in sockets:
             arrived = partial(self._arrived, listener)
-            acceptor = Acceptor(self.worker.loop, listening, arrived, self._full, self.worker.exhausted)
+            left = partial(self.worker.metrics.connection, listener.tenant or "", listener.mode, "none")
+            acceptor = Acceptor(self.worker.loop, listening, arrived, self._full, self.worker.exhausted, left)
             acceptor.start()
             self._acceptors.append(acceptor)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from proxy.acceptor import AT_ONCE, Acceptor
+from proxy.acceptor import AT_ONCE, LOOKED_AT, Acceptor
 
 
 class Listening:
@@ -40,13 +42,14 @@ class Rig:
     """An acceptor on a port of its own, and what it did."""
 
     def __init__(self, *errors: int) -> None:
-        real = socket.create_server(("127.0.0.1", 0), backlog=256)
+        real = socket.create_server(("127.0.0.1", 0), backlog=512)
         real.setblocking(False)
         self.port = real.getsockname()[1]
         self.listening = Listening(real, *errors)
         self.accepted: list[socket.socket] = []
         self.complaints: list[str] = []
         self.full = False
+        self.left = 0
         self.clients: list[socket.socket] = []
         self.acceptor = Acceptor(
             asyncio.get_running_loop(),
@@ -54,8 +57,18 @@ class Rig:
             lambda connection, peer: self.accepted.append(connection),
             lambda: self.full,
             lambda error: self.complaints.append(str(error.strerror)),
+            self._has_left,
         )
         self.acceptor.start()
+
+    def _has_left(self) -> None:
+        self.left += 1
+
+    def leave(self, count: int) -> None:
+        """Connect, and be gone again: reset, or with FIN."""
+        for number in range(count):
+            with socket.create_connection(("127.0.0.1", self.port)) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", number % 2, 0))
 
     def connect(self, count: int) -> None:
         self.clients += [socket.create_connection(("127.0.0.1", self.port)) for _ in range(count)]
@@ -92,6 +105,44 @@ def test_what_is_open_has_its_turn_between_a_few_that_are_accepted() -> None:
             grown.append(len(rig.accepted) - before)
             before = len(rig.accepted)
         assert max(grown) == AT_ONCE
+
+    run(test)
+
+
+def test_where_many_wait_those_who_have_left_are_let_go_and_take_nobodys_place() -> None:
+    async def test(rig: Rig) -> None:
+        rig.connect(AT_ONCE)  # the first turn takes these, and finds that there are more
+        rig.leave(LOOKED_AT)
+        rig.connect(1)
+        rig.clients[-1].sendall(b"x")
+        rig.connect(1)
+        await rig.until(AT_ONCE + 2)
+        assert rig.left == LOOKED_AT
+        accepted = rig.accepted[AT_ONCE:]
+        assert [one.getpeername() for one in accepted] == [one.getsockname() for one in rig.clients[AT_ONCE:]]
+        assert accepted[0].recv(2) == b"x"
+
+    run(test)
+
+
+def test_where_few_wait_nobody_is_looked_at() -> None:
+    async def test(rig: Rig) -> None:
+        rig.leave(AT_ONCE - 1)
+        await rig.until(AT_ONCE - 1)
+        assert rig.left == 0
+
+    run(test)
+
+
+def test_a_turn_ends_though_nobody_of_those_who_wait_is_there() -> None:
+    async def test(rig: Rig) -> None:
+        rig.connect(AT_ONCE)
+        rig.leave(3 * LOOKED_AT)
+        turns = [0]
+        while turns[-1] < 3 * LOOKED_AT:
+            await asyncio.sleep(0)
+            turns.append(rig.left)
+        assert max(after - before for before, after in itertools.pairwise(turns)) == LOOKED_AT
 
     run(test)
 
