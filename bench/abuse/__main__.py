@@ -8,13 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.abuse import pointers
 from bench.abuse.aim import HOSTILE, PUBLISHERS, Report
 from bench.abuse.attacker import ATTACKS, Attack
-from bench.abuse.canary import FLOOR, Canaries, Sung
+from bench.abuse.canary import FLOORS, Canaries, Sung, floor_of
 from bench.client import ClientFailed, Route, build
 from bench.daemon import LANES, LoadedDaemon
 from bench.flatness import Sampler
@@ -30,6 +30,8 @@ CANARY_MS = 50.0
 IDLE_KIB = 85
 """Memory that an idle connection may cost, with what the tree needs to open it."""
 RECOVERY_SECONDS = 15
+NOT_OURS = ("nice", "-n", "15")
+"""What an attacker is started with. In the field its processor is not ours: here, the canary goes first."""
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -128,8 +130,7 @@ class Abuse:
             "published": published,
         }
         done = subprocess.run(
-            # In the field its processor is not ours: where cores are shared, the canary goes first.
-            ["nice", "-n", "15", sys.executable, "-m", "bench.abuse.attacker", name, json.dumps(aim)],
+            [*NOT_OURS, sys.executable, "-m", "bench.abuse.attacker", name, json.dumps(aim)],
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
@@ -143,7 +144,7 @@ class Abuse:
     def _idle(self, attack: Attack, lane: str, route: Route) -> Report:
         # Each connection takes two descriptors of its worker, and workers do not share them out evenly.
         most = int(min(10_000, (most_descriptors() - 500) // 2 * (self.workers * 0.9 if self.workers > 1 else 1)))
-        held = route.start(
+        held = replace(route, prefix=NOT_OURS).start(
             "--pattern", f"h%d.{LANES[lane]}", "--hosts", str(KNOWN), "--source", "127.1.0.1:0", "--quiet", "--gate",
             "--open", str(most), "--threads", "16", "--open-seconds", str(attack.seconds - 8),
         )  # fmt: skip
@@ -161,11 +162,10 @@ class Abuse:
 
     def _judge(self, outcome: Outcome, attack: Attack, route: Route) -> None:
         problems = outcome.problems
-        floor = outcome.during.p99(FLOOR) - outcome.quiet.p99(FLOOR)
         for name, during in outcome.during.by.items():
-            if name == FLOOR or (attack.descriptors is not None and name.endswith("new")):
+            if name in FLOORS or (attack.descriptors is not None and name.endswith("new")):
                 continue  # without descriptors nobody new can be let in; what counts is that they are afterwards
-            worse = outcome.during.p99(name) - outcome.quiet.p99(name)
+            worse, floor = (outcome.during.p99(each) - outcome.quiet.p99(each) for each in (name, floor_of(name)))
             if worse > CANARY_MS:
                 problems.append(f"canary ({name}) p99 is {worse:.0f} ms above quiet (the floor: {floor:+.0f} ms)")
             if during.errors:
@@ -210,15 +210,15 @@ def say(text: str = "") -> None:
 def table(outcomes: list[Outcome]) -> str:
     """The figures, as markdown."""
     lines = [
-        "| attack | lane | canary p50, ms: quiet, during | canary p99, ms: quiet, during | floor p99, ms"
+        "| attack | lane | canary p50, ms: quiet, during | canary p99, ms: quiet, during | floor p99, ms: open; new"
         " | peak memory, MiB (quiet) | what was done | |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in outcomes:
-        names = [name for name in one.during.by if name != FLOOR]
+        names = [name for name in one.during.by if name not in FLOORS]
         middle = "; ".join(f"{name} {one.quiet.p50(name):.0f}, {one.during.p50(name):.0f}" for name in names)
         late = "; ".join(f"{name} {one.quiet.p99(name):.0f}, {one.during.p99(name):.0f}" for name in names)
-        floor = f"{one.quiet.p99(FLOOR):.0f}, {one.during.p99(FLOOR):.0f}"
+        floor = "; ".join(f"{one.quiet.p99(name):.0f}, {one.during.p99(name):.0f}" for name in FLOORS)
         did = "; ".join([one.report.did, *one.report.notes])
         verdict = "held" if not one.problems else "**" + "; ".join(one.problems) + "**"
         memory = f"{one.peak_kib // 1024} ({one.quiet_kib // 1024})"

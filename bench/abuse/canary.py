@@ -1,6 +1,7 @@
 """The canary: 20 requests a second on an open connection and 20 new connections a second, in both lanes, all checked.
 
-One more goes to the origin without a proxy. It shows what the machine alone does to it while an attack runs: the floor.
+One more of either kind goes to the origin without a proxy. They show what the machine alone does to it while an attack
+runs: the floor.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ class Canaries:
             return ["--pattern", f"h%d.{domain}", *pace]
 
         open_one = ["--hosts", "1", "--threads", "1", "--open", "1", "--over"]
+        new = ["--hosts", "20", "--threads", str(THREADS_OF_NEW)]
         for lane, domain in LANES.items():
             self.running[f"{lane}, open"] = route.start(*some(domain), *open_one)
-            self.running[f"{lane}, new"] = route.start(*some(domain), "--hosts", "20", "--threads", str(THREADS_OF_NEW))
+            self.running[f"{lane}, new"] = route.start(*some(domain), *new)
         self.running[FLOOR] = floor.start(*some(LANES["fast"]), *open_one)
+        self.running[FLOOR_NEW] = floor.start(*some(LANES["fast"]), *new)
         for each in self.running.values():
             each.ready()
 
@@ -58,4 +61,10 @@ class Canaries:
         return sung
 
 
-FLOOR = "floor"
+FLOOR, FLOOR_NEW = "floor, open", "floor, new"
+FLOORS = (FLOOR, FLOOR_NEW)
+
+
+def floor_of(name: str) -> str:
+    """The canary without a proxy that does what the one of that name does."""
+    return FLOOR_NEW if name.endswith("new") else FLOOR

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from bench.abuse.canary import FLOOR, Canaries, Sung
+from bench.abuse.canary import FLOORS, Canaries, Sung, floor_of
 from bench.client import Trouble
 from bench.daemon import LANES
 from bench.kmip import fake
@@ -144,7 +144,6 @@ def _judge_new(outcome: Outcome, rounds: list[Round], always_known: bool) -> Non
 
 
 def _judge_canaries(outcome: Outcome, rounds: list[Round]) -> None:
-    floor = _worse(rounds, FLOOR)
     for name in rounds[0].during.by:
         p99s = ", ".join(f"{one.quiet.p99(name):.0f} and {one.during.p99(name):.0f}" for one in rounds)
         requests, errors = (
@@ -155,7 +154,8 @@ def _judge_canaries(outcome: Outcome, rounds: list[Round]) -> None:
             f"canary {name}: p99 in quiet and meanwhile {p99s} ms; by the median {worse:+.0f} ms; {requests} requests,"
             f" {errors} errors"
         )
-        if name != FLOOR:
+        if name not in FLOORS:
+            floor = _worse(rounds, floor_of(name))
             what = f"canary ({name}) p99 is {worse:.0f} ms above quiet (the floor: {floor:+.0f} ms)"
             outcome.must(worse <= CANARY_MS, what)
             outcome.must(not errors, f"canary ({name}): {errors} errors")
