@@ -43,7 +43,7 @@ def command(context: Context) -> None:
 
 def _checked(context: Context) -> Loaded:
     """The settings with everything that they name looked at. Raises ConfigError."""
-    from cli.preflight import bypass_lists, common_store, console, htpasswd_files, inspectors
+    from cli.preflight import breached_passwords, bypass_lists, common_store, console, htpasswd_files, inspectors
     from config.problems import ConfigError, Problem
 
     loaded = context.loaded
@@ -51,6 +51,7 @@ def _checked(context: Context) -> Loaded:
         common_store(loaded.settings),
         inspectors(loaded.settings),
         console(loaded.settings),
+        breached_passwords(loaded.settings),
         *bypass_lists(loaded.settings),
         *htpasswd_files(loaded.settings),
     )

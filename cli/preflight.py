@@ -34,7 +34,7 @@ def problems(settings: Settings, account: Account | None = None) -> list[str]:
         common_store(settings), check_resolver_hosts(settings.resolver.hosts), never_log(settings),
         client_certificates(settings.tls), parents(settings), inspectors(settings, account),
         *bypass_lists(settings, account), listeners(settings),
-        *htpasswd_files(settings, account), console(settings, account),
+        *htpasswd_files(settings, account), console(settings, account), breached_passwords(settings, account),
     ]  # fmt: skip
     if is_fresh(settings.state_dir):
         found += [*missing_tenants(settings, {FIRST_TENANT}), *_ports(settings)]
@@ -140,6 +140,27 @@ def console(settings: Settings, account: Account | None = None) -> str | None:
         return check(settings.console)
 
     found: str | None = apart(read)
+    return found
+
+
+def breached_passwords(settings: Settings, account: Account | None = None) -> str | None:
+    """What is wrong with the list of breached passwords; read as the account, as the console will.
+
+    Whether there is a console or not: the command line asks the list too.
+    """
+    from control.breached_passwords import problem_of
+    from proxy import privileges
+
+    path = settings.console.breached_passwords
+    if path is None:
+        return None
+
+    def read() -> str | None:
+        if account is not None:
+            privileges.become(account)
+        return problem_of(path)
+
+    found: str | None = read() if account is None else apart(read)
     return found
 
 

@@ -193,7 +193,10 @@ def _resolve(settings: Settings, base: Path) -> Settings:
     shown = settings.console.tls
     pair = {"certificate": shown.certificate, "key": shown.key}
     shown = shown.model_copy(update={name: str(base / file) for name, file in pair.items() if file is not None})
-    changed["console"] = settings.console.model_copy(update={"tls": shown})
+    breached = settings.console.breached_passwords
+    changed["console"] = settings.console.model_copy(
+        update={"tls": shown, "breached_passwords": None if breached is None else str(base / breached)}
+    )
     changed |= {"verification": verification, "listeners": listeners, "upstream": upstream}
     return settings.model_copy(update={**changed, "inspection": inspection})
 

@@ -690,6 +690,7 @@ class Console(Section):
     tls: ConsoleTls = ConsoleTls()
     public_url: Annotated[str, AfterValidator(_public_url)] | None = None
     trusted_proxies: tuple[Cidr, ...] = Field(default=(), strict=False)
+    breached_passwords: FileName | None = None
 
     @property
     def own_leaf(self) -> bool:

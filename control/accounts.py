@@ -52,7 +52,7 @@ def create(
     check_name(name)
     with inst.reading_all() as connection:  # before the password is hashed, which takes long
         _refuse_taken(connection, name)
-    hash = hashing.hash(check_new(password, name))
+    hash = hashing.hash(check_new(password, name, inst.settings))
     with inst.changing_all() as connection:
         return add(inst, connection, name, hash, role, tenants, now)
 
@@ -127,7 +127,7 @@ def set_password(
     """
     with inst.reading_all() as connection:
         named(connection, name)
-    hash = hashing.hash(check_new(password, name))
+    hash = hashing.hash(check_new(password, name, inst.settings))
     with inst.changing_all() as connection:
         account = named(connection, name)
         accounts.change(connection, account.id, now, inst.actor.name, password_hash=hash)

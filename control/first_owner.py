@@ -43,7 +43,7 @@ def redeem(
     accounts.check_name(name)
     if not is_open(inst, token, now):  # before the password is hashed: strangers come here, too
         raise _closed()
-    hash = hashing.hash(check_new(password, name))
+    hash = hashing.hash(check_new(password, name, inst.settings))
     mine = inst.acting(Actor(name, inst.actor.origin))
     with mine.changing_all() as connection:
         if not _is_open(connection, token, now):

@@ -13,6 +13,8 @@ from functools import cached_property
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
+from config.settings import Settings
+from control import breached_passwords
 from control.common_passwords import ROWS, WHOLE, WORDS
 from control.errors import Refused
 
@@ -89,8 +91,12 @@ def prepared(password: str) -> str:
     return made
 
 
-def check_new(password: str, account: str) -> str:
-    """The password, prepared, where it may become the account's. Raises Refused; the text holds nothing of it."""
+def check_new(password: str, account: str, settings: Settings) -> str:
+    """The password, prepared, where it may become the account's. Raises Refused; the text holds nothing of it.
+
+    Every new password comes through here, whoever sets it. Where there is to be a list of breached ones
+    (``console.breached_passwords``) and it cannot be asked, there is no new password.
+    """
     made = prepared(password)
     if len(made) < SHORTEST:
         raise Refused(f"the password is too short; expected at least {SHORTEST} characters, of any kind")
@@ -99,7 +105,25 @@ def check_new(password: str, account: str) -> str:
             "the password is among the first that are guessed; take another, such as a few words that do not belong "
             "together"
         )
+    if settings.console.breached_passwords is not None:
+        _refuse_breached(settings.console.breached_passwords, {made, password})
     return made
+
+
+def _refuse_breached(path: str, written: set[str]) -> None:
+    """``written``: the password as it is hashed here and as it was typed, since a list has it as others wrote it."""
+    try:
+        breached = breached_passwords.holds(path, written)
+    except breached_passwords.UnusableListError as error:
+        raise Refused(
+            f"no password can be set, since the list of breached ones ({breached_passwords.SETTING}) cannot be used: "
+            f"{error}; put a good file there"
+        ) from None
+    if breached:
+        raise Refused(
+            "the password is in the list of breached passwords: somebody had it stolen, and it is guessed since; take "
+            "another that is used nowhere else"
+        )
 
 
 def _is_common(password: str, account: str) -> bool:

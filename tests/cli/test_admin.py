@@ -10,6 +10,7 @@ from control import accounts, api_tokens, passwords, sign_in
 from control.installation import Installation
 from control.passwords import Hashing
 from tests.cli.conftest import Run
+from tests.control.breached import write_list
 from tests.control.conftest import CHEAP
 from tests.harness.pki import NOW
 
@@ -183,3 +184,41 @@ def test_the_roles_of_the_command_are_those_of_the_use_case() -> None:
 
     assert list(admin.ROLES.choices) == list(Role)
     assert isinstance(accounts.STANDARD, Hashing)
+
+
+def test_no_account_gets_a_breached_password(run: Run, config: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "breached.txt"
+    write_list(listed, ["a very breached password", "another one of these"])
+    config.write_text(config.read_text().replace("console: {", "console: {breached_passwords: breached.txt, "))
+    given = tmp_path / "password"
+    given.write_text("a very breached password\n")
+    for command in ("create", "passwd"):
+        told = refused(run, "admin", command, "ann", "--password-file", str(given))
+        assert "the password is in the list of breached passwords" in told
+        assert given.read_text().strip() not in told
+        done(run, "admin", command, "ann")  # with one that is made here
+    given.write_text("horse tractor moon\n")
+    done(run, "admin", "passwd", "ann", "--password-file", str(given))
+    listed.unlink()
+    for command in (("create", "bob"), ("passwd", "ann"), ("passwd", "ann", "--password-file", str(given))):
+        told = refused(run, "admin", *command)
+        assert "the list of breached ones (console.breached_passwords) cannot be used" in told
+        assert f"{listed}: No such file or directory; expected SHA-1 hashes" in told
+    assert signs_in(tmp_path, "ann", "horse tractor moon")
+
+
+def test_check_config_tells_of_a_list_of_breached_passwords_that_is_none(
+    run: Run, config: Path, tmp_path: Path
+) -> None:
+    listed = tmp_path / "breached.txt"
+    config.write_text(config.read_text().replace("console: {", "console: {breached_passwords: breached.txt, "))
+    told = refused(run, "check-config", status=2)
+    assert f"{config}: console.breached_passwords: {listed}: No such file or directory" in told
+    listed.write_text("password\n")
+    (problem,) = json.loads(run("check-config", "--json").stdout)["problems"]
+    assert problem["path"] == "console.breached_passwords"
+    assert problem["message"].startswith(
+        f"{listed}: what is at byte 0 is no such hash; expected SHA-1 hashes in upper-case"
+    )
+    write_list(listed, ["a very breached password"])
+    assert json.loads(done(run, "check-config", "--json"))["settings"]["console"]["breached_passwords"] == str(listed)

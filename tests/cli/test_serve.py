@@ -112,11 +112,20 @@ from config.settings import Console, Settings
 from proxy.privileges import Account
 nobody = Account("nobody", 65534, 65534, (65534,))
 off = {"listeners": ({"name": "a", "bind": "127.0.0.1:0"},), "metrics": {"enabled": False}, "state_dir": sys.argv[1]}
-for console in ({"bind": "127.0.0.1:0"}, {"tls": {"certificate": sys.argv[2], "key": sys.argv[2]}}):
+closed = sys.argv[2]
+for console in (
+    {"bind": "127.0.0.1:0"},
+    {"tls": {"certificate": closed, "key": closed}},
+    {"bind": "127.0.0.1:0", "breached_passwords": closed},
+):
     print(problems(Settings.model_validate(off | {"console": console}), nobody), os.geteuid())
 """
     closed = tmp_path / "closed.pem"
     closed.touch(0o600)
     command = [sys.executable, "-c", asked, str(tmp_path), str(closed)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
-    assert said == ["[] 0", f"['console.tls.certificate: {closed}: Permission denied'] 0"]
+    none, tls, breached = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=60
+    ).stdout.splitlines()
+    assert (none, tls) == ("[] 0", f"['console.tls.certificate: {closed}: Permission denied'] 0")
+    assert breached.startswith(f"['console.breached_passwords: {closed}: Permission denied; expected SHA-1 hashes")
+    assert breached.endswith("] 0")

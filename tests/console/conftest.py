@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from config.settings import Console as Section
 from config.settings import Settings
 from console.app import create
 from console.daemon import Daemon, Nobody
@@ -98,9 +99,15 @@ def telling() -> Daemon:
 
 
 @pytest.fixture
-def console(tmp_path: Path, made: Path, telling: Daemon) -> Iterator[Console]:
+def section() -> Section:
+    """The settings of the console: the defaults, where a test module says nothing else."""
+    return Section()
+
+
+@pytest.fixture
+def console(tmp_path: Path, made: Path, telling: Daemon, section: Section) -> Iterator[Console]:
     """The console over a fresh installation."""
-    settings = Settings(state_dir=tmp_path / "state")
+    settings = Settings(state_dir=tmp_path / "state", console=section)
     shutil.copytree(made, settings.state_dir)
     clock = Clock()
     with ExitStack() as stack:

@@ -4,6 +4,7 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 from argon2.profiles import RFC_9106_LOW_MEMORY
 
+from config.settings import Settings
 from control import passwords
 from control.errors import Refused
 from control.passwords import Hashing, check_new, prepared
@@ -19,7 +20,7 @@ from tests.control.conftest import CHEAP
     ],
 )  # fmt: skip
 def test_length_is_all_that_is_asked_for(password: str) -> None:
-    assert check_new(password, "ann") == prepared(password)
+    assert check_new(password, "ann", Settings()) == prepared(password)
 
 
 @pytest.mark.parametrize(
@@ -33,27 +34,27 @@ def test_length_is_all_that_is_asked_for(password: str) -> None:
 )  # fmt: skip
 def test_what_is_guessed_first_is_refused(password: str) -> None:
     with pytest.raises(Refused, match="among the first that are guessed") as caught:
-        check_new(password, "annabelle@bank.example")
+        check_new(password, "annabelle@bank.example", Settings())
     assert password not in str(caught.value)
 
 
 def test_too_short_and_too_long_are_refused_at_the_edge() -> None:
     edge = "horse tractor moon " * 60
     for good in (edge[:12], edge[:1024]):
-        check_new(good, "ann")
+        check_new(good, "ann", Settings())
     for bad, why in ((edge[:11], "too short"), ("", "too short"), (edge[:1025], "too long"), ("ﷺ" * 1000, "too long")):
         with pytest.raises(Refused, match=why):
-            check_new(bad, "ann")
+            check_new(bad, "ann", Settings())
 
 
 @pytest.mark.parametrize("bad", ["\x00", "\n", "\ud800", "\u202e", "\u0378", "\ue000"])
 def test_what_cannot_be_typed_everywhere_is_refused(bad: str) -> None:
     with pytest.raises(Refused, match="cannot be typed the same everywhere"):
-        check_new(f"horse {bad} tractor moon", "ann")
+        check_new(f"horse {bad} tractor moon", "ann", Settings())
 
 
 def test_the_same_password_from_another_keyboard_is_the_same() -> None:
-    hash = CHEAP.hash(check_new("Grüße, ﬁne horses", "ann"))
+    hash = CHEAP.hash(check_new("Grüße, ﬁne horses", "ann", Settings()))
     for typed in ("Gru\u0308ße, fine horses", "Grüße,\u00a0ﬁne\u2003horses", "Grüße, ﬁne\u1680horses"):
         assert CHEAP.verify(hash, typed)
     for typed in ("GRÜSSE, FINE HORSES", "Grüße, fine horses ", "", "\x00", "x" * 5000):
