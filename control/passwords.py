@@ -15,7 +15,7 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 
 from config.settings import Settings
 from control import breached_passwords
-from control.common_passwords import ROWS, WHOLE, WORDS
+from control.common_passwords import ROWS, WHOLE, WORDS, published
 from control.errors import Refused
 
 SHORTEST, LONGEST = 12, 1024
@@ -127,7 +127,7 @@ def _refuse_breached(path: str, written: set[str]) -> None:
 
 
 def _is_common(password: str, account: str) -> bool:
-    if password in WHOLE or REPEATED.fullmatch(password):
+    if password in WHOLE or password in published() or REPEATED.fullmatch(password):
         return True
     if any(password in row or password in row[::-1] for row in ROWS):
         return True

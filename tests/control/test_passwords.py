@@ -6,8 +6,9 @@ from argon2.profiles import RFC_9106_LOW_MEMORY
 
 from config.settings import Settings
 from control import passwords
+from control.common_passwords import PUBLISHED_FILE
 from control.errors import Refused
-from control.passwords import Hashing, check_new, prepared
+from control.passwords import SHORTEST, Hashing, check_new, prepared
 from tests.control.conftest import CHEAP
 
 
@@ -35,6 +36,31 @@ def test_length_is_all_that_is_asked_for(password: str) -> None:
 def test_what_is_guessed_first_is_refused(password: str) -> None:
     with pytest.raises(Refused, match="among the first that are guessed") as caught:
         check_new(password, "annabelle@bank.example", Settings())
+    assert password not in str(caught.value)
+
+
+COMMONEST = PUBLISHED_FILE.read_text().splitlines()
+"""Case aside, the commonest first."""
+
+
+def test_more_than_3000_of_the_commonest_that_are_long_enough_are_refused_in_any_case() -> None:
+    assert len({each for each in COMMONEST if len(each) >= SHORTEST}) == len(COMMONEST) == 5074
+    for password in COMMONEST:
+        for typed in (password, password.upper()):
+            with pytest.raises(Refused, match="among the first that are guessed"):
+                check_new(typed, "ann", Settings())
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "unbelievable", "LeaveMeAlone", "123456789987654321", "ghjcnjgfhjkm", "sonyericsson", "qazwsxedcrfv",
+        "philadelphia", "Peanutbutter", "onedirection", "123qweasdzxc",
+    ],
+)  # fmt: skip
+def test_what_many_have_had_is_refused_though_no_rule_finds_it(password: str) -> None:
+    with pytest.raises(Refused, match="among the first that are guessed") as caught:
+        check_new(password, "ann", Settings())
     assert password not in str(caught.value)
 
 
