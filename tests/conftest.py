@@ -22,6 +22,11 @@ settings.register_profile("fuzz", settings.get_profile("here"), max_examples=int
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "here"))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: a test that starts a daemon waits for half of its time."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
+
+
 @pytest.fixture(scope="session")
 def need() -> Callable[[str], str]:
     """``need("nginx")``: the program's path; else the test is skipped with what to install (in CI: fails)."""

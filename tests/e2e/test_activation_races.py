@@ -51,7 +51,9 @@ def daemon(tmp_path: Path, origin: Nginx) -> Iterator[Daemon]:
     """One of the test's own, with another tenant whose signing CA stays what it is."""
     with Daemon(
         tmp_path / "daemon", hosts={"good.example": "127.0.0.1"}, common=PUBLIC, workers=2,
-        listeners=(("explicit", "default"), ("second", "other")), extra={"log": {"privacy": {"requests": False}}},
+        listeners=(("explicit", "default"), ("second", "other")),
+        # Sixteen processes want two cores: a leaf may take longer than it does where there is one issuer to wait for.
+        extra={"log": {"privacy": {"requests": False}}, "limits": {"leaf_timeout": 30}},
     ) as running:  # fmt: skip
         yield running
 

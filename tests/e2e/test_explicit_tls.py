@@ -219,8 +219,12 @@ def test_a_certificate_of_files_is_read_again_when_it_changes(secure: Daemon, or
     context.verify_mode = ssl.CERT_NONE
 
     def shown() -> bool:
-        with Http2Proxy(secure.addresses["given"], secure.root, NAME, context) as proxy:
-            return proxy.tls.getpeercert(binary_form=True) == renewed.raw
+        host, _, port = secure.addresses["given"].rpartition(":")
+        with (
+            socket.create_connection((host, int(port)), timeout=30) as wire,
+            context.wrap_socket(wire, server_hostname=NAME) as tls,
+        ):
+            return tls.getpeercert(binary_form=True) == renewed.raw
 
     wait_for("the new certificate", shown, timeout=30, pause=0.2)
 

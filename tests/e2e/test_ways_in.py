@@ -89,11 +89,14 @@ def all_of(connection: socket.socket) -> bytes:
 
 def said(daemon: Daemon, name: str, *pieces: bytes, source: str = "127.0.0.1") -> bytes:
     """All that is answered to who sends this and nothing more."""
-    with connected(daemon, name, source) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for piece in pieces:
-            connection.sendall(piece)
-        return all_of(connection)
+    try:
+        with connected(daemon, name, source) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for piece in pieces:
+                connection.sendall(piece)
+            return all_of(connection)
+    except ConnectionResetError:  # before all was sent, or even before the connection was seen to stand
+        return b""
 
 
 # --- SOCKS5 ---
