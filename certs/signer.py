@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -75,39 +76,46 @@ class Signer(Protocol):
         """The certificate. Raises :class:`SigningError`; the caller checks the signature before it uses it."""
 
 
-@runtime_checkable
-class RemoteSigner(Protocol):
+class RemoteSigner(ABC):
     """Signs with a key that is elsewhere: octets go there, and a signature comes back, or not."""
 
     pss: bool
     """Whether an RSA key signs by RSASSA-PSS (RFC 4055 3.1) and not by PKCS #1 v1.5."""
 
     @property
+    @abstractmethod
     def down(self) -> str | None:
         """Why it is known that nothing can be signed now; None: it may be."""
 
     @property
+    @abstractmethod
     def crowded(self) -> str | None:
         """Why not all that was wanted a moment ago could be signed, where that was because it was too much."""
 
+    @abstractmethod
     def health(self) -> Health:
         """How it is now."""
 
+    @abstractmethod
     def has_room(self) -> bool:
         """Whether what nobody waits for can be signed now, and nobody will wait for that."""
 
+    @abstractmethod
     def public_key(self) -> VerifyingKey:
         """The public half of the key, which must be that of the issuing certificate."""
 
+    @abstractmethod
     async def signature(self, data: bytes) -> bytes:
         """The signature of the data, hashed by :func:`hash_for`, as certificates have it.
 
         Raises :class:`SigningError`. It is verified before it is given.
         """
 
+    @abstractmethod
     def start(self) -> None:
         """Have connections made, on the running event loop."""
 
+    @abstractmethod
     def stop(self) -> None:
         """End them; who waits for a signature is told so."""
 

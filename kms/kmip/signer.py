@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from certs.signer import Health, SigningError, VerifyingKey, hash_for, padding_for
+from certs.signer import Health, RemoteSigner, SigningError, VerifyingKey, hash_for, padding_for
 from kms.kmip import operations
 from kms.kmip.connection import Connection, Endpoint
 from kms.kmip.errors import KmipError, Reason
@@ -22,7 +22,7 @@ def scheme_for(key: VerifyingKey, pss: bool = False) -> SignatureScheme:
     return SignatureScheme("RSA" if isinstance(key, rsa.RSAPublicKey) else "ECDSA", name, pss)
 
 
-class KmipSigner:
+class KmipSigner(RemoteSigner):
     """The key of that name, whose public half is that of the issuing certificate."""
 
     def __init__(self, pool: Pool, key_name: str, public_key: VerifyingKey, pss: bool = False) -> None:

@@ -69,7 +69,8 @@ def openssl_sees(data: bytes) -> Seen:
     connection = SSL.Connection(SERVER, None)
     connection.set_app_data(seen)
     connection.set_accept_state()
-    connection.bio_write(data)
+    if data:  # of nothing pyOpenSSL makes an error
+        connection.bio_write(data)
     try:
         connection.do_handshake()
     except SSL.Error:

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from certs.signer import Health, HostHealth, SigningError
+from certs.signer import Health, HostHealth, RemoteSigner, SigningError
 from config.settings import Settings
 from control.installation import Installation
 from issuer.client import IssuerClient, IssuerUnavailable
@@ -36,15 +36,15 @@ ISSUING = ABOVE.intermediate("Organisation Proxy", key=kept_key("rsa2048", 7))
 DOWN = "no key manager can be asked"
 
 
-class Elsewhere:
+class Elsewhere(RemoteSigner):
     """A signer for which nothing but the waiting is made up."""
 
     pss = False
+    down: str | None = None
+    crowded: str | None = None
 
     def __init__(self) -> None:
         self.signed = 0
-        self.down: str | None = None
-        self.crowded: str | None = None
         self.room = True
         self.wrong = False
         self.may_go_on = asyncio.Event()

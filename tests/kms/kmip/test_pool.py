@@ -189,7 +189,7 @@ class TestHosts:
 
     def test_that_say_nothing_cost_a_share_of_the_deadline_and_then_nothing(self) -> None:
         async def work() -> None:
-            async with rig(connections=2, seconds=1.0) as r:
+            async with rig(connections=2, seconds=3.0) as r:
                 r.primary.on["SIGN"] = silent
                 await asyncio.gather(*(r.pool.ask(SIGN) for _ in range(2)))
                 assert r.signs() == (2, 2)
