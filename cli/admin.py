@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +11,15 @@ from cli import clock, output
 from cli.context import Context, json_option, pass_context, refuse_tenant_options
 from control.shown import accounts as shown
 
+if TYPE_CHECKING:
+    from store.records import Account
+
 ROLES = click.Choice(["owner", "administrator", "auditor"])
+own_option = click.option(
+    "--own",
+    is_flag=True,
+    help="It is the person's own password: it stays good. Else it is to be changed within 7 days.",
+)
 
 
 @click.group(name="admin")
@@ -24,10 +33,16 @@ def command() -> None:
 @click.option("--role", type=ROLES, help="Else an owner where there is none for all tenants, or an administrator.")
 @click.option("--tenant", "tenants", multiple=True, metavar="NAME", help="For that tenant; may be repeated. Else all.")
 @click.option("--password-file", metavar="F", help="A file whose first line is the password. Else one is made.")
+@own_option
 @json_option
 @pass_context
-def create(context: Context, name: str, role: str | None, tenants: tuple[str, ...], password_file: str | None) -> None:
-    """Create account NAME. A password that is made here is printed once."""
+def create(
+    context: Context, name: str, role: str | None, tenants: tuple[str, ...], password_file: str | None, own: bool
+) -> None:
+    """Create account NAME. A password that is made here is printed once.
+
+    Who signs in with it first has to choose another, within 7 days; --own: it is the person's own.
+    """
     from control import accounts
     from control.authorisation import Role
 
@@ -35,12 +50,13 @@ def create(context: Context, name: str, role: str | None, tenants: tuple[str, ..
     if role is None:
         role = "administrator" if tenants or accounts.there_is_an_owner(inst) else "owner"
     password, given = _password(password_file)
-    made = accounts.create(inst, name, password, Role(role), tenants or None, clock.now())
+    made = accounts.create(inst, name, password, Role(role), tenants or None, clock.now(), own=own)
     if context.json:
         output.as_json({**shown.as_object(made), **({} if given else {"password": password})})
         return
     click.echo(f"Account {made.name} is created: {made.role} of {shown.tenants(made)}.")
     _print_once(password, given)
+    _print_end(made)
 
 
 @command.command(name="list")
@@ -50,19 +66,21 @@ def list_(context: Context) -> None:
     """List the accounts."""
     from control import accounts
 
+    now = clock.now()
     found = accounts.listing(context.installation)
-    standing = accounts.standings(context.installation, clock.now())
+    standing = accounts.standings(context.installation, now)
     if context.json:
         output.as_json([shown.as_object(one) | shown.standing_as_object(standing[one.name]) for one in found])
         return
     rows = [
         (
             one.name, one.role, shown.tenants(one), shown.status(one, standing[one.name]),
-            "yes" if one.second_factor else "no", output.minute(one.signed_in_at) if one.signed_in_at else "never",
+            shown.password_in_short(one, now), "yes" if one.second_factor else "no",
+            output.minute(one.signed_in_at) if one.signed_in_at else "never",
         )
         for one in found
     ]  # fmt: skip
-    headings = ("name", "role", "tenants", "status", "second factor", "signed in")
+    headings = ("name", "role", "tenants", "status", "password", "second factor", "signed in")
     output.table(headings, rows, "There is no account; make the first one with: sallyport admin create NAME")
 
 
@@ -74,7 +92,8 @@ def show(context: Context, name: str) -> None:
     """Show account NAME: its role, its sessions, its tokens."""
     from control import accounts
 
-    details = accounts.show(context.installation, name, clock.now())
+    now = clock.now()
+    details = accounts.show(context.installation, name, now)
     one = details.account
     if context.json:
         output.as_json(shown.details_as_object(details))
@@ -86,6 +105,7 @@ def show(context: Context, name: str) -> None:
             ("role", one.role),
             ("tenants", shown.tenants(one)),
             ("status", shown.status(one, details.standing)),
+            ("password", shown.password(one, now)),
             ("second factor", factor),
             ("wrong guesses", f"{details.standing.wrong} in a row"),
             ("signed in", output.minute(one.signed_in_at) if one.signed_in_at else "never"),
@@ -107,19 +127,24 @@ def show(context: Context, name: str) -> None:
 @command.command()
 @click.argument("name")
 @click.option("--password-file", metavar="F", help="A file whose first line is the password. Else one is made.")
+@own_option
 @json_option
 @pass_context
-def passwd(context: Context, name: str, password_file: str | None) -> None:
-    """Give account NAME another password: its sessions end, and where it was locked it no longer is."""
+def passwd(context: Context, name: str, password_file: str | None, own: bool) -> None:
+    """Give account NAME another password: its sessions end, and where it was locked it no longer is.
+
+    Who signs in with it has to choose another, within 7 days; --own: it is the person's own.
+    """
     from control import accounts
 
     password, given = _password(password_file)
-    made = accounts.set_password(context.installation, name, password, clock.now())
+    made = accounts.set_password(context.installation, name, password, clock.now(), own=own)
     if context.json:
         output.as_json({**shown.as_object(made), **({} if given else {"password": password})})
         return
     click.echo(f"Account {name} has another password, and its sessions have ended.")
     _print_once(password, given)
+    _print_end(made)
 
 
 @command.command()
@@ -236,6 +261,16 @@ def _password(file: str | None) -> tuple[str, bool]:
         return output.read_first_line(file).decode(), True
     except UnicodeDecodeError:
         output.misuse(f"{file}: the password is no UTF-8")
+
+
+def _print_end(account: Account) -> None:
+    """Say by when who got the password has to choose another."""
+    from control import due
+
+    if (until := due.given_until(account)) is not None:
+        click.echo(
+            f"It is to be changed at the first sign-in, by {output.minute(until)}; then it is good no more.", err=True
+        )
 
 
 def _print_once(password: str, given: bool) -> None:

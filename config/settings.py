@@ -691,6 +691,7 @@ class Console(Section):
     public_url: Annotated[str, AfterValidator(_public_url)] | None = None
     trusted_proxies: tuple[Cidr, ...] = Field(default=(), strict=False)
     breached_passwords: FileName | None = None
+    second_factor: Literal["optional", "required"] = "optional"
 
     @property
     def own_leaf(self) -> bool:

@@ -75,8 +75,8 @@ def others(visit: Visit, name: str) -> AccountDetails:
         raise problems.Problem(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "refused",
-            "This is your own account: its password and second factor are changed on the page Your account, where the "
-            "current password is asked for.",
+            "This is your own account: its password and second factor are changed, and its sessions ended, on the page "
+            "Your account, where the current password is asked for.",
         )
     return found
 

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 from certs.bundle import BundleFinding
+from control.due import Due
 from control.errors import InstallationError, Missing, Outdated, Refused, Taken
 from control.guessing import TooManyGuesses
 from control.sign_in import WrongCredentials
@@ -81,6 +82,7 @@ TITLES = {
     "wrong-credentials": "Name, password or code are wrong",
     "too-many-guesses": "Too many wrong guesses",
     "forbidden": "Your account or token may not do that",
+    "due": "Your account has something to do first",
     "csrf": "The request does not come from the console",
     "method": "Another method was expected",
     "too-large": "Too large",
@@ -143,6 +145,14 @@ def sentence(text: str) -> str:
     return _ON_THE_COMMAND_LINE.sub("", text)
 
 
+DUE = {
+    Due.PASSWORD: "The password of account {} was given by somebody else, and is to be changed before anything else is "
+    "done. The console leads there: open it in a browser, at /me/first.",
+    Due.SECOND_FACTOR: "Everybody who signs in here has to have a second factor, and account {} has none: it is to be "
+    "set up before anything else is done. The console leads there: open it in a browser, at /me/first.",
+}
+
+
 def unauthorized() -> Problem:
     """Nobody asks, or nobody who is known."""
     return Problem(
@@ -156,6 +166,11 @@ def unauthorized() -> Problem:
 def forbidden(what: str) -> Problem:
     """Who asks is known, and may not."""
     return Problem(HTTPStatus.FORBIDDEN, "forbidden", what)
+
+
+def due(what: Due, account: str) -> Problem:
+    """Who asks is known, and has something else to do before he may do anything."""
+    return Problem(HTTPStatus.FORBIDDEN, "due", DUE[what].format(account), due=what.value)
 
 
 def missing(what: str) -> Problem:

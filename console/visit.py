@@ -23,6 +23,7 @@ from console.parts import Parts, parts_of
 from control import api_tokens, sessions
 from control.actor import Actor
 from control.authorisation import Action, Principal, may, may_somewhere
+from control.due import Due
 from control.installation import Installation
 from control.names import storable
 from control.sessions import SignedIn
@@ -47,9 +48,16 @@ class Visit:
     token: str | None = field(default=None, repr=False)
     """The session's."""
 
+    @property
+    def due(self) -> Due | None:
+        """What he has to do first. An API token, which is a credential of its own, has nothing to do."""
+        return None if self.signed_in is None else self.signed_in.due
+
     def may(self, action: Action, tenant: str | None) -> bool:
-        """Whether he may do that with the tenant, or with the installation as a whole."""
-        return may(self.who, action, tenant)
+        """Whether he may do that with the tenant, or with the installation as a whole; nothing while he is to do
+        something else first.
+        """
+        return self.due is None and may(self.who, action, tenant)
 
     def need(self, action: Action, tenant: str | None) -> None:
         """Raise Problem where he may not. A tenant that he must not see, or that can be none, is not there for him."""
@@ -64,7 +72,7 @@ class Visit:
 
     def need_somewhere(self, action: Action) -> None:
         """Raise Problem where there is nothing that he may do that with."""
-        if not may_somewhere(self.who, action):
+        if self.due is not None or not may_somewhere(self.who, action):
             raise problems.forbidden(f"{self.described} may not do that ({action.value}).")
 
     def sees(self, tenant: str) -> bool:
@@ -122,7 +130,15 @@ def polls(request: Request) -> bool:
 
 
 def known(request: Request) -> Visit:
-    """Whoever asks, and a change is meant by him. Raises Problem."""
+    """Whoever asks, and a change is meant by him. Raises Problem, also where he has something else to do first."""
+    visit = arrived(request)
+    if visit.due is not None:
+        raise problems.due(visit.due, visit.who.account)
+    return visit
+
+
+def arrived(request: Request) -> Visit:
+    """The same, with something to do first or not: for what that is, and for nothing else. Raises Problem."""
     visit: Visit | None = getattr(request.state, "visit", None)
     if visit is None:
         visit = find(request, parts_of(request))
@@ -156,7 +172,7 @@ def _replaced(visit: Visit, inst: Installation) -> Visit:
 
 
 Known = Annotated[Visit, Depends(known)]
-"""Anybody who is signed in, or an API token."""
+"""Anybody who is signed in and has nothing else to do first, or an API token."""
 
 
 def _for_tenant(action: Action) -> Callable[[str, Visit], Visit]:

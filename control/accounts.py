@@ -47,14 +47,19 @@ def create(
     tenants: Sequence[str] | None,
     now: datetime,
     hashing: Hashing = STANDARD,
+    *,
+    own: bool = False,
 ) -> Account:
-    """Create an account for these tenants, or (None) for all. Raises Refused."""
+    """Create an account for these tenants, or (None) for all. Raises Refused.
+
+    ``own``: the password is the person's own. Else somebody gives it, and it is to be changed (:mod:`control.due`).
+    """
     check_name(name)
     with inst.reading_all() as connection:  # before the password is hashed, which takes long
         _refuse_taken(connection, name)
     hash = hashing.hash(check_new(password, name, inst.settings))
     with inst.changing_all() as connection:
-        return add(inst, connection, name, hash, role, tenants, now)
+        return add(inst, connection, name, hash, role, tenants, now, own=own)
 
 
 def add(
@@ -65,12 +70,15 @@ def add(
     role: Role,
     tenants: Sequence[str] | None,
     now: datetime,
+    *,
+    own: bool,
 ) -> Account:
     """Create it in a transaction that is open already. Raises Refused."""
     ids = tenant_ids(inst, connection, tenants)
     _refuse_taken(connection, name)
     try:
-        accounts.create(connection, name, role, ids, hash, now, inst.actor.name)
+        given_at = None if own else now
+        accounts.create(connection, name, role, ids, hash, now, inst.actor.name, given_at=given_at)
     except Conflict:  # a trial's connection looks at an older state
         raise _taken(name) from None
     if accounts.owners(connection):
@@ -120,21 +128,41 @@ def set_password(
     now: datetime,
     hashing: Hashing = STANDARD,
     but: int | None = None,
+    *,
+    own: bool = False,
 ) -> Account:
     """Give the account another password, end its sessions (``but``: all but the one of that id), and unlock it.
 
-    Its API tokens stay: whoever fears for them revokes them. Raises Refused.
+    ``own`` as in :func:`create`. Its API tokens stay: whoever fears for them revokes them. Raises Refused.
     """
     with inst.reading_all() as connection:
         named(connection, name)
     hash = hashing.hash(check_new(password, name, inst.settings))
     with inst.changing_all() as connection:
         account = named(connection, name)
-        accounts.change(connection, account.id, now, inst.actor.name, password_hash=hash)
+        given_at = None if own else now
+        by = inst.actor.name
+        accounts.change(connection, account.id, now, by, password_hash=hash, password_given_at=given_at)
         ended = sessions.end_all(connection, account.id, but)
         guessing.unlock(connection, account)
-        inst.record_for_all(connection, f"{NOUN}.passwd", name, None, {"name": name, "sessions_ended": ended}, now)
+        after = {"name": name, "sessions_ended": ended, "password_given_at": _moment(given_at)}
+        inst.record_for_all(connection, f"{NOUN}.passwd", name, None, after, now)
         return named(connection, name)
+
+
+def change_password(
+    inst: Installation, name: str, password: str, now: datetime, hashing: Hashing = STANDARD, but: int | None = None
+) -> Account:
+    """:func:`set_password` by the person himself: it is his own from now on, and not one that he was given.
+
+    Raises Refused.
+    """
+    with inst.reading_all() as connection:
+        account = named(connection, name)
+        given = accounts.password_hash(connection, account.id) if account.password_given_at is not None else None
+    if given is not None and hashing.verify(given, password):
+        raise Refused("this is the password that you were given, which somebody else knows; choose another one")
+    return set_password(inst, name, password, now, hashing, but, own=True)
 
 
 def change(
@@ -221,6 +249,7 @@ def told(account: Account) -> dict[str, object]:
         "tenants": None if account.tenants is None else list(account.tenants),
         "enabled": account.enabled,
         "second_factor": account.second_factor,
+        "password_given_at": _moment(account.password_given_at),
     }
 
 
@@ -240,6 +269,10 @@ def tenant_ids(inst: Installation, connection: Connection, names: Sequence[str] 
     if not names:
         raise Refused("for no tenant at all there is nothing to do; name some, or none for all")
     return list(dict.fromkeys(inst.tenant_named(connection, name).id for name in names))
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
 
 
 def _refuse_taken(connection: Connection, name: str) -> None:

@@ -48,7 +48,7 @@ def redeem(
     with mine.changing_all() as connection:
         if not _is_open(connection, token, now):
             raise _closed()
-        return accounts.add(mine, connection, name, hash, Role.OWNER, None, now)
+        return accounts.add(mine, connection, name, hash, Role.OWNER, None, now, own=True)
 
 
 def _is_open(connection: Connection, token: str, now: datetime) -> bool:

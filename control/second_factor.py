@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor import InvalidToken
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
-from control import accounts, tokens
+from control import accounts, due, tokens
 from control.errors import Refused
 from control.installation import Installation
 from kms.envelope import SealError, TenantKey
@@ -56,10 +56,11 @@ def begin(inst: Installation, name: str, now: datetime) -> Enrolment:
     return Enrolment(base64.b32encode(raw).decode("ascii"), _totp(raw).get_provisioning_uri(name, ISSUER))
 
 
-def confirm(inst: Installation, name: str, code: str, now: datetime) -> tuple[str, ...]:
+def confirm(inst: Installation, name: str, code: str, now: datetime, but: int | None = None) -> tuple[str, ...]:
     """Have the secret count from now on, since its code is right. Returns the recovery codes, which nobody sees again.
 
-    Raises Refused.
+    The account's sessions end, all but the one of that id (``but``): they were begun without this factor, and where one
+    is required, whoever knows the password alone must not be in with the other's doing. Raises Refused.
     """
     codes = tuple(tokens.readable() for _ in range(RECOVERY_CODES))
     with inst.changing_all() as connection:
@@ -71,6 +72,7 @@ def confirm(inst: Installation, name: str, code: str, now: datetime) -> tuple[st
         if step is None:
             raise Refused("the code is wrong; is the clock of the device right?")
         second_factors.confirm(connection, account.id, pending, step, [tokens.digest(_typed(one)) for one in codes])
+        sessions.end_all(connection, account.id, but)
         made = accounts.named(connection, name)
         inst.record_for_all(connection, "admin.set_totp", name, accounts.told(account), accounts.told(made), now)
     return codes
@@ -88,6 +90,13 @@ def reset(inst: Installation, name: str, now: datetime, but: int | None = None) 
         made = accounts.named(connection, name)
         inst.record_for_all(connection, "admin.reset_totp", name, accounts.told(account), accounts.told(made), now)
         return made
+
+
+def remove(inst: Installation, name: str, now: datetime, but: int | None = None) -> Account:
+    """:func:`reset` by who has it himself. Raises Refused where everybody has to have one, too."""
+    if due.second_factor_required(inst.settings):
+        raise Refused("a second factor is required here (console.second_factor); set another up in place of this one")
+    return reset(inst, name, now, but)
 
 
 def take(inst: Installation, connection: Connection, account: Account, code: str, now: datetime) -> bool:

@@ -11,8 +11,9 @@ import hmac
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from control import accounts, tokens
+from control import accounts, due, tokens
 from control.authorisation import Principal, Role
+from control.due import Due
 from control.errors import Missing, Refused
 from control.installation import Installation
 from store import accounts as stored_accounts
@@ -36,11 +37,15 @@ CSRF_PURPOSE = b"sallyport csrf 1"
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Somebody who is in: what he may do, and the CSRF token that his changes carry."""
+    """Somebody who is in: what he may do, and the CSRF token that his changes carry.
+
+    ``due``: what he has to do first; until then he may do nothing else.
+    """
 
     session: Session
     account: Account
     principal: Principal
+    due: Due | None
     csrf: str = field(repr=False)
 
 
@@ -94,7 +99,7 @@ def find(inst: Installation, token: str, now: datetime, *, used: bool = True) ->
     if used and now - session.used_at >= USED_EVERY:
         with inst.store.transaction() as connection:
             sessions.used(connection, session.id, now)
-    return SignedIn(session, account, principal_of(account), csrf(token))
+    return SignedIn(session, account, principal_of(account), due.of(account, inst.settings), csrf(token))
 
 
 def awaiting(connection: Connection, token: str, now: datetime) -> tuple[Session, Account] | None:

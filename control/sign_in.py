@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from control import guessing, second_factor, sessions
+from control import due, guessing, second_factor, sessions
 from control.accounts import NAME
 from control.actor import Actor
 from control.errors import Refused
@@ -26,6 +26,10 @@ class WrongCredentials(Refused):
     """Name, password or code are wrong; which, nobody is told."""
 
 
+class PasswordOver(Refused):
+    """The password is right, but somebody else gave it, and it was not changed in time. Told to nobody else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A session that has begun. ``session.awaits_code``: it is good for :func:`enter_code` alone."""
@@ -40,13 +44,14 @@ def sign_in(
 ) -> Begun:
     """Begin a session. ``source``: the address that the request is from.
 
-    Raises WrongCredentials, and TooManyGuesses without looking at the password.
+    Raises WrongCredentials; PasswordOver; TooManyGuesses without looking at the password.
     """
     account, guess, hash = _guess(inst, name.strip().lower(), source, now)
     right = hashing.verify(hash, password) and account is not None and account.enabled
     if account is None or hash is None or not right:
         _failed(inst, account, guess, now)
         raise WrongCredentials("name or password is wrong")
+    _refuse_over(inst, account, guess, now)
     fresh = hashing.hash(prepared(password)) if hashing.outdated(hash) else None
     with inst.changing_all() as connection:
         account = _unchanged(connection, account, hash)
@@ -84,7 +89,7 @@ def reauthenticate(
 ) -> None:
     """Make sure that it is still the same person, before what matters most: his password, his second factor.
 
-    Raises WrongCredentials, TooManyGuesses; Refused where the session is over.
+    Raises WrongCredentials, PasswordOver, TooManyGuesses; Refused where the session is over.
     """
     found = sessions.find(inst, token, now)
     if found is None:
@@ -93,11 +98,14 @@ def reauthenticate(
     if account is None or not hashing.verify(hash, password):
         _failed(inst, account, guess, now)
         raise WrongCredentials("the password is wrong")
+    _refuse_over(inst, account, guess, now)
     with inst.changing_all() as connection:
         guess.give_back(connection)
 
 
-def confirm_second_factor(inst: Installation, name: str, code: str, source: str, now: datetime) -> tuple[str, ...]:
+def confirm_second_factor(
+    inst: Installation, name: str, code: str, source: str, now: datetime, but: int | None = None
+) -> tuple[str, ...]:
     """:func:`control.second_factor.confirm`, with its codes counted as guesses: with them come the recovery codes.
 
     Raises Refused; TooManyGuesses without looking at the code.
@@ -106,7 +114,7 @@ def confirm_second_factor(inst: Installation, name: str, code: str, source: str,
         account = accounts.by_name(connection, name)
         guess = guessing.take(connection, account, name, source, now)
     try:
-        codes = second_factor.confirm(inst, name, code, now)
+        codes = second_factor.confirm(inst, name, code, now, but)
     except Refused:
         _failed(inst, account, guess, now)
         raise
@@ -121,6 +129,18 @@ def _guess(inst: Installation, name: str, source: str, now: datetime) -> tuple[A
         account = accounts.by_name(connection, name) if NAME.fullmatch(name) else None
         guess = guessing.take(connection, account, name, source, now)
         return account, guess, None if account is None else accounts.password_hash(connection, account.id)
+
+
+def _refuse_over(inst: Installation, account: Account, guess: Guess, now: datetime) -> None:
+    """Raise PasswordOver where the password, which is right, was to be changed by now."""
+    if not due.given_over(account, now):
+        return
+    with inst.changing_all() as connection:
+        guess.give_back(connection)
+    raise PasswordOver(
+        f"this password was given to you, and was to be changed within {due.GIVEN_LASTS.days} days; have an owner give "
+        "you another: sallyport admin passwd"
+    )
 
 
 def _unchanged(connection: Connection, account: Account, hash: str) -> Account:

@@ -19,6 +19,7 @@ COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     accounts.c.all_tenants,
     accounts.c.enabled,
     accounts.c.sealed_totp.is_not(None),
+    accounts.c.password_given_at,
     accounts.c.created_at,
     accounts.c.changed_at,
     accounts.c.changed_by,
@@ -27,12 +28,22 @@ COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
 
 
 def create(
-    c: Connection, name: str, role: str, tenant_ids: Sequence[int] | None, password_hash: str, now: datetime, by: str
+    c: Connection,
+    name: str,
+    role: str,
+    tenant_ids: Sequence[int] | None,
+    password_hash: str,
+    now: datetime,
+    by: str,
+    *,
+    given_at: datetime | None = None,
 ) -> int:
-    """Add an enabled account; returns its id. ``tenant_ids``: None for all. Raises Conflict where the name is taken."""
+    """Add an enabled account; returns its id. ``tenant_ids``: None for all. ``given_at``: when somebody else gave its
+    password. Raises Conflict where the name is taken.
+    """
     statement = sa.insert(accounts).values(
-        name=name, role=role, all_tenants=tenant_ids is None, enabled=True, password_hash=password_hash, totp_step=0,
-        created_at=now, changed_at=now, changed_by=by,
+        name=name, role=role, all_tenants=tenant_ids is None, enabled=True, password_hash=password_hash,
+        password_given_at=given_at, totp_step=0, created_at=now, changed_at=now, changed_by=by,
     )  # fmt: skip
     id: int = c.execute(statement.returning(accounts.c.id)).scalar_one()
     set_tenants(c, id, tenant_ids)
@@ -100,7 +111,10 @@ def rehash(c: Connection, id: int, old: str, new: str) -> None:
 
 
 def change(c: Connection, id: int, now: datetime, by: str, **values: object) -> None:
-    """Change ``role``, ``enabled`` or ``password_hash``. Raises KeyError where there is no such account."""
+    """Change ``role``, ``enabled``, or ``password_hash`` with ``password_given_at``.
+
+    Raises KeyError where there is no such account.
+    """
     statement = sa.update(accounts).where(accounts.c.id == id).values(changed_at=now, changed_by=by, **values)
     if c.execute(statement).rowcount != 1:
         raise KeyError(f"there is no account {id}")

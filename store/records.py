@@ -334,6 +334,8 @@ class Account:
     tenants: tuple[str, ...] | None
     enabled: bool
     second_factor: bool
+    password_given_at: datetime | None
+    """When somebody else gave its password, which is to be changed; None: it is the person's own."""
     created_at: datetime
     changed_at: datetime
     changed_by: str

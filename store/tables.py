@@ -480,6 +480,8 @@ accounts = sa.Table(
     sa.Column("all_tenants", sa.Boolean, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("password_hash", sa.Text, nullable=False),
+    # Somebody else gave it, and knows it: it is to be changed. Null: it is the person's own.
+    sa.Column("password_given_at", UtcDateTime, nullable=True),
     sa.Column("sealed_totp", sa.LargeBinary, nullable=True),
     # The latest time step whose code was taken: that one and those before are not taken again.
     sa.Column("totp_step", sa.Integer, nullable=False),

@@ -34,6 +34,7 @@ COLUMNS: tuple[Column[Record], ...] = (
     Column("tenants", "Tenants", shown.tenants),
     Column("enabled", "State", lambda one: one.enabled, found=False),
     Column("second_factor", "Second factor", lambda one: one.second_factor, found=False),
+    Column("password_given_at", "Password", lambda one: one.password_given_at, found=False),
     Column("signed_in_at", "Last sign-in", lambda one: one.signed_in_at, found=False),
     Column("created_at", "Created", lambda one: one.created_at, found=False),
 )
@@ -50,6 +51,12 @@ class Account(Model):
     tenants: Annotated[list[str] | None, Field(description="null: all there are and will be")]
     enabled: bool
     second_factor: bool
+    password_given_at: Annotated[
+        datetime | None, Field(description="when somebody else gave its password; null: it is the person's own")
+    ]
+    password_to_be_changed_by: Annotated[
+        datetime | None, Field(description="when a password that was given stops letting anybody in")
+    ]
     created_at: datetime
     changed_at: datetime
     changed_by: str
@@ -126,7 +133,7 @@ def listing(
 
 @router.post("", name="create_account", status_code=HTTPStatus.CREATED, response_model=WithPassword)
 def create(new: New, request: Request, response: Response, visit: Managing) -> Any:
-    """Create an account."""
+    """Create an account. Its password is good for 7 days, and to be changed at the first sign-in."""
     people.need_for(visit, Action.MANAGE_ACCOUNTS, new.tenants)
     password = people.given_or_made(new.password)
     hashing = parts_of(request).hashing
@@ -153,7 +160,10 @@ def disable(name: Named, visit: Managing) -> Any:
 
 @router.post("/{name}:set-password", name="set_account_password", response_model=WithPassword)
 def set_password(name: Named, new: NewPassword, request: Request, visit: Managing) -> Any:
-    """Give it another password: its sessions end, and where it was locked it no longer is. Not for one's own."""
+    """Give it another password: its sessions end, and where it was locked it no longer is. Not for one's own.
+
+    It is good for 7 days, and to be changed at the first sign-in.
+    """
     people.others(visit, name)
     password = people.given_or_made(new.password)
     accounts.set_password(visit.inst, name, password.text, visit.now, parts_of(request).hashing)
@@ -170,16 +180,16 @@ def reset_second_factor(name: Named, visit: Managing) -> Any:
 
 @router.post("/{name}:revoke-sessions", name="revoke_account_sessions", response_model=Details)
 def revoke_sessions(name: Named, visit: Managing) -> Any:
-    """End its sessions."""
-    people.account(visit, name, Action.MANAGE_ACCOUNTS)
-    sessions.revoke_all(visit.inst, name, visit.now, visit.signed_in.session.id if visit.signed_in else None)
+    """End its sessions. Not for one's own: see /me/sessions."""
+    people.others(visit, name)
+    sessions.revoke_all(visit.inst, name, visit.now)
     return _details(visit, name)
 
 
 @router.delete("/{name}/sessions/{id}", name="revoke_account_session", status_code=HTTPStatus.NO_CONTENT)
 def revoke_session(name: Named, id: Annotated[int, Path(ge=1, le=BIGGEST_ID)], visit: Managing) -> None:
-    """End one of its sessions."""
-    people.account(visit, name, Action.MANAGE_ACCOUNTS)
+    """End one of its sessions. Not for one's own: see /me/sessions."""
+    people.others(visit, name)
     sessions.revoke(visit.inst, name, id, visit.now)
 
 

@@ -15,8 +15,9 @@ from console.visit import Visit
 from console.web.forms import Text, Texts, again
 from console.web.listing import remember, view
 from console.web.pages import Here, done, go, is_htmx, render
-from control import accounts, second_factor, sessions, tenants
+from control import accounts, due, second_factor, sessions, tenants
 from control.authorisation import Action, Role
+from control.due import GIVEN_LASTS
 from control.errors import Refused
 from control.guessing import Standing
 from control.passwords import SHORTEST
@@ -30,6 +31,8 @@ ROLES = (
     (Role.OWNER, "Owner: the same as an administrator, and manages tenants and accounts"),
 )
 ALL, SOME = "all", "some"
+CHANGED_FIRST = f"At the first sign-in another one is chosen; after {GIVEN_LASTS.days} days it lets nobody in."
+"""What is said of a password that is given to somebody."""
 
 
 def _sees(visit: Here) -> Visit:
@@ -58,6 +61,8 @@ def listing(request: Request, visit: Seeing) -> Response:
         "standing": told,
         "state_of": _state,
         "tenants_of": shown.tenants,
+        "until": due.given_until,
+        "over": lambda one: due.given_over(one, visit.now),
         "roles": [role.value for role in Role],
         "may_manage": visit.who.role is Role.OWNER,
         "me": visit.who.account,
@@ -97,7 +102,7 @@ def create(
         context = _form(visit, role, of, tenant) | {"name": name}
         return again(request, error, "account_new.html", context)
     if not secret.made:
-        return done(request, visit, _at(name), f"Account {name} is created.")
+        return done(request, visit, _at(name), f"Account {name} is created. {CHANGED_FIRST}")
     return _shown_once(request, name, secret, "is created")
 
 
@@ -111,6 +116,8 @@ def page(name: Named, request: Request, visit: Seeing) -> Response:
         "one": details.account,
         "state": _state(details.account, details.standing),
         "tenants_text": shown.tenants(details.account),
+        "until": due.given_until,
+        "over": lambda one: due.given_over(one, visit.now),
         "manages": people.manages(visit, details.account),
         "mine": mine,
         "current": visit.signed_in.session.id if mine and visit.signed_in else None,
@@ -169,7 +176,8 @@ def ask_password(name: Named, request: Request, visit: Managing) -> Response:
     people.others(visit, name)
     if not is_htmx(request):
         return go(request, _at(name))
-    return render(request, "account_password.html", {"name": name, "error": "", "shortest": SHORTEST})
+    context = {"name": name, "error": "", "shortest": SHORTEST, "changed_first": CHANGED_FIRST}
+    return render(request, "account_password.html", context)
 
 
 @router.post("/accounts/{name}/password")
@@ -180,9 +188,11 @@ def set_password(name: Named, request: Request, visit: Managing, password: Text 
     try:
         accounts.set_password(visit.inst, name, secret.text, visit.now, parts_of(request).hashing)
     except problems.EXPECTED as error:
-        return again(request, error, "account_password.html", {"name": name, "shortest": SHORTEST})
+        context = {"name": name, "shortest": SHORTEST, "changed_first": CHANGED_FIRST}
+        return again(request, error, "account_password.html", context)
     if not secret.made:
-        return done(request, visit, _at(name), f"Account {name} has another password. Its sessions have ended.")
+        text = f"Account {name} has another password, and its sessions have ended. {CHANGED_FIRST}"
+        return done(request, visit, _at(name), text)
     return _shown_once(request, name, secret, "has another password, and its sessions have ended")
 
 
@@ -190,7 +200,7 @@ def set_password(name: Named, request: Request, visit: Managing, password: Text 
 def ask_second_factor(name: Named, request: Request, visit: Managing) -> Response:
     """Ask whether it is to go."""
     people.others(visit, name)
-    return _asked(request, "account_second_factor.html", name)
+    return _asked(request, "account_second_factor.html", name, required=due.second_factor_required(visit.inst.settings))
 
 
 @router.post("/accounts/{name}/second-factor")
@@ -219,25 +229,25 @@ def delete(name: Named, request: Request, visit: Managing) -> Response:
 @router.post("/accounts/{name}/sessions/{id}/revoke")
 def revoke_session(name: Named, id: Number, request: Request, visit: Managing) -> Response:
     """End one of its sessions."""
-    people.account(visit, name, Action.MANAGE_ACCOUNTS)
+    people.others(visit, name)
     sessions.revoke(visit.inst, name, id, visit.now)
     return done(request, visit, _at(name), f"One session of {name} has ended.")
 
 
 @router.post("/accounts/{name}/sessions/revoke")
 def revoke_sessions(name: Named, request: Request, visit: Managing) -> Response:
-    """End its sessions, but the one in which this is asked."""
-    people.account(visit, name, Action.MANAGE_ACCOUNTS)
-    ended = sessions.revoke_all(visit.inst, name, visit.now, visit.signed_in.session.id if visit.signed_in else None)
+    """End its sessions."""
+    people.others(visit, name)
+    ended = sessions.revoke_all(visit.inst, name, visit.now)
     return done(request, visit, _at(name), f"{ended} session{'' if ended == 1 else 's'} of {name} ended.")
 
 
-def _asked(request: Request, template: str, name: str) -> Response:
-    return render(request, template, {"name": name}) if is_htmx(request) else go(request, _at(name))
+def _asked(request: Request, template: str, name: str, **more: Any) -> Response:
+    return render(request, template, {"name": name, **more}) if is_htmx(request) else go(request, _at(name))
 
 
 def _shown_once(request: Request, name: str, secret: people.Password, what: str) -> Response:
-    context = {"name": name, "password": secret.text, "what": what, "at": _at(name)}
+    context = {"name": name, "password": secret.text, "what": what, "at": _at(name), "changed_first": CHANGED_FIRST}
     return render(request, "account_password_once.html", context)
 
 
@@ -256,6 +266,7 @@ def _form(
         "known": known,
         "for_all": for_all,
         "shortest": SHORTEST,
+        "changed_first": CHANGED_FIRST,
     }
 
 

@@ -11,9 +11,11 @@ from starlette.responses import HTMLResponse
 from console.flashes import Flash
 from console.parts import parts_of
 from console.problems import Problem
-from console.web.pages import is_htmx, pages_of, render, templates_of
+from console.web.pages import go, is_htmx, pages_of, render, templates_of
 
 SIGN_IN = "/sign-in"
+FIRST = "/me/first"
+"""What somebody has to do before anything else."""
 AS_IT_WAS = "<!-- as it was -->"
 """Where a page that is shown again says so."""
 
@@ -32,6 +34,8 @@ def page(request: Request, problem: Problem) -> Response:
             return Response(
                 status_code=HTTPStatus.SEE_OTHER, headers={"Location": f"{SIGN_IN}?next={quote(back, safe='')}"}
             )
+    if problem.type == "due":
+        return go(request, FIRST)
     context = {"problem": problem, "id": request.state.id}
     if problem.type == "unavailable" and request.method == "GET" and not is_htmx(request):
         parts = parts_of(request)

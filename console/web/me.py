@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any
 
 import segno
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
 from console import people, problems
@@ -14,11 +14,12 @@ from console.parts import parts_of
 from console.visit import Visit
 from console.web.accounts import Number
 from console.web.forms import Text, Texts, again
-from console.web.pages import Here, done, go, is_htmx, pages_of, render
+from console.web.pages import done, go, is_htmx, page_with, pages_of, render
 from console.web.sign_in import keep_token
 from console.web.tokens import TokenName, fields, make
-from control import accounts, api_tokens, second_factor, sessions, sign_in
-from control.authorisation import Action, Role
+from control import accounts, api_tokens, due, second_factor, sessions, sign_in
+from control.authorisation import Role
+from control.due import Due
 from control.errors import Refused
 from control.passwords import SHORTEST
 from control.sessions import SignedIn
@@ -27,12 +28,10 @@ from control.shown import accounts as shown
 router = APIRouter()
 
 
-def _own(visit: Here) -> Visit:
-    visit.need(Action.OWN_ACCOUNT, None)
-    return visit
-
-
-Own = Annotated[Visit, Depends(_own)]
+Own = Annotated[Visit, page_with()]
+ChangingPassword = Annotated[Visit, page_with(Due.PASSWORD)]
+SettingUp = Annotated[Visit, page_with(Due.SECOND_FACTOR)]
+Whatever = Annotated[Visit, page_with(*Due)]
 
 
 @router.get("/me")
@@ -46,6 +45,7 @@ def page(request: Request, visit: Own) -> Response:
         "current": _session(visit).session.id,
         "status_of": lambda one: shown.token_status(one, visit.now),
         "token_tenants": shown.token_tenants,
+        "required": due.second_factor_required(visit.inst.settings),
         "nag": details.account.role == Role.OWNER and not details.account.second_factor,
         "shortest": SHORTEST,
         "error": "",
@@ -53,9 +53,27 @@ def page(request: Request, visit: Own) -> Response:
     return render(request, "me.html", context, visit=visit, here="me")
 
 
+@router.get("/me/first")
+def first(request: Request, visit: Whatever) -> Response:
+    """What is to be done before anything else: a password of one's own, or a second factor."""
+    if visit.due is None:
+        return go(request, "/")
+    signed_in = _session(visit)
+    context = {
+        **_factor(visit),
+        "due": visit.due.value,
+        "until": due.given_until(signed_in.account),
+        "csrf": signed_in.csrf,
+        "flashes": parts_of(request).flashes.take(signed_in.session.id),
+        "shortest": SHORTEST,
+        "error": "",
+    }
+    return render(request, "first.html", context)
+
+
 @router.post("/me/password")
 def set_password(
-    request: Request, visit: Own, current: Text = "", password: Text = "", repeated: Text = ""
+    request: Request, visit: ChangingPassword, current: Text = "", password: Text = "", repeated: Text = ""
 ) -> Response:
     """Another password: the other sessions end, and this one gets another token."""
     hashing = parts_of(request).hashing
@@ -64,16 +82,17 @@ def set_password(
             raise Refused("the two new passwords differ; type the same one twice")
         _reauthenticate(request, visit, current)
         own = _session(visit).session.id
-        accounts.set_password(visit.inst, visit.who.account, password, visit.now, hashing, but=own)
+        accounts.change_password(visit.inst, visit.who.account, password, visit.now, hashing, but=own)
     except problems.EXPECTED as error:
         return again(request, error, "me_password.html", {"one": _session(visit).account, "shortest": SHORTEST})
-    response = done(request, visit, "/me", "Your password is changed. Your other sessions have ended.")
+    next = "/me" if visit.due is None else "/"
+    response = done(request, visit, next, "Your password is changed. Your other sessions have ended.")
     _rotate(request, visit, response)
     return response
 
 
 @router.post("/me/second-factor")
-def begin(request: Request, visit: Own, current: Text = "") -> Response:
+def begin(request: Request, visit: SettingUp, current: Text = "") -> Response:
     """Show the secret for an authenticator app. It counts once a code of it was entered."""
     try:
         _reauthenticate(request, visit, current)
@@ -91,13 +110,15 @@ def begin(request: Request, visit: Own, current: Text = "") -> Response:
 
 
 @router.post("/me/second-factor/confirm")
-def confirm(request: Request, visit: Own, code: Text = "") -> Response:
-    """Have the secret count, and show the recovery codes once."""
+def confirm(request: Request, visit: SettingUp, code: Text = "") -> Response:
+    """Have the secret count, and show the recovery codes once. The other sessions end."""
+    name, own = visit.who.account, _session(visit).session.id
     try:
-        codes = sign_in.confirm_second_factor(visit.inst, visit.who.account, code, visit.source, visit.now)
+        codes = sign_in.confirm_second_factor(visit.inst, name, code, visit.source, visit.now, but=own)
     except problems.EXPECTED as error:
         return again(request, error, "me_confirm.html", {})
-    response = render(request, "me_recovery_codes.html", {"codes": codes, "account": visit.who.account})
+    context = {"codes": codes, "account": name, "next": "/me" if visit.due is None else "/"}
+    response = render(request, "me_recovery_codes.html", context)
     fresh = _rotate(request, visit, response)
     # The page stays: its changes are to carry the new token's CSRF token.
     response.headers.update({"HX-Retarget": "#enrol", "HX-Reswap": "innerHTML"})  # QR code and secret go
@@ -118,7 +139,7 @@ def remove(request: Request, visit: Own, current: Text = "") -> Response:
     """Take it away."""
     try:
         _reauthenticate(request, visit, current)
-        second_factor.reset(visit.inst, visit.who.account, visit.now, but=_session(visit).session.id)
+        second_factor.remove(visit.inst, visit.who.account, visit.now, but=_session(visit).session.id)
     except problems.EXPECTED as error:
         return again(request, error, "me_remove_factor.html", {"account": visit.who.account})
     response = done(
@@ -128,18 +149,40 @@ def remove(request: Request, visit: Own, current: Text = "") -> Response:
     return response
 
 
+@router.get("/me/sessions/revoke")
+def ask_revoke_others(request: Request, visit: Own) -> Response:
+    """Ask for the password before they end."""
+    return _asked_revoke(request, visit, None)
+
+
 @router.post("/me/sessions/revoke")
-def revoke_others(request: Request, visit: Own) -> Response:
+def revoke_others(request: Request, visit: Own, current: Text = "") -> Response:
     """End one's other sessions."""
+    try:
+        _reauthenticate(request, visit, current)
+    except problems.EXPECTED as error:
+        return again(request, error, "me_sessions_revoke.html", _revoke_form(visit, None))
     ended = sessions.revoke_all(visit.inst, visit.who.account, visit.now, _session(visit).session.id)
     return done(request, visit, "/me", f"{ended} other session{'' if ended == 1 else 's'} of yours ended.")
 
 
+@router.get("/me/sessions/{id}/revoke")
+def ask_revoke(id: Number, request: Request, visit: Own) -> Response:
+    """Ask for the password before it ends."""
+    return _asked_revoke(request, visit, id)
+
+
 @router.post("/me/sessions/{id}/revoke")
-def revoke_session(id: Number, request: Request, visit: Own) -> Response:
-    """End one of one's sessions."""
+def revoke_session(id: Number, request: Request, visit: Own, current: Text = "") -> Response:
+    """End one of one's sessions. For this very one no password is asked: it is no more than signing out."""
+    this = id == _session(visit).session.id
+    if not this:
+        try:
+            _reauthenticate(request, visit, current)
+        except problems.EXPECTED as error:
+            return again(request, error, "me_sessions_revoke.html", _revoke_form(visit, id))
     sessions.revoke(visit.inst, visit.who.account, id, visit.now)
-    if id == _session(visit).session.id:
+    if this:
         pages_of(parts_of(request)).forget(request)
         return go(request, "/sign-in")
     return done(request, visit, "/me", "That session has ended.")
@@ -207,7 +250,20 @@ def _rotate(request: Request, visit: Visit, response: Response) -> str:
 
 def _factor(visit: Visit) -> dict[str, Any]:
     details = accounts.show(visit.inst, visit.who.account, visit.now)
-    return {"details": details, "one": details.account}
+    required = due.second_factor_required(visit.inst.settings)
+    return {"details": details, "one": details.account, "required": required}
+
+
+def _asked_revoke(request: Request, visit: Visit, id: int | None) -> Response:
+    if not is_htmx(request):
+        return go(request, "/me")
+    return render(request, "me_sessions_revoke.html", _revoke_form(visit, id) | {"error": ""})
+
+
+def _revoke_form(visit: Visit, id: int | None) -> dict[str, Any]:
+    """``id``: of the session that is to end; None: all others."""
+    at = "/me/sessions/revoke" if id is None else f"/me/sessions/{id}/revoke"
+    return {"at": at, "one": id is not None, "account": visit.who.account}
 
 
 def _token_form(visit: Visit, *given: Any) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from console import problems
 from console.etags import etag
 from console.flashes import Flash
 from console.parts import Parts, parts_of
-from console.visit import Visit, known
+from console.visit import Visit, arrived, known
 from console.web import static, words
 from console.web.kept import Pages
 from control import tenants
 from control.authorisation import Action
+from control.due import Due
 from store.errors import StoreError
 
 THEMES = ("light", "dark")
@@ -112,6 +113,26 @@ def here(request: Request) -> Visit:
 
 
 Here = Annotated[Visit, Depends(here)]
+
+
+def _with(allowed: tuple[Due, ...]) -> Callable[[Request], Visit]:
+    def here(request: Request) -> Visit:
+        visit = arrived(request)
+        if visit.signed_in is None:
+            raise problems.unauthorized()
+        if visit.due is None:
+            visit.need(Action.OWN_ACCOUNT, None)
+        elif visit.due not in allowed:
+            raise problems.due(visit.due, visit.who.account)
+        return visit
+
+    return here
+
+
+def page_with(*allowed: Due) -> Dependency:
+    """A dependency: who is signed in sees to his own account, also where one of these is what he has to do first."""
+    found: Dependency = Depends(_with(allowed))
+    return found
 
 
 def _of_tenant(action: Action) -> Callable[[str, Visit], Visit]:

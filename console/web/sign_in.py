@@ -11,14 +11,16 @@ from fastapi import APIRouter, Form, Request, Response
 
 from console import problems
 from console.parts import parts_of
-from console.visit import COOKIE, SAFE, actor, find, source_of
-from console.web.pages import Here, go, is_htmx, pages_of, render, wrong
+from console.visit import COOKIE, SAFE, Visit, actor, find, source_of
+from console.web.pages import go, is_htmx, page_with, pages_of, render, wrong
 from control import sessions, sign_in
+from control.due import Due
 from control.sessions import LASTS
 from control.sign_in import Begun
 
 router = APIRouter()
 Text = Annotated[str, Form(max_length=4096)]
+Leaving = Annotated[Visit, page_with(*Due)]
 
 
 @router.get("/sign-in")
@@ -69,7 +71,7 @@ def code(request: Request, code: Text = "", next: Text = "/") -> Response:
 
 
 @router.post("/sign-out")
-def out(request: Request, visit: Here) -> Response:
+def out(request: Request, visit: Leaving) -> Response:
     """End the session."""
     assert visit.token is not None  # noqa: S101 - pages are for sessions
     sessions.sign_out(visit.inst, visit.token, visit.now)

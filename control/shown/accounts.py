@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from control.shown.text import day, minute
 from store.records import Account, ApiToken, Session
 
 if TYPE_CHECKING:
@@ -24,14 +25,40 @@ def tenants(account: Account) -> str:
     return "all tenants" if account.tenants is None else ", ".join(account.tenants) or "no tenant"
 
 
+def password(account: Account, now: datetime) -> str:
+    """Whose password it is, in words: the person's own, or one that somebody gave, with its end."""
+    from control import due
+
+    until = due.given_until(account)
+    if account.password_given_at is None or until is None:
+        return "own"
+    if due.given_over(account, now):
+        return f"given on {minute(account.password_given_at)}, not changed by {minute(until)}: it lets nobody in"
+    return f"given on {minute(account.password_given_at)}, to be changed by {minute(until)}"
+
+
+def password_in_short(account: Account, now: datetime) -> str:
+    """The same for a table."""
+    from control import due
+
+    until = due.given_until(account)
+    if until is None:
+        return "own"
+    return "not changed in time" if due.given_over(account, now) else f"to be changed by {day(until)}"
+
+
 def as_object(account: Account) -> dict[str, Any]:
-    """An account for JSON; ``tenants`` is null where it is for all."""
+    """An account for JSON; ``tenants`` is null where it is for all, the password's ends where it is one's own."""
+    from control import due
+
     return {
         "name": account.name,
         "role": account.role,
         "tenants": account.tenants,
         "enabled": account.enabled,
         "second_factor": account.second_factor,
+        "password_given_at": account.password_given_at,
+        "password_to_be_changed_by": due.given_until(account),
         "created_at": account.created_at,
         "changed_at": account.changed_at,
         "changed_by": account.changed_by,

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from cli import admin
 from control import accounts, api_tokens, passwords, sign_in
+from control.due import GIVEN_LASTS
 from control.installation import Installation
 from control.passwords import Hashing
 from tests.cli.conftest import Run
@@ -79,12 +81,42 @@ def test_role_tenants_and_password_are_taken_as_given(run: Run, tmp_path: Path) 
     assert json.loads(done(run, "admin", "create", "bob", "--tenant", "acme", "--json"))["role"] == "administrator"
 
 
+def test_a_password_is_to_be_changed_unless_it_is_the_persons_own(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("grüne horse tractors\n")
+    given = ("--password-file", str(tmp_path / "password"))
+
+    def shown(name: str) -> tuple[bool, str]:
+        told = json.loads(done(run, "admin", "show", name, "--json"))
+        text = next(line for line in done(run, "admin", "show", name).splitlines() if line.startswith("password:"))
+        assert (told["password_given_at"] is None) == (told["password_to_be_changed_by"] is None)
+        return told["password_given_at"] is not None, text.removeprefix("password:").strip()
+
+    said = run("admin", "create", "ann", *given)
+    assert "to be changed at the first sign-in, by " in said.stderr
+    to_be_changed, text = shown("ann")
+    assert to_be_changed
+    assert re.fullmatch(r"given on [-\d]+ [:\d]+, to be changed by [-\d]+ [:\d]+", text)
+    own = run("admin", "passwd", "ann", *given, "--own")
+    assert own.stderr == ""
+    assert shown("ann") == (False, "own")
+    done(run, "admin", "passwd", "ann")
+    assert shown("ann")[0]
+    done(run, "admin", "create", "bob", "--own")
+    assert shown("bob") == (False, "own")
+    table = done(run, "admin", "list")
+    assert re.search(r"^ann .* to be changed by [-\d]+ ", table, re.MULTILINE)
+    assert re.search(r"^bob .* own  ", table, re.MULTILINE)
+    assert f"within {GIVEN_LASTS.days} days" in done(run, "admin", "create", "--help")
+
+
 def test_accounts_are_listed_shown_changed_disabled_and_deleted(run: Run) -> None:
     assert done(run, "admin", "list") == "There is no account; make the first one with: sallyport admin create NAME\n"
     done(run, "admin", "create", "ann")
     done(run, "admin", "create", "bob")
     assert [one["name"] for one in json.loads(done(run, "admin", "list", "--json"))] == ["ann", "bob"]
-    assert "bob   administrator  all tenants  enabled  no             never" in done(run, "admin", "list")
+    until = json.loads(done(run, "admin", "show", "bob", "--json"))["password_to_be_changed_by"]
+    row = rf"bob   administrator  all tenants  enabled  to be changed by {until[:10]}  no             never"
+    assert row in done(run, "admin", "list")
     assert "auditor of default" in done(run, "admin", "change", "bob", "--role", "auditor", "--tenant", "default")
     assert "auditor of all tenants" in done(run, "admin", "change", "bob", "--all-tenants")
     done(run, "admin", "disable", "bob")

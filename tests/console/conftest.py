@@ -26,6 +26,8 @@ from tests.control.conftest import CHEAP, PASSWORD, account
 from tests.harness.pki import NOW
 
 ORIGIN = "https://console.example"
+REQUIRING = Section(second_factor="required")
+"""Where everybody has to have a second factor: for the fixture ``section``."""
 
 
 @dataclass
@@ -78,7 +80,7 @@ class Console:
 
 def csrf_of(client: TestClient) -> str:
     """The CSRF token that pages carry."""
-    page = client.get("/me", headers={"Accept": "text/html"})
+    page = client.get("/me", headers={"Accept": "text/html"}, follow_redirects=True)
     found = re.search(r"X-CSRF-Token&#34;: &#34;([0-9a-f]{64})|X-CSRF-Token\": \"([0-9a-f]{64})", page.text)
     assert found is not None, page.text
     return found[1] or found[2]

@@ -154,7 +154,12 @@ def test_everybody_sees_to_his_own_sessions_and_tokens(console: Console) -> None
     elsewhere = console.signed_in("bob")
     other, own = sorted(auditor.get(f"{API}/me/sessions").json(), key=lambda one: bool(one["current"]))
     assert (own["current"], other["current"]) == (True, False)
-    assert auditor.delete(f"{API}/me/sessions/{other['id']}").status_code == 204
+    end = f"{API}/me/sessions/{other['id']}:revoke"
+    for wrong in ({}, {"password": "wrong"}):
+        answer = auditor.post(end, json=wrong)
+        assert (answer.status_code, answer.json()["type"]) == (403, "urn:sallyport:problem:wrong-credentials")
+    assert elsewhere.get(f"{API}/me").status_code == 200
+    assert auditor.post(end, json={"password": PASSWORD}).status_code == 204
     assert elsewhere.get(f"{API}/me").status_code == 401
     assert auditor.post(f"{API}/me/tokens", json={"name": "w", "scope": "write"}).status_code == 422
     made = auditor.post(f"{API}/me/tokens", json={"name": "r"})
@@ -163,6 +168,25 @@ def test_everybody_sees_to_his_own_sessions_and_tokens(console: Console) -> None
     assert [one["name"] for one in auditor.get(f"{API}/me/tokens").json()] == ["r"]
     assert auditor.delete(f"{API}/me/tokens/ann's").status_code == 404
     assert auditor.delete(made.headers["location"]).status_code == 204
+
+
+def test_ones_other_sessions_end_with_the_password_and_this_one_without(console: Console) -> None:
+    owner, elsewhere = console.signed_in("ann"), console.signed_in("ann")
+    end = f"{API}/me/sessions:revoke"
+    for _ in range(guessing.ACCOUNT.free):
+        assert owner.post(end, json={"password": "wrong"}).status_code == 403
+    assert owner.post(end, json={"password": PASSWORD}).status_code == 429
+    assert elsewhere.get(f"{API}/me").status_code == 200
+    console.clock.advance(seconds=31)
+    assert owner.post(end, json={"password": PASSWORD}).status_code == 204
+    assert elsewhere.get(f"{API}/me").status_code == 401
+    (own,) = owner.get(f"{API}/me/sessions").json()
+    # Nor does who manages accounts get around it with his own.
+    path = f"{API}/accounts/ann"
+    for answer in (owner.post(f"{path}:revoke-sessions"), owner.delete(f"{path}/sessions/{own['id']}")):
+        assert (answer.status_code, "Your account" in answer.json()["detail"]) == (422, True)
+    assert owner.post(f"{API}/me/sessions/{own['id']}:revoke", json={}).status_code == 204
+    assert owner.get(f"{API}/me").status_code == 401
 
 
 def test_one_is_told_who_one_is_and_what_one_may(console: Console) -> None:

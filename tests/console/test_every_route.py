@@ -13,9 +13,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from control.authorisation import Action, Principal, Role, Scope, may, may_somewhere
+from control.due import Due
 from store import audit_log, changes
-from tests.console.conftest import Console
-from tests.control.conftest import trust
+from tests.console.conftest import REQUIRING, Console
+from tests.control.conftest import account, given, trust
 from tests.harness.console_routes import Operation, application, operations
 from tests.harness.pki import Authority
 
@@ -136,6 +137,44 @@ def test_everybody_may_what_he_may_and_nothing_else(console: Console, kind: str)
                 for fault in check(console, client, one, tenant, principal)
             ]
     assert not faults, "\n".join(faults)
+
+
+FIRST = "/me/first"
+TO_DO = {
+    Due.PASSWORD: {"/me/password"},
+    Due.SECOND_FACTOR: {"/me/second-factor", "/me/second-factor/confirm"},
+}
+"""What may be sent by who has that to do first, beside signing out."""
+
+
+@pytest.mark.parametrize("due", Due)
+@pytest.mark.parametrize("section", [REQUIRING])
+def test_who_has_something_to_do_first_may_do_that_and_nothing_else(console: Console, due: Due) -> None:
+    console.tenant("acme")
+    account(console.inst, "x") if due is Due.SECOND_FACTOR else given(console.inst, "x")
+    console.made["x"] = 1
+    client, faults = console.signed_in("x"), []
+    may = {("GET", FIRST), *(("POST", path) for path in TO_DO[due])}
+    before, open = state(console), set()
+    for one in operations(application(console.parts)):
+        need = need_of(one)
+        if (need is not None and need.of == PUBLIC) or one.path == "/sign-out":
+            continue
+        answer = client.request(one.method, one.at(tenant="acme"), **one.sent())
+        if (one.method, one.path) in may:
+            open.add((one.method, one.path))
+            held = answer.status_code in (200, 422) and "hx-redirect" not in answer.headers
+        elif one.api:
+            held = (answer.status_code, answer.json().get("due")) == (403, due.value)
+        else:
+            held = (answer.status_code, answer.headers.get("location")) == (303, FIRST)
+        if not held:
+            faults.append(f"{one.method} {one.path}: answered {answer.status_code} {answer.text[:200]}")
+    assert not faults, "\n".join(faults)
+    assert open == may
+    assert state(console) == before
+    assert client.post("/sign-out").headers["location"] == "/sign-in"
+    assert client.get(FIRST).headers["location"].startswith("/sign-in")
 
 
 def usable(who: Principal | None) -> bool:

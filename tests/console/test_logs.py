@@ -106,5 +106,5 @@ def test_the_issuance_log_has_every_leaf_of_the_tenants_that_one_sees(console: C
 
 def test_the_audit_log_has_no_password_though_one_was_set(console: Console) -> None:
     owner = console.signed_in("ann")
-    accounts.create(console.inst, "bob", PASSWORD, Role.AUDITOR, None, NOW, CHEAP)
+    accounts.create(console.inst, "bob", PASSWORD, Role.AUDITOR, None, NOW, CHEAP, own=True)
     assert PASSWORD not in owner.get(LOG).text

@@ -224,8 +224,21 @@ def test_a_second_factor_is_set_up_confirmed_and_removed(console: Console) -> No
 def test_ones_sessions_are_marked_and_revoked(console: Console) -> None:
     browser, other = console.signed_in("ann"), console.signed_in("ann")
     assert browser.get("/me").text.count("this one") == 1
-    sent(browser, "/me/sessions/revoke")
-    assert other.get("/me").status_code == 303
+    third = console.signed_in("ann")
+    ids = sorted(one.id for one in accounts.show(console.inst, "ann", NOW).sessions)
+    end = f"/me/sessions/{ids[1]}/revoke"
+    for path in ("/me/sessions/revoke", end):
+        assert f'hx-post="{path}"' in browser.get(path, headers=HTMX).text
+        wrong = sent(browser, path, current="wrong")
+        assert (wrong.status_code, "the password is wrong" in wrong.text) == (422, True)
+    assert other.get("/me").status_code == 200
+    assert sent(browser, end, current=PASSWORD).headers["hx-redirect"] == "/me"
+    assert (other.get("/me").status_code, third.get("/me").status_code) == (303, 200)
+    for path in ("/accounts/ann/sessions/revoke", f"/accounts/ann/sessions/{ids[2]}/revoke"):
+        assert sent(browser, path).status_code == 422
+    assert "/accounts/ann/sessions" not in browser.get("/accounts/ann").text
+    assert sent(browser, "/me/sessions/revoke", current=PASSWORD).headers["hx-redirect"] == "/me"
+    assert third.get("/me").status_code == 303
     (own,) = accounts.show(console.inst, "ann", NOW).sessions
     assert sent(browser, f"/me/sessions/{own.id}/revoke").headers["hx-redirect"] == "/sign-in"
     assert browser.get("/me").status_code == 303

@@ -27,8 +27,13 @@ PASSWORD = "horse tractor moon"
 
 
 def account(inst: Installation, name: str, role: Role = Role.OWNER, *tenants: str) -> Account:
-    """An account with the password above; for all tenants where none is named."""
-    return accounts.create(inst, name, PASSWORD, role, tenants or None, NOW, CHEAP)
+    """An account with the password above, its own; for all tenants where none is named."""
+    return accounts.create(inst, name, PASSWORD, role, tenants or None, NOW, CHEAP, own=True)
+
+
+def given(inst: Installation, name: str, role: Role = Role.OWNER, at: datetime = NOW) -> Account:
+    """The same for all tenants, with a password that somebody else gave, and that is to be changed."""
+    return accounts.create(inst, name, PASSWORD, role, None, at, CHEAP)
 
 
 def code_of(secret: str, at: datetime) -> str:

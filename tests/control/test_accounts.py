@@ -42,6 +42,7 @@ def test_an_account_is_created_listed_and_logged_without_its_password(inst: Inst
     )  # fmt: skip
     assert json.loads(entry.after or "") == {
         "name": "ann@acme.example", "role": "auditor", "tenants": ["default"], "enabled": True, "second_factor": False,
+        "password_given_at": NOW.isoformat(),
     }  # fmt: skip
     assert last_change(inst) == before  # no working set has it, so no worker is told
 
@@ -138,13 +139,13 @@ def test_a_disabled_account_is_out_at_once_and_comes_back_without_its_sessions(i
 def test_another_password_ends_the_sessions_but_the_one_that_set_it(inst: Installation) -> None:
     account(inst, "ann")
     begun = [sign_in.sign_in(inst, "ann", PASSWORD, ADDRESS, NOW, CHEAP) for _ in range(3)]
-    accounts.set_password(inst, "ann", OTHER_PASSWORD, NOW, CHEAP, but=begun[1].session.id)
+    accounts.set_password(inst, "ann", OTHER_PASSWORD, NOW, CHEAP, but=begun[1].session.id, own=True)
     assert [one.id for one in accounts.show(inst, "ann", NOW).sessions] == [begun[1].session.id]
     with pytest.raises(WrongCredentials):
         sign_in.sign_in(inst, "ann", PASSWORD, ADDRESS, NOW, CHEAP)
     sign_in.sign_in(inst, "ann", OTHER_PASSWORD, ADDRESS, NOW, CHEAP)
     entry = next(one for one in entries(inst) if one.action == "admin.passwd")
-    assert json.loads(entry.after or "") == {"name": "ann", "sessions_ended": 2}
+    assert json.loads(entry.after or "") == {"name": "ann", "sessions_ended": 2, "password_given_at": None}
 
 
 def test_a_deleted_account_takes_its_guesses_with_it(inst: Installation) -> None:

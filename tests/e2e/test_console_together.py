@@ -87,7 +87,7 @@ def together(scratch: Path, origin: Nginx) -> Iterator[Together]:
         )
         given = scratch / "password"
         given.write_text(PASSWORD)
-        daemon.told("admin", "create", "ann", "--password-file", str(given))
+        daemon.told("admin", "create", "ann", "--password-file", str(given), "--own")
         token = json.loads(daemon.told("token", "create", "ci", "--account", "ann", "--scope", "write", "--json"))
         trusted = ssl.create_default_context(cafile=str(daemon.root))
         program, browser = (

@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from store import changes, host_exceptions, recent_servers, signing_cas, tenants, trusted_cas
+from store import accounts, changes, host_exceptions, recent_servers, signing_cas, tenants, trusted_cas
 from store.engine import Store, StoreError
 from store.migrations import REVISIONS
 from store.tables import metadata
@@ -81,18 +81,28 @@ INSERT INTO leaf_keys (id, tenant_id, signing_ca_id, kind, sealed, created_at) V
 """.replace("{AT}", AT)
 
 
+ANN = """
+INSERT INTO accounts (name, role, all_tenants, enabled, password_hash, totp_step, created_at, changed_at, changed_by)
+VALUES ('ann', 'owner', 1, 1, 'hash', 0, '{AT}', '{AT}', 'root');
+""".replace("{AT}", AT)
+
+
 def made_by_the_first_version(path: Path) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    to_revision(path, "0001")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST)
+
+
+def to_revision(path: Path, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", "store:migrations")
     config.set_main_option("path_separator", "os")
     engine = sa.create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        command.upgrade(config, revision)
     engine.dispose()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(FIRST)
 
 
 def test_a_database_of_the_first_version_is_migrated_whole_and_kept(path: Path) -> None:
@@ -125,6 +135,16 @@ def test_a_database_of_the_first_version_is_migrated_whole_and_kept(path: Path) 
     with closing(sqlite3.connect(kept)) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
         assert connection.execute("SELECT name FROM tenants ORDER BY id").fetchall() == [("acme",), ("other",)]
+
+
+def test_of_an_older_password_nobody_knows_who_gave_it_and_it_stays_good(path: Path) -> None:
+    made_by_the_first_version(path)
+    to_revision(path, "0013")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(ANN)
+    with Store.open(path, create=True) as store, store.reading() as c:
+        (ann,) = accounts.listing(c)
+        assert (ann.name, ann.password_given_at) == ("ann", None)
 
 
 def test_a_copy_that_was_kept_before_stays_and_an_equal_one_is_not_made_again(path: Path) -> None:
