@@ -63,6 +63,7 @@ def first(request: Request, visit: Whatever) -> Response:
         **_factor(visit),
         "due": visit.due.value,
         "until": due.given_until(signed_in.account),
+        "over": due.given_over(signed_in.account, visit.now),
         "csrf": signed_in.csrf,
         "flashes": parts_of(request).flashes.take(signed_in.session.id),
         "shortest": SHORTEST,

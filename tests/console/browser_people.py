@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from control import accounts, api_tokens, guessing
+from control import accounts, api_tokens, guessing, sessions
+from control import sign_in as control_sign_in
 from control.authorisation import Role
-from tests.console.conftest import Console
-from tests.control.conftest import PASSWORD, account, code_of
+from tests.console.conftest import REQUIRING, Console
+from tests.control.conftest import CHEAP, PASSWORD, account, code_of, given
 from tests.harness.console_server import PHONE, accessible, browsing, serving, shots, visiting
 from tests.harness.pki import NOW
 
@@ -41,6 +42,8 @@ def test_accounts_tokens_tenants_and_the_log(console: Console, browser: Browser,
         console.tenant(name)
     account(console.inst, "ann")
     account(console.inst, "bob", Role.ADMINISTRATOR, "acme", "beta")
+    given(console.inst, "erin", Role.AUDITOR)
+    given(console.inst, "fred", Role.AUDITOR, NOW - timedelta(days=9))
     locked = account(console.inst, "carol.long-name+of-somebody@example.com", Role.AUDITOR, "acme")
     accounts.change(console.inst, "bob", NOW, Role.AUDITOR)
     api_tokens.create(console.inst, "deploy <pipeline>", "bob", NOW, expires_at=NOW + timedelta(days=3))
@@ -140,3 +143,58 @@ def test_ones_own_account_on_a_phone_and_the_second_factor(console: Console, bro
         page.get_by_label("The new one again").fill("seven green umbrellas")
         page.get_by_role("button", name="Change the password").click()
         expect(page.get_by_text("Your password is changed.")).to_be_visible()
+        other = sign_in_elsewhere(console, "seven green umbrellas")
+        page.reload()
+        page.get_by_role("button", name="Revoke all others").click()
+        dialog = page.locator("#dialog")
+        dialog.get_by_label("Your current password").fill("not it at all")
+        dialog.get_by_role("button", name="End them").click()
+        expect(dialog.get_by_role("alert")).to_contain_text("the password is wrong")
+        seen(page, "sessions-revoke")
+        dialog.get_by_label("Your current password").fill("seven green umbrellas")
+        dialog.get_by_role("button", name="End them").click()
+        expect(page.get_by_text("1 other session of yours ended.")).to_be_visible()
+        assert sessions.find(console.inst, other, console.clock.now) is None
+
+
+@pytest.mark.parametrize("section", [REQUIRING])
+def test_a_password_that_was_given_and_a_second_factor_come_first(
+    console: Console, browser: Browser, tmp_path: Path
+) -> None:
+    given(console.inst, "ann")
+    with serving(console.parts, tmp_path) as address, visiting(browser, address) as page:
+        sign_in(page)
+        expect(page.get_by_role("heading", name="Choose your own password")).to_be_visible()
+        page.goto("/accounts")
+        expect(page.get_by_role("heading", name="Choose your own password")).to_be_visible()
+        seen(page, "first-password")
+        page.get_by_label("Your current password").fill(PASSWORD)
+        for label in ("The new one", "The new one again"):
+            page.get_by_label(label, exact=True).fill(PASSWORD)
+        page.get_by_role("button", name="Change the password").click()
+        expect(page.get_by_role("alert")).to_contain_text("which somebody else knows")
+        page.get_by_label("Your current password").fill(PASSWORD)
+        for label in ("The new one", "The new one again"):
+            page.get_by_label(label, exact=True).fill("seven green umbrellas")
+        page.get_by_role("button", name="Change the password").click()
+        expect(page.get_by_role("heading", name="Set a second factor up")).to_be_visible()
+        expect(page.get_by_text("Your password is changed.")).to_be_visible()
+        seen(page, "first-factor")
+        page.get_by_label("Your current password").fill("seven green umbrellas")
+        page.get_by_role("button", name="Set it up").click()
+        secret = page.locator("#secret").inner_text()
+        seen(page, "first-factor-secret")
+        page.locator("#factor-code").fill(code_of(re.sub(r"\s", "", secret), console.clock.now))
+        page.get_by_role("button", name="Confirm").click()
+        expect(page.get_by_role("heading", name="Your recovery codes")).to_be_visible()
+        seen(page, "first-recovery-codes")
+        page.get_by_role("link", name="I have them").click()
+        expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+        page.goto("/me")
+        expect(page.get_by_text("Everybody here has to have one.")).to_be_visible()
+        seen(page, "me-required")
+
+
+def sign_in_elsewhere(console: Console, password: str) -> str:
+    """Another session of ann's: its token."""
+    return control_sign_in.sign_in(console.inst, "ann", password, "192.0.2.7", console.clock.now, CHEAP).token

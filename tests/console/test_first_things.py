@@ -45,7 +45,7 @@ def test_who_got_a_password_chooses_another_before_anything_else(console: Consol
     owner = console.signed_in("ann")
     password = shown_once(sent(owner, "/accounts", name="bob", role="auditor", of="all").text)
     assert "to be changed" in owner.get("/accounts").text
-    assert "lets nobody in <time" in owner.get("/accounts/bob").text
+    assert "ends <time" in owner.get("/accounts/bob").text
     told = owner.get("/api/v1/accounts/bob").json()
     assert told["password_to_be_changed_by"] > told["password_given_at"]
     bob = signs_in(console, "bob", password)
