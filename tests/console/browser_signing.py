@@ -19,7 +19,7 @@ from control.kmip_forwarding import Credentials
 from tests.console.conftest import Console
 from tests.console.test_signing_pages import Told, worker
 from tests.control.conftest import PASSWORD, account
-from tests.control.test_signing_cas import imported, root_above, signed
+from tests.control.test_signing_cas import imported, openssl, root_above, signed
 from tests.harness.console_server import accessible, browsing, serving, shots, visiting
 from tests.harness.kmip_server import KmipServer
 from tests.harness.pki import NOW, Authority
@@ -28,6 +28,7 @@ from tests.kms.kmip.rig import client as kmip_client
 from tests.kms.kmip.rig import root as kmip_root
 
 PAGE = "/t/default/certificates/signing"
+PASSPHRASE = "seven green umbrellas"
 PATIENCE = 60_000
 """Milliseconds that anything may take on a machine that has other things to do."""
 
@@ -127,9 +128,69 @@ def test_a_request_is_signed_elsewhere_completed_and_activated(
         expect(page.get_by_role("heading", name="Revoke 3 signing CAs")).to_be_visible()
         looked_at(page, "revoke")
         page.keyboard.press("Escape")
-        page.goto(f"{PAGE}/import")
-        looked_at(page, "import")
     assert signing_cas.show(console.inst, "default").name == "gateway"
+
+
+def issuing(folder: Path, name: str) -> bytes:
+    """An issuing CA in ``<name>.pem``, and its key in ``<name>.key`` under a passphrase: both by openssl."""
+    openssl(folder, "req", "-newkey", "rsa:2048", "-passout", f"pass:{PASSPHRASE}", "-keyout", f"{name}.key",
+            "-outform", "DER", "-out", f"{name}.csr", "-subj", f"/O=Example, Inc./CN={name}")  # fmt: skip
+    certificate = signed(folder, (folder / f"{name}.csr").read_bytes())
+    (folder / f"{name}.pem").write_bytes(certificate)
+    return certificate
+
+
+def test_a_ca_is_imported_by_files_and_activated(console: Console, browser: Browser, tmp_path: Path) -> None:
+    console.clock.advance(days=1)  # openssl's certificates begin now
+    root_above(tmp_path)
+    issuing(tmp_path, "first")
+    issuing(tmp_path, "second")
+    openssl(tmp_path, "pkcs12", "-export", "-in", "second.pem", "-inkey", "second.key", "-certfile", "root.pem",
+            "-passin", f"pass:{PASSPHRASE}", "-passout", f"pass:{PASSPHRASE}", "-out", "second.p12")  # fmt: skip
+    parts = replace(console.parts, daemon=Purging(console))
+    with serving(parts, tmp_path) as address, visiting(browser, address) as page:
+        sign_in(console, page)
+        page.goto(PAGE)
+        page.get_by_role("link", name="Import certificate").click()
+        looked_at(page, "import")
+        passphrase = page.get_by_label("Passphrase")
+        page.get_by_label("Name", exact=True).fill("by files")
+        page.locator("#f-certificates").set_input_files([tmp_path / "first.pem", tmp_path / "root.pem"])
+        page.locator("#f-key").set_input_files(tmp_path / "first.key")
+        passphrase.fill("not it")
+        page.get_by_role("button", name="Validate").click()
+        expect(page.locator("#outcome").get_by_role("status")).to_contain_text("does not open the private key")
+        expect(passphrase).to_have_value("")
+        expect(passphrase).to_be_focused()
+        expect(page.get_by_label("Name", exact=True)).to_have_value("by files")
+        assert page.locator("#f-certificates").evaluate("field => field.files.length") == 2
+        looked_at(page, "import-wrong-passphrase")
+        passphrase.fill(PASSPHRASE)
+        page.get_by_role("button", name="Validate").click()
+        expect(page.get_by_role("heading", name="It can be saved")).to_be_visible()
+        looked_at(page, "import-validated")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.get_by_text("by files is saved. It signs once it is activated.")).to_be_visible()
+        looked_at(page, "imported")
+        page.get_by_role("button", name="Activate by files").click()
+        page.locator("#dialog").get_by_role("button", name="Activate").click()
+        expect(page.get_by_text("Nothing of the CA before is left in all 2 workers")).to_be_visible()
+
+        page.goto(f"{PAGE}/import")
+        page.get_by_label("Name", exact=True).fill("by one file")
+        page.locator("#f-certificates").set_input_files(tmp_path / "second.p12")
+        passphrase.fill("not it")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.get_by_role("alert")).to_contain_text("the passphrase does not open the PKCS #12 file")
+        expect(passphrase).to_have_value("")
+        passphrase.fill(PASSPHRASE)
+        page.get_by_label("Active").check()
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.get_by_text("by one file is saved and active")).to_be_visible()
+        looked_at(page, "imported-active")
+    assert [(ca.name, ca.status) for ca in signing_cas.listing(console.inst, "default")] == [
+        ("built-in", "inactive"), ("by files", "inactive"), ("by one file", "active"),
+    ]  # fmt: skip
 
 
 def test_a_ca_in_a_key_manager_is_connected_step_by_step(console: Console, browser: Browser, tmp_path: Path) -> None:

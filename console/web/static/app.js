@@ -64,6 +64,7 @@
       document.cookie = `theme=${themeTo}; path=/; max-age=31536000; secure; samesite=lax`;
       if (themeTo) document.documentElement.dataset.theme = themeTo;
       else delete document.documentElement.dataset.theme;
+      all("[data-theme-to]").forEach(each => each.setAttribute("aria-pressed", String(each === target)));
     }
   });
   document.addEventListener("keydown", event => {
@@ -79,6 +80,13 @@
     const ticked = all("input[name=names]:checked", form).length;
     all("[data-with-several]", form).forEach(each => { each.hidden = ticked === 0; });
     all("[data-count]", form).forEach(each => { each.textContent = String(ticked); });
+  });
+
+  // A secret that was wrong is typed anew; the rest of its form stays as it was.
+  document.addEventListener("htmx:afterSwap", event => {
+    const wrong = one("[data-anew]", event.target);
+    const field = wrong && event.target.closest("form")?.elements[wrong.dataset.anew];
+    if (field) { field.value = ""; field.focus(); }
   });
 
   // A table that grows keeps its newest rows.
