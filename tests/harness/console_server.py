@@ -96,7 +96,7 @@ def shots(page: Page, name: str) -> None:
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # these two are its words
         page.set_viewport_size(size)  # type: ignore[arg-type] # it has its own class for the same
         # To hide the caret leaves an empty style on fields, which htmx would take over, and the policy refuse.
-        page.screenshot(path=str(folder / f"{name}-{look}.png"), full_page=True, caret="initial")
+        page.screenshot(path=str(folder / f"{name}-{look}.png"), full_page=True, caret="initial", timeout=120_000)
     page.emulate_media(color_scheme="light")
     page.set_viewport_size(DESK)  # type: ignore[arg-type]
 

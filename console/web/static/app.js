@@ -32,6 +32,13 @@
     const dialog = event.target.closest?.("dialog");
     if (dialog && event.target.textContent.trim()) open(dialog);
     if (event.target.id === "dialog" || event.target.id === "panel") one("[autofocus]", event.target)?.focus();
+    const who = one("#again-name", event.target);
+    if (who && !who.value) {
+      who.value = one(".foot a").textContent;
+      who.autofocus = false;
+      one("#again-password").autofocus = true;
+      one("#again-password").focus();
+    }
     // Behind a dialog nobody sees what is said above the page.
     const above = all("dialog[open]").at(-1);
     if (event.target.id === "notices" && above) { above.prepend(...event.target.children); above.scrollTop = 0; }
@@ -68,6 +75,8 @@
     }
   });
   document.addEventListener("keydown", event => {
+    // In a box of a table it would send the form, which downloads.
+    if (event.key === "Enter" && event.target.matches("[data-several] input[type=checkbox]")) event.preventDefault();
     if (event.key === "Escape") all("details.menu-of[open]").forEach(each => { each.open = false; one("summary", each).focus(); });
   });
 
@@ -108,7 +117,8 @@
 
   // Of several files one is left out again; what was pasted becomes one of them; what is done in a menu shuts it.
   document.addEventListener("click", event => {
-    event.target.closest("[data-shut]")?.closest("details")?.removeAttribute("open");
+    const menu = event.target.closest("details.menu-of > div > :is(a, button)")?.closest("details");
+    if (menu) { menu.open = false; one("summary", menu).focus(); }  // a dialog that closes leads back to it
     const target = event.target.closest("[data-leave-out], [data-add-pasted]");
     const input = target && one("input[type=file]", target.closest("form"));
     if (!input) return;
