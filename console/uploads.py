@@ -72,8 +72,7 @@ class _InMemory(MultiPartParser):
 
 async def given(request: Request) -> Given:
     """A dependency: what came with a form, each member with a list. Raises Problem."""
-    kind = _kind(request)
-    if kind == FORM:
+    if kind_of(request) == FORM:
         try:
             parser = _InMemory(
                 request.headers, request.stream(), max_files=MOST_FILES, max_fields=MOST_FIELDS,
@@ -96,7 +95,8 @@ async def given(request: Request) -> Given:
     return found
 
 
-def _kind(request: Request) -> str:
+def kind_of(request: Request) -> str:
+    """The media type of the request's body, without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
@@ -123,28 +123,32 @@ def of_body[M: BaseModel](model: type[M]) -> Dependency:
     """A dependency: the request's body, JSON or a form, as the model. Raises Problem, RequestValidationError."""
 
     async def body(request: Request) -> M:
-        kind = _kind(request)
+        if kind_of(request) not in (FORM, TYPED):
+            return await of_json(model, request)
         try:
-            if kind in (FORM, TYPED):
-                return read(model, await given(request))
-            if kind != JSON:
-                detail = f"Expected {JSON} or {FORM}"
-                raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "invalid", f"{detail}.")
-            return model.model_validate(await _json(request))
+            return read(model, await given(request))
         except ValidationError as error:
-            found = [{**one, "loc": ("body", *one["loc"])} for one in told(error)]
-            raise RequestValidationError(found) from None
+            raise _refused(error) from None
 
     found: Dependency = Depends(body)
     return found
 
 
-async def _json(request: Request) -> Any:
+async def of_json[M: BaseModel](model: type[M], request: Request) -> M:
+    """The request's body, which must be JSON, as the model. Raises Problem, RequestValidationError."""
+    if kind_of(request) != JSON:
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "invalid", f"Expected {JSON} or {FORM}.")
     try:
-        return json.loads(await request.body())
+        return model.model_validate(json.loads(await request.body()))
+    except ValidationError as error:
+        raise _refused(error) from None
     except (ValueError, RecursionError):
         detail = "The body is no JSON."
         raise Problem(HTTPStatus.BAD_REQUEST, "invalid", detail, errors=[FieldError("#", detail)]) from None
+
+
+def _refused(error: ValidationError) -> RequestValidationError:
+    return RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in told(error)])
 
 
 def documented(model: type[BaseModel]) -> dict[str, Any]:

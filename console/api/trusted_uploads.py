@@ -9,17 +9,16 @@ from http import HTTPStatus
 from typing import Annotated, Any, Self
 
 from fastapi import Depends, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from starlette.datastructures import FormData, UploadFile
 
 from console.api.models import Model
 from console.problems import FieldError, Problem
 from console.trusted_cas import patterns
+from console.uploads import FORM, JSON, kind_of, of_json
 from control.names import LONGEST_NAME
 from control.trusted_cas import MOST_HOSTS, Upload
 
-JSON, FORM = "application/json", "multipart/form-data"
 MOST_FILES = 100
 MEMBERS = ("file", "name", "hosts", "active")
 Pattern = Annotated[str, Field(min_length=1, max_length=300)]
@@ -93,18 +92,10 @@ def given_as(model: type[Judge]) -> Callable[[Request], Any]:
     """A dependency: what was sent. Raises Problem, and RequestValidationError."""
 
     async def given(request: Request) -> Given:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == FORM:
+        if kind_of(request) == FORM:
             async with request.form(max_files=MOST_FILES, max_fields=3 * MOST_FILES) as form:
                 return await _from_form(form, named=model is New)
-        if kind != JSON:
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "invalid", f"Expected {JSON} or {FORM}.")
-        try:
-            one = model.model_validate_json(await request.body())
-        except ValidationError as error:
-            # Without what was given: it may be a private key that somebody took for a certificate.
-            found = error.errors(include_url=False, include_context=False, include_input=False)
-            raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
+        one = await of_json(model, request)
         data = one.data if one.data is not None else (one.pem or "").encode()
         return Given([Upload(one.name, data, one.hosts, one.active)], [None], several=False)
 

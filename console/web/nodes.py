@@ -46,14 +46,14 @@ def _worker(told: Any, tenant: str, generation: int) -> dict[str, Any]:
     mine = told["tenants"].get(tenant)
     purged = mine.get("purged") if mine is not None else None
     store, issuer = told["store"], told["issuer"]
-    unusable = (issuer["unusable"] or {}).get(tenant)
+    unsigned = issuer["tenants"].get(tenant)
     problems = [
         text
         for text, bad in (
             (f"the store: {store['problem']}", store["problem"]),
             ("its working set is too old, so it begins nothing new", store["outdated"]),
             (f"the issuer: {issuer['unreachable']}", issuer["unreachable"]),
-            (f"no leaf can be signed: {unusable}", unusable),
+            (f"no leaf can be made: {unsigned}", unsigned),
         )
         if bad
     ]

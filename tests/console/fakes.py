@@ -19,12 +19,14 @@ class Telling:
     told: list[dict[str, Any]] = field(default_factory=list)
     sessions: int = 3
     problem: str | None = None
+    unsigned: dict[str, str] = field(default_factory=dict)
+    """Why it can have no leaf, by tenant."""
 
     async def health(self) -> Sequence[Mapping[str, Any]]:
         worker = {
             "pid": 4711, "number": 1, "started": 1.0, "draining": False, "tenants": self.tenants, "missing_tenants": [],
             "store": {"problem": self.problem, "age": 0.1, "outdated": False, "patience": 3600.0},
-            "issuer": {"unreachable": None, "tenants": {}, "unusable": {}, "failed": {}},
+            "issuer": {"unreachable": None, "tenants": self.unsigned, "unusable": {}, "failed": None},
             "sessions": self.sessions, "memory": 90 << 20, "crls": None, "loop_lag": 0.002, "counts": [],
         }  # fmt: skip
         return [worker]

@@ -117,9 +117,12 @@ def test_a_worker_that_is_behind_or_in_trouble_is_said_to_be(console: Console, d
     assert "up to date" in browser.get("/t/default/nodes").text
     daemon.serves("default", 0)
     daemon.problem = "the database is locked"
+    daemon.unsigned = {"default": "the signing CA has expired", "acme": "another tenant's key"}
     text = browser.get("/t/default/nodes").text
     assert "behind" in text
     assert "the database is locked" in text
+    assert "no leaf can be made: the signing CA has expired" in text
+    assert "another tenant" not in text
     table = browser.get("/t/default/nodes", headers={"HX-Request": "true"}).text
     assert "<html" not in table
     assert "behind" in table
