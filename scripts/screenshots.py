@@ -24,7 +24,7 @@ from tests.harness.console_server import browsing, serving, visiting
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 LARGEST = 120 << 10
-SIZE = {"width": 1280, "height": 620}
+SIZE = {"width": 1280, "height": 560}
 PAGES = {
     "overview": "/t/default/",
     "traffic": "/t/default/traffic",

@@ -108,7 +108,10 @@ def test_a_request_is_signed_elsewhere_completed_and_activated(
 
         page.get_by_label("More for gateway").click()
         looked_at(page, "menu")
+        page.get_by_role("button", name="Rename").last.press("Enter")
+        expect(page.locator("#dialog").get_by_label("New name")).to_be_focused()
         page.keyboard.press("Escape")
+        expect(page.get_by_label("More for gateway")).to_be_focused()
         page.get_by_role("button", name="gateway", exact=True).click()
         expect(page.locator("#panel").get_by_role("heading", name="gateway", exact=True)).to_be_visible()
         looked_at(page, "panel")

@@ -94,8 +94,11 @@ def test_the_table_and_what_is_done_in_it(console: Console, browser: Browser, tm
         expect(page.get_by_text("no host pattern")).to_be_visible()
         page.get_by_role("button", name="Close").click()
 
+        page.get_by_label("Choose Lab").press("Enter")
+        expect(page.get_by_label("Choose Lab")).to_be_focused()  # it sends no form
         page.get_by_label("More for Lab").click()
         page.get_by_role("button", name="Rename").click()
+        expect(page.get_by_role("button", name="Rename")).to_be_hidden()
         field = page.get_by_label("New name of Lab")
         expect(field).to_be_focused()
         field.fill("Corporate")
