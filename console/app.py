@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -14,7 +15,7 @@ from console import problems
 from console.api import documentation
 from console.api.routes import API, router
 from console.middleware import Guard
-from console.parts import Parts
+from console.parts import Parts, parts_of
 from console.problems import FieldError, Problem
 from console.web import faults, routes, static
 
@@ -22,7 +23,13 @@ TITLE = "Sallyport"
 
 
 def create(parts: Parts) -> ASGIApp:
-    """The application."""
+    """The application, answering from these parts."""
+    return Guard(routed(), {"parts": parts})
+
+
+@cache
+def routed() -> FastAPI:
+    """What answers, whatever it answers from: that comes with each request. To put it together takes a second."""
     app = FastAPI(
         title=TITLE,
         version="1",
@@ -33,7 +40,6 @@ def create(parts: Parts) -> ASGIApp:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.parts = parts
     app.include_router(router)
     app.include_router(routes.router)
     static.mount(app)
@@ -44,7 +50,7 @@ def create(parts: Parts) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(Exception, _unforeseen)
-    return Guard(app)
+    return app
 
 
 def _is_api(request: Request) -> bool:
@@ -65,8 +71,7 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 
 async def _expected(request: Request, error: Exception) -> Response:
-    parts: Parts = request.app.state.parts
-    found = problems.of(error, parts.clock())
+    found = problems.of(error, parts_of(request).clock())
     if found.status is HTTPStatus.SERVICE_UNAVAILABLE:
         request.state.failure = error
     return _answer(request, found)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from starlette.datastructures import MutableHeaders
@@ -58,8 +59,10 @@ class TooMuch(HTTPException):
 class Guard:
     """The outermost layer. The request's id is in ``scope["state"]["id"]``, and in the answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, state: Mapping[str, object]) -> None:
+        """``state``: what every request has in its ``scope["state"]``."""
         self._app = app
+        self._state = state
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,6 +71,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
+        state.update(self._state)
         id = state["id"] = secrets.token_hex(8)
 
         async def answer(message: Message) -> None:

@@ -31,5 +31,5 @@ class Parts:
 
 def parts_of(request: Request) -> Parts:
     """What the request is answered from."""
-    parts: Parts = request.app.state.parts
+    parts: Parts = request.state.parts
     return parts

@@ -23,7 +23,7 @@ from store import audit_log, tenants, trusted_cas
 from tests.console.conftest import ORIGIN, Console
 from tests.console.fakes import Telling
 from tests.harness.console_content import fill, tell
-from tests.harness.console_routes import application, operations
+from tests.harness.console_routes import operations
 from tests.harness.pki import NOW, Authority
 
 ENDLESS = ("/events", "/progress", "/stream", "/steps")
@@ -120,7 +120,7 @@ def _is_new(address: str, link: str) -> bool:
 
 def starts(console: Console, tenant: str = "default") -> Iterator[str]:
     """Pages that are there without a name or a question."""
-    for one in operations(application(console.parts)):
+    for one in operations():
         names = set(re.findall(r"\{(\w+)", one.path)) - {"tenant"}
         if one.method == "GET" and not one.api and not names and not one.query and not one.path.endswith(ENDLESS):
             yield one.at(tenant=tenant)

@@ -17,7 +17,7 @@ from control.due import Due
 from store import audit_log, changes
 from tests.console.conftest import REQUIRING, Console
 from tests.control.conftest import account, given, trust
-from tests.harness.console_routes import Operation, application, operations
+from tests.harness.console_routes import Operation, operations
 from tests.harness.pki import Authority
 
 TENANT, INSTALLATION, SOMEWHERE, ANYBODY, PUBLIC = "tenant", "installation", "somewhere", "anybody", "public"
@@ -125,7 +125,7 @@ def test_everybody_may_what_he_may_and_nothing_else(console: Console, kind: str)
     console.signed_in("x")
     principal, client = somebody(console, kind)
     faults = []
-    for one in operations(application(console.parts)):
+    for one in operations():
         if (need := need_of(one)) is None:
             faults.append(f"{one.method} {one.path}: nobody has said in NEEDS what it takes")
             continue
@@ -156,7 +156,7 @@ def test_who_has_something_to_do_first_may_do_that_and_nothing_else(console: Con
     client, faults = console.signed_in("x"), []
     may = {("GET", FIRST), *(("POST", path) for path in TO_DO[due])}
     before, open = state(console), set()
-    for one in operations(application(console.parts)):
+    for one in operations():
         need = need_of(one)
         if (need is not None and need.of == PUBLIC) or one.path == "/sign-out":
             continue
@@ -246,7 +246,7 @@ def state(console: Console) -> tuple[int, int]:
 
 
 def test_whatever_is_named_is_there(console: Console) -> None:
-    paths = {one.path for one in operations(application(console.parts))}
+    paths = {one.path for one in operations()}
     for name in NEEDS:
         path = name.rpartition(" ")[2]
         assert any(each == path or each.startswith((f"{path}/", f"{path}:")) for each in paths), name

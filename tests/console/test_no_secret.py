@@ -17,7 +17,7 @@ from store import kmip, tenants
 from store import signing_cas as stored_cas
 from tests.console.conftest import Console
 from tests.control.conftest import PASSWORD, account, code_of, trust
-from tests.harness.console_routes import Operation, application, operations
+from tests.harness.console_routes import Operation, operations
 from tests.harness.pki import NOW, Authority
 
 NAMES = ("x", "bob", "imported", "requested", "program")
@@ -66,7 +66,7 @@ def test_no_answer_holds_a_key_a_password_or_a_token(console: Console) -> None:
     }
     forms |= {"a private key as PEM": b"PRIVATE KEY-----", "an Argon2 hash": b"$argon2"}
     asked = 0
-    for one in operations(application(console.parts)):
+    for one in operations():
         if one.safe and not one.path.endswith(ENDLESS):
             for address in _addresses(one):
                 for more in ({}, {"HX-Request": "true"}):

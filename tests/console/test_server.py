@@ -38,7 +38,7 @@ def app() -> Guard:
     async def body(request: Request) -> int:
         return len(await request.body())
 
-    return Guard(made)
+    return Guard(made, {})
 
 
 @contextlib.asynccontextmanager

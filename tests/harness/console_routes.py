@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.params import File, Form
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from console.app import create
-from console.middleware import Guard
-from console.parts import Parts
+from console.app import routed
 
 API = "/api/"
 SAFE = frozenset({"GET", "HEAD"})
@@ -66,17 +63,9 @@ class Operation:
         return found
 
 
-def application(parts: Parts) -> FastAPI:
-    """The application, without what goes around it."""
-    made = create(parts)
-    assert isinstance(made, Guard)
-    app = made._app
-    assert isinstance(app, FastAPI)
-    return app
-
-
-def operations(app: FastAPI) -> Iterator[Operation]:
-    """Everything that can be asked of it."""
+def operations() -> Iterator[Operation]:
+    """Everything that can be asked of the application."""
+    app = routed()
     document = app.openapi()
     for found in iter_route_contexts(app.routes):
         path = found.path or ""
