@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything is installed into .venv, from a lock with hashes; nothing else is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test flood verdicts clients screenshots pages check fuzz api-fuzz bench bench-transparent soak abuse tenants kmip scan lint-container lock clean
+.PHONY: help run demo test long flood verdicts clients screenshots pages check fuzz api-fuzz bench bench-transparent soak abuse tenants kmip scan lint-container lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -26,6 +26,10 @@ demo: $(INSTALLED) ## show in a minute, without internet, what passes and what i
 test: $(INSTALLED) ## run the test suite (ARGS="tests/config -x": a part of it)
 	@scripts/test-packages
 	$(BIN)/python -m pytest $(ARGS)
+
+long: $(INSTALLED) ## run those tests that `make test` leaves out since others of their kind are quicker (3 minutes)
+	@scripts/test-packages
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 flood: $(INSTALLED) ## 5,000 connections without a word, and what somebody beside them notices (a minute)
 	$(BIN)/python -m pytest -n0 -s -p no:randomly tests/e2e/flood_connections.py $(ARGS)

@@ -56,6 +56,7 @@ class TestMakefile:
             "run",
             "demo",
             "test",
+            "long",
             "flood",
             "verdicts",
             "clients",

@@ -126,6 +126,7 @@ def test_ones_own_account_on_a_phone_and_the_second_factor(console: Console, bro
         page.locator("#factor-code").fill(code_of(re.sub(r"\s", "", secret), console.clock.now))
         page.get_by_role("button", name="Confirm").click()
         expect(page.get_by_role("heading", name="Your recovery codes")).to_be_visible()
+        expect(page.get_by_text("You are an owner without a second factor.")).to_have_count(0)
         expect(page.locator("#secret")).to_have_count(0)
         seen(page, "recovery-codes")
         with page.expect_download() as download:

@@ -138,7 +138,7 @@ def test_a_fault_is_told_under_the_id_that_the_answer_has(app: FastAPI) -> None:
 
     app.add_exception_handler(Exception, answered)
     told = Told()
-    reply = ask(Guard(app), told, "GET", "/api/v1/fault")
+    reply = ask(Guard(app, {}), told, "GET", "/api/v1/fault")
     ((error, id),) = told.faults
     assert reply.headers["x-request-id"] == id == told.requests[0].id != ""
     assert (reply.status, reply.body) == (500, b"a fault")
@@ -167,7 +167,7 @@ def test_a_fault_behind_the_beginning_of_an_answer_adds_nothing_to_it(app: FastA
 
 def test_a_store_that_is_out_of_reach_is_told_of(app: FastAPI) -> None:
     told = Told()
-    assert ask(Guard(app), told, "GET", "/api/v1/unavailable").status == 503
+    assert ask(Guard(app, {}), told, "GET", "/api/v1/unavailable").status == 503
     ((error, id),) = told.unavailables
     assert str(error) == "locked"
     assert id == told.requests[0].id

@@ -205,7 +205,9 @@ def test_the_page_says_whose_limit_it_is_and_what_to_do(clients: Clients) -> Non
     assert "connection_limit_reached (connections_per_client)" in page
 
 
-@pytest.mark.parametrize("option", [[], ["--exec"]], ids=["reload", "upgrade"])
+@pytest.mark.parametrize(
+    "option", [pytest.param([], id="reload", marks=pytest.mark.long), pytest.param(["--exec"], id="upgrade")]
+)
 def test_what_is_open_on_workers_that_were_replaced_counts_until_it_is_closed(
     tmp_path: Path, server: int, option: list[str]
 ) -> None:

@@ -26,7 +26,8 @@ PATIENCE = 170
 """Seconds for processes to be there or gone, on a machine that is busy."""
 NAMES = ("one.example", "two.example")
 LINES = ("client_body_timeout 300s;",)  # an upload is held open for as long as a reload takes
-KINDS = pytest.mark.parametrize("kind", ["reload", "upgrade"])
+KINDS = pytest.mark.parametrize("kind", [pytest.param("reload", marks=pytest.mark.long), "upgrade"])
+"""An upgrade does all that a reload does, and more."""
 FAILS_IN_WORKERS = """
     import sys
     from pathlib import Path
@@ -254,7 +255,14 @@ def test_where_the_new_workers_cannot_start_those_before_them_go_on(tmp_path: Pa
         all_new(daemon, before, issuer=True)
 
 
-@pytest.mark.parametrize("moment", ["reload begun", "upgrade begun", "executing", "upgrade continued"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        *(pytest.param(each, marks=pytest.mark.long) for each in ("reload begun", "upgrade begun")),
+        "executing",
+        "upgrade continued",
+    ],
+)
 def test_a_kill_in_the_middle_leaves_no_process_and_nothing_in_the_way(
     tmp_path: Path, sites: Nginx, moment: str
 ) -> None:
