@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,50 +97,26 @@ def bypass_lists(settings: Settings, account: Account | None = None) -> list[str
     """What is wrong with the list files of bypass rules, read as the account, where one is given, as workers will."""
     if not settings.bypass.files:
         return []
-    from proxy import privileges
     from proxy.bypass_lists import problems_of
 
-    def read() -> list[str]:
-        if account is not None:
-            privileges.become(account)
-        return [f"bypass.files: {problem}" for problem in problems_of(settings.bypass.files)]
-
-    found: list[str] = read() if account is None else apart(read)
-    return found
+    return [f"bypass.files: {problem}" for problem in _read_as(account, lambda: problems_of(settings.bypass.files))]
 
 
 def htpasswd_files(settings: Settings, account: Account | None = None) -> list[str]:
     """What is wrong with the files of users, a line each; read as the account, as for :func:`bypass_lists`."""
-    from proxy import privileges
     from proxy.htpasswd_files import paths_of, problems_of
 
     paths = paths_of(settings.listeners)
     if not paths:
         return []
-
-    def read() -> list[str]:
-        if account is not None:
-            privileges.become(account)
-        return [f"listeners: htpasswd: {problem}" for problem in problems_of(paths)]
-
-    found: list[str] = read() if account is None else apart(read)
-    return found
+    return [f"listeners: htpasswd: {problem}" for problem in _read_as(account, lambda: problems_of(paths))]
 
 
 def console(settings: Settings, account: Account | None = None) -> str | None:
     """What is wrong with the console's names or certificate; its files are read as the account, as its process will."""
     from cli.console_tls import check
-    from proxy import privileges
 
-    if account is None or settings.console.own_leaf:
-        return check(settings.console)
-
-    def read() -> str | None:
-        privileges.become(account)
-        return check(settings.console)
-
-    found: str | None = apart(read)
-    return found
+    return _read_as(None if settings.console.own_leaf else account, lambda: check(settings.console))
 
 
 def breached_passwords(settings: Settings, account: Account | None = None) -> str | None:
@@ -149,18 +125,22 @@ def breached_passwords(settings: Settings, account: Account | None = None) -> st
     Whether there is a console or not: the command line asks the list too.
     """
     from control.breached_passwords import problem_of
-    from proxy import privileges
 
     path = settings.console.breached_passwords
-    if path is None:
-        return None
+    return None if path is None else _read_as(account, lambda: problem_of(path))
 
-    def read() -> str | None:
-        if account is not None:
-            privileges.become(account)
-        return problem_of(path)
 
-    found: str | None = read() if account is None else apart(read)
+def _read_as[Told](account: Account | None, read: Callable[[], Told]) -> Told:
+    """What ``read`` returns, as JSON gives it back, run as the account; None: as whoever runs this, as it is."""
+    if account is None:
+        return read()
+    from proxy import privileges
+
+    def as_account() -> Told:
+        privileges.become(account)
+        return read()
+
+    found: Told = apart(as_account)
     return found
 
 

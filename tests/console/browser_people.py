@@ -13,7 +13,7 @@ from control import sign_in as control_sign_in
 from control.authorisation import Role
 from tests.console.conftest import REQUIRING, Console
 from tests.control.conftest import CHEAP, PASSWORD, account, code_of, given
-from tests.harness.console_server import PHONE, accessible, browsing, serving, shots, visiting
+from tests.harness.console_server import PHONE, browsing, seen, serving, visiting
 from tests.harness.pki import NOW
 
 pytestmark = pytest.mark.timeout(600)
@@ -23,11 +23,6 @@ pytestmark = pytest.mark.timeout(600)
 def browser() -> Iterator[Browser]:
     with browsing() as running:
         yield running
-
-
-def seen(page: Page, name: str) -> None:
-    shots(page, name)
-    assert accessible(page) == [], name
 
 
 def sign_in(page: Page, password: str = PASSWORD) -> None:

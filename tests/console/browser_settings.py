@@ -13,7 +13,7 @@ from control.host_exceptions import Wanted
 from tests.console.conftest import Console
 from tests.console.test_settings_api import refuse, remember
 from tests.control.conftest import PASSWORD, account
-from tests.harness.console_server import accessible, browsing, serving, shots, visiting
+from tests.harness.console_server import browsing, seen, serving, visiting
 from tests.harness.pki import DAY, NOW
 
 
@@ -31,12 +31,6 @@ def enter(page: Page, address: str) -> None:
     expect(page.locator("h1")).to_be_visible()
 
 
-def look(page: Page, name: str) -> None:
-    """What it looks like, and that nothing keeps anybody out."""
-    shots(page, name)
-    assert accessible(page) == []
-
-
 def test_settings_are_tried_saved_and_taken_back_and_a_host_is_excepted(
     console: Console, browser: Browser, tmp_path: Path
 ) -> None:
@@ -48,15 +42,15 @@ def test_settings_are_tried_saved_and_taken_back_and_a_host_is_excepted(
     )  # fmt: skip
     with serving(console.parts, tmp_path) as address, visiting(browser, address) as page:
         enter(page, "/t/default/errors")
-        look(page, "errors")
+        seen(page, "errors")
         page.get_by_role("combobox", name="Incomplete chain").select_option("block")
         expect(page.locator("#bar")).to_contain_text("1 would be blocked")
         expect(page.locator("#would-incomplete_chain")).to_contain_text("printer.example")
         page.locator("#bar summary").click()
-        look(page, "errors-changed")
+        seen(page, "errors-changed")
         page.get_by_role("button", name="Save 1 change").click()
         expect(page.locator("#notices")).to_contain_text("Incomplete chain: block.")
-        look(page, "errors-saved")
+        seen(page, "errors-saved")
         page.get_by_role("button", name="Undo").click()
         expect(page.locator("#notices")).to_contain_text("Taken back.")
         expect(page.get_by_role("combobox", name="Incomplete chain")).to_have_value("")
@@ -68,10 +62,10 @@ def test_settings_are_tried_saved_and_taken_back_and_a_host_is_excepted(
         page.get_by_role("button", name="Use this certificate").click()
         expect(page.locator("#f-fingerprint")).not_to_have_value("")
         expect(page.locator("#exception-trial")).to_contain_text("1 would be let through")
-        look(page, "exceptions-form")
+        seen(page, "exceptions-form")
         page.get_by_role("button", name="Add the exception").click()
         expect(page.get_by_role("rowheader", name="printer.example")).to_be_visible()
-        look(page, "exceptions")
+        seen(page, "exceptions")
         page.get_by_role("button", name="Remove the exception for *.lab.example").click()
         expect(page.locator("#notices")).to_contain_text("is removed")
         page.get_by_role("button", name="Undo").last.click()
@@ -87,14 +81,14 @@ def test_hosts_are_bypassed_and_users_and_devices_let_in(console: Console, brows
     with serving(console.parts, tmp_path) as address, visiting(browser, address) as page:
         enter(page, "/t/default/bypass")
         page.get_by_text("Add rules").click()
-        look(page, "bypass")
+        seen(page, "bypass")
         page.get_by_label("Hosts and networks").fill("sealed.example")
         page.context.clear_cookies()  # as if the session had ended
         page.get_by_role("button", name="Add the rules").click()
         again = page.locator("#dialog")
         expect(again.get_by_label("Name")).to_have_value("ann")
         expect(again.get_by_label("Password")).to_be_focused()
-        look(page, "signed-in-again")
+        seen(page, "signed-in-again")
         page.keyboard.type(PASSWORD)
         page.keyboard.press("Enter")
         expect(again).to_be_hidden()
@@ -105,19 +99,19 @@ def test_hosts_are_bypassed_and_users_and_devices_let_in(console: Console, brows
         expect(page.get_by_text("bypassed by app.example")).to_be_visible()
         page.get_by_role("button", name="Dismiss video.example").click()
         expect(page.get_by_role("heading", name="Dismiss video.example?")).to_be_visible()
-        look(page, "bypass-dismiss")
+        seen(page, "bypass-dismiss")
         page.locator("#dialog").get_by_role("button", name="Dismiss").click()
         expect(page.get_by_role("rowheader", name="video.example")).to_have_count(0)
 
         page.goto("/t/default/users")
-        look(page, "users-empty")
+        seen(page, "users-empty")
         page.get_by_label("Name").fill("build-server")
         page.get_by_role("button", name="Add the user").click()
         expect(page.get_by_role("heading", name="The password of build-server")).to_be_visible()
-        look(page, "users-told")
+        seen(page, "users-told")
         page.get_by_role("button", name="Done").click()
         expect(page.get_by_role("rowheader", name="build-server")).to_be_visible()
-        look(page, "users")
+        seen(page, "users")
         expect(page.get_by_role("textbox", name="Name")).to_have_value("")
         page.get_by_role("button", name="New password for build-server").click()
         expect(page.get_by_label("Password").last).to_be_focused()
@@ -128,7 +122,7 @@ def test_hosts_are_bypassed_and_users_and_devices_let_in(console: Console, brows
         page.get_by_label("Reaches us at").fill("gate.example")
         page.get_by_role("button", name="Add the device").click()
         expect(page.get_by_role("img", name="The configuration as a QR code")).to_be_visible()
-        look(page, "peers-told")
+        seen(page, "peers-told")
         page.get_by_role("button", name="Done").click()
         expect(page.get_by_role("rowheader", name="ann's phone")).to_be_visible()
-        look(page, "peers")
+        seen(page, "peers")

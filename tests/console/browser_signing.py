@@ -20,7 +20,7 @@ from tests.console.conftest import Console
 from tests.console.test_signing_pages import Told, worker
 from tests.control.conftest import PASSWORD, account
 from tests.control.test_signing_cas import imported, openssl, root_above, signed
-from tests.harness.console_server import accessible, browsing, serving, shots, visiting
+from tests.harness.console_server import browsing, seen, serving, visiting
 from tests.harness.kmip_server import KmipServer
 from tests.harness.pki import NOW, Authority
 from tests.kms.kmip.rig import HOST, SIGNING_KEY, server_identity
@@ -50,11 +50,6 @@ def sign_in(console: Console, page: Page) -> None:
     expect(page.get_by_role("heading", name="On-premises infrastructure")).to_be_visible()
 
 
-def looked_at(page: Page, name: str) -> None:
-    shots(page, name)
-    assert accessible(page) == [], name
-
-
 class Purging(Nobody):
     """Two workers, of which one is slower: it has purged the third time that it is asked after a change."""
 
@@ -79,7 +74,7 @@ def test_a_request_is_signed_elsewhere_completed_and_activated(
     with serving(replace(console.parts, daemon=daemon), tmp_path) as address, visiting(browser, address) as page:
         sign_in(console, page)
         page.goto(f"{PAGE}/new")
-        looked_at(page, "new")
+        seen(page, "new")
         page.get_by_label("Name", exact=True).fill("gateway")
         page.get_by_label("Common name").fill("Example Gateway CA")
         page.get_by_label("Country").fill("CH")
@@ -101,35 +96,35 @@ def test_a_request_is_signed_elsewhere_completed_and_activated(
         )
         page.get_by_role("button", name="Validate").click()
         expect(page.get_by_role("heading", name="It can be saved")).to_be_visible()
-        looked_at(page, "complete")
+        seen(page, "complete")
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_text("gateway is saved.")).to_be_visible()
-        looked_at(page, "table")
+        seen(page, "table")
 
         page.get_by_label("More for gateway").click()
-        looked_at(page, "menu")
+        seen(page, "menu")
         page.get_by_role("button", name="Rename").last.press("Enter")
         expect(page.locator("#dialog").get_by_label("New name")).to_be_focused()
         page.keyboard.press("Escape")
         expect(page.get_by_label("More for gateway")).to_be_focused()
         page.get_by_role("button", name="gateway", exact=True).click()
         expect(page.locator("#panel").get_by_role("heading", name="gateway", exact=True)).to_be_visible()
-        looked_at(page, "panel")
+        seen(page, "panel")
         page.locator("#panel").get_by_role("button", name="Close").click()
 
         page.get_by_role("button", name="Activate gateway").click()
         expect(page.get_by_role("heading", name="Activate gateway")).to_be_visible()
-        looked_at(page, "activate")
+        seen(page, "activate")
         page.locator("#dialog").get_by_role("button", name="Activate").click()
         expect(page.get_by_text("gateway is active")).to_be_visible()
         expect(page.get_by_text("Nothing of the CA before is left in all 2 workers")).to_be_visible()
-        looked_at(page, "purge")
+        seen(page, "purge")
         assert daemon.asked > 3
 
         page.get_by_label("Choose all").check()
         page.locator("form[data-several]").get_by_role("button", name="Revoke").first.click()
         expect(page.get_by_role("heading", name="Revoke 3 signing CAs")).to_be_visible()
-        looked_at(page, "revoke")
+        seen(page, "revoke")
         page.keyboard.press("Escape")
     assert signing_cas.show(console.inst, "default").name == "gateway"
 
@@ -155,7 +150,7 @@ def test_a_ca_is_imported_by_files_and_activated(console: Console, browser: Brow
         sign_in(console, page)
         page.goto(PAGE)
         page.get_by_role("link", name="Import certificate").click()
-        looked_at(page, "import")
+        seen(page, "import")
         passphrase = page.get_by_label("Passphrase")
         page.get_by_label("Name", exact=True).fill("by files")
         page.locator("#f-certificates").set_input_files([tmp_path / "first.pem", tmp_path / "root.pem"])
@@ -167,14 +162,14 @@ def test_a_ca_is_imported_by_files_and_activated(console: Console, browser: Brow
         expect(passphrase).to_be_focused()
         expect(page.get_by_label("Name", exact=True)).to_have_value("by files")
         assert page.locator("#f-certificates").evaluate("field => field.files.length") == 2
-        looked_at(page, "import-wrong-passphrase")
+        seen(page, "import-wrong-passphrase")
         passphrase.fill(PASSPHRASE)
         page.get_by_role("button", name="Validate").click()
         expect(page.get_by_role("heading", name="It can be saved")).to_be_visible()
-        looked_at(page, "import-validated")
+        seen(page, "import-validated")
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_text("by files is saved. It signs once it is activated.")).to_be_visible()
-        looked_at(page, "imported")
+        seen(page, "imported")
         page.get_by_role("button", name="Activate by files").click()
         page.locator("#dialog").get_by_role("button", name="Activate").click()
         expect(page.get_by_text("Nothing of the CA before is left in all 2 workers")).to_be_visible()
@@ -190,7 +185,7 @@ def test_a_ca_is_imported_by_files_and_activated(console: Console, browser: Brow
         page.get_by_label("Active").check()
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_text("by one file is saved and active")).to_be_visible()
-        looked_at(page, "imported-active")
+        seen(page, "imported-active")
     assert [(ca.name, ca.status) for ca in signing_cas.listing(console.inst, "default")] == [
         ("built-in", "inactive"), ("by files", "inactive"), ("by one file", "active"),
     ]  # fmt: skip
@@ -213,7 +208,7 @@ def test_a_ca_in_a_key_manager_is_connected_step_by_step(console: Console, brows
         manager.register("proxy", SIGNING_KEY)
         sign_in(console, page)
         page.goto("/t/default/kmip")
-        looked_at(page, "kmip-not-set")
+        seen(page, "kmip-not-set")
         credentials = Credentials(kmip_client().chain_pem(), kmip_root().pem(), kmip_client().key_pem())
         kmip_forwarding.set_(inst, "default", credentials, NOW)
 
@@ -227,12 +222,12 @@ def test_a_ca_in_a_key_manager_is_connected_step_by_step(console: Console, brows
         page.get_by_role("button", name="Validate").click()
         expect(page.get_by_role("heading", name="It could not be saved like this")).to_be_visible()
         expect(page.get_by_text("What to do:")).to_be_visible()
-        looked_at(page, "connect-failed")
+        seen(page, "connect-failed")
         page.get_by_label("KMIP key name").fill("proxy")
         page.get_by_role("button", name="Validate").click()
         expect(page.get_by_role("heading", name="It can be saved")).to_be_visible()
         expect(page.locator("ol.steps > li")).to_have_count(10)
-        looked_at(page, "connect")
+        seen(page, "connect")
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_text("hsm is saved.")).to_be_visible()
 
@@ -240,5 +235,5 @@ def test_a_ca_in_a_key_manager_is_connected_step_by_step(console: Console, brows
         expect(page.get_by_text("kms2.example:5696")).to_be_visible()
         page.get_by_role("button", name="Test hsm").click()
         expect(page.get_by_text("The host would sign now.")).to_be_visible()
-        looked_at(page, "kmip")
+        seen(page, "kmip")
     assert signing_cas.show(inst, "default", "hsm").kind == "on_premises"

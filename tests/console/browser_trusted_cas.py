@@ -10,7 +10,7 @@ from control import trusted_cas
 from tests.console.conftest import Console
 from tests.console.test_trusted_cas_api import remembered
 from tests.control.conftest import PASSWORD, account, trust
-from tests.harness.console_server import accessible, browsing, serving, shots, visiting
+from tests.harness.console_server import browsing, seen, serving, visiting
 from tests.harness.pki import DAY, NOW, Authority
 
 AT = "/t/default/certificates/trusted"
@@ -27,11 +27,6 @@ expect.set_options(timeout=30_000)  # where several test at once, a page takes i
 def browser() -> Iterator[Browser]:
     with browsing() as running:
         yield running
-
-
-def seen(page: Page, name: str) -> None:
-    shots(page, name)
-    assert accessible(page) == []
 
 
 def signed_in(page: Page, then: str) -> None:

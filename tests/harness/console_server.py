@@ -105,3 +105,9 @@ def accessible(page: Page) -> list[str]:
     """What axe-core finds against WCAG 2.2 AA, and its own best practices."""
     found = Axe().run(page).response["violations"]
     return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+
+
+def seen(page: Page, name: str) -> None:
+    """Keep what the page looks like as it is now; axe-core finds nothing on it."""
+    shots(page, name)
+    assert accessible(page) == [], name
