@@ -92,8 +92,8 @@ def read(file: str, data: bytes) -> Document:
         values = _value(document, root, (), ())
     except _Refused as refused:
         raise ConfigError(file, [refused.problem]) from None
-    assert isinstance(values, dict)  # noqa: S101 - a MappingNode gives a dict; this tells the type checker
-    document.values = values
+    if isinstance(values, dict):  # else the mapping has a tag of its own, which is noted
+        document.values = values
     return document
 
 

@@ -1,13 +1,18 @@
 """One side's TLS: OpenSSL over memory buffers, between a transport and the plain text.
 
 A leg knows nothing of proxies. It is fed what the wire brought, gives the plain text, and writes to its transport.
+
+The handshake is pyOpenSSL's. What passes afterwards goes to OpenSSL by the functions that pyOpenSSL itself calls, into
+memory that is there already: its ``recv``, ``bio_read`` and the rest, which allocate for each call and look for errors
+where there are none, cost twice as much as the encryption. Errors are still told by pyOpenSSL.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Iterator
+from typing import Any
 
 from OpenSSL import SSL
 
@@ -17,10 +22,24 @@ RECORD = 16_384
 """The most plain text that one TLS record holds (RFC 8446, section 5.1)."""
 PIECE = 65_536
 """Bytes that go through OpenSSL's memory at a time: a buffer there stays as large as it once had to be."""
-_HEADER = 5
-_OVERHEAD = 64
-_HANDSHAKE_FLIGHT = 16_384
-_TICKETS = 2_048
+
+_lib: Any = SSL._lib  # type: ignore[attr-defined]
+_ffi: Any = SSL._ffi  # type: ignore[attr-defined]
+_BIO_READ, _BIO_WRITE, _BIO_DATA = _lib.BIO_read, _lib.BIO_write, _lib.BIO_get_mem_data
+_SSL_READ, _SSL_WRITE, _SSL_ERROR = _lib.SSL_read, _lib.SSL_write, _lib.SSL_get_error
+_WANT_READ: int = _lib.SSL_ERROR_WANT_READ
+_bytes_of = _ffi.unpack
+
+
+class _Memory(threading.local):
+    """Where OpenSSL puts what it gives. A thread's own: during a call of OpenSSL another thread may make one."""
+
+    def __init__(self) -> None:
+        self.memory = _ffi.new("char[]", PIECE)
+        self.address = _ffi.new("char **")
+
+
+_here = _Memory()
 
 
 class LegError(Exception):
@@ -43,13 +62,15 @@ class TlsLeg:
     """A TLS connection whose bytes come and go through memory."""
 
     __slots__ = (
+        "_address",
+        "_from_ssl",
+        "_into_ssl",
+        "_memory",
+        "_ssl",
         "accepting",
-        "begun",
         "closed",
         "ended",
         "established",
-        "held",
-        "rest",
         "shut",
         "started",
         "tls",
@@ -60,15 +81,14 @@ class TlsLeg:
         self.accepting = accepting
         """The server's role, towards a client."""
         self.tls = tls
+        # They live as long as the connection does.
+        self._ssl, self._into_ssl, self._from_ssl = tls._ssl, tls._into_ssl, tls._from_ssl
+        self._memory, self._address = _here.memory, _here.address
         self.transport = transport
         self.started = time.monotonic()
         self.established = False
         self.ended = False
         """The peer has sent close_notify (RFC 8446, section 6.1): it will send no more."""
-        self.rest = 0
-        self.begun = b""
-        self.held = 0
-        """Bytes, about, that OpenSSL has ready and that go out with the next ones: fewer and larger writes."""
         self.closed = False
         """Our close_notify is sent."""
         self.shut = False
@@ -82,94 +102,93 @@ class TlsLeg:
         tls = self.tls
         if data:
             tls.bio_write(data)
-            self._is_one_record(data)  # to know, later on, where records begin
         try:
             tls.do_handshake()
             self.established = True
             if self.accepting and tls.get_protocol_version() == SSL.TLS1_3_VERSION:
                 # What is left are session tickets, which nobody waits for: they go with the first answer.
-                self.held = _TICKETS
                 return True
         except (SSL.WantReadError, SSL.WantX509LookupError):
             pass
         except SSL.Error as error:
-            self.flush(_HANDSHAKE_FLIGHT)
+            self.flush()
             raise LegError(reasons_of(error)) from None
-        self.flush(_HANDSHAKE_FLIGHT)
+        self.flush()
         return self.established
 
     def receive(self, data: bytes) -> bytes:
         """Take wire bytes, give the plain text of every whole record. Raises LegError, its alert already on the way."""
-        tls = self.tls
-        single = False
-        if data:
-            tls.bio_write(data)
-            single = self._is_one_record(data)
-        pieces: list[bytes] = []
+        ssl, into, memory = self._ssl, self._into_ssl, self._memory
+        if data and _BIO_WRITE(into, data, len(data)) != len(data):
+            raise LegError(("no memory",))
+        size = _SSL_READ(ssl, memory, RECORD)
+        if size > 0:
+            plain: bytes = _bytes_of(memory, size)
+            # OpenSSL takes from its buffer what is of one record. To look for another in vain costs more than to ask.
+            if not _BIO_DATA(into, self._address):
+                return plain
+            # One call of the next stage for all that there is: each costs more than the joining.
+            pieces = [plain]
+            while (size := _SSL_READ(ssl, memory, RECORD)) > 0:
+                pieces.append(_bytes_of(memory, size))
+            plain = b"".join(pieces)
+        else:
+            plain = b""
+        if _SSL_ERROR(ssl, size) != _WANT_READ:
+            self._failed(size)
+        elif data and not plain:
+            # Records without plain text (a KeyUpdate, say) may want an answer.
+            self.flush()
+        return plain
+
+    def _failed(self, result: int) -> None:
+        """The peer has said close_notify, or it is an error. Raises LegError."""
         try:
-            while True:
-                pieces.append(tls.recv(RECORD))
-                if single:
-                    return pieces[0]
-        except SSL.WantReadError:
-            if data and not pieces:
-                # Records without plain text (a KeyUpdate, say) may want an answer.
-                self.flush(_HANDSHAKE_FLIGHT)
+            self.tls._raise_ssl_error(self._ssl, result)
         except SSL.ZeroReturnError:
             self.ended = True
         except SSL.Error as error:
-            self.flush(_HANDSHAKE_FLIGHT)
+            self.flush()
             raise LegError(reasons_of(error)) from None
-        # One call of the next stage for all that there is: each costs more than the joining.
-        return b"".join(pieces) if len(pieces) != 1 else pieces[0]
-
-    def _is_one_record(self, data: bytes) -> bool:
-        """Whether ``data`` is one whole record, nothing before or behind it: then one look for plain text is enough.
-
-        To look in vain costs more than this does. A record says its length in the last two of its first five bytes
-        (RFC 8446, section 5.1); ``rest`` is what is still to come of one, ``begun`` the beginning of a header.
-        """
-        size = len(data)
-        at = self.rest
-        if not at and not self.begun and size > _HEADER and size == _HEADER + (data[3] << 8 | data[4]):
-            return True
-        if self.begun:
-            data = self.begun + data
-            size = len(data)
-            self.begun = b""
-        while at + _HEADER <= size:
-            at += _HEADER + (data[at + 3] << 8 | data[at + 4])
-        self.rest = max(0, at - size)
-        if at < size:
-            self.begun = data[at:]
-        return False
 
     def send(self, data: bytes, more: bool = False) -> None:
         """Encrypt and write; with ``more``, what follows at once writes it too. Raises LegError."""
         size = len(data)
-        if size > PIECE:
-            return self._send_in_pieces(data)
-        try:
-            self.tls.sendall(data)
-        except SSL.Error as error:
-            raise LegError(reasons_of(error)) from None
-        size += (size // RECORD + 2) * _OVERHEAD
-        if more:
-            self.held += size
-        else:
-            self.flush(size)
+        if size > RECORD:
+            return self._send_much(data, size, more)
+        if size and (result := _SSL_WRITE(self._ssl, data, size)) != size:
+            self._not_taken(result)
+        if not more:
+            self.flush()
+        return None
 
-    def _send_in_pieces(self, data: bytes) -> None:
-        view = memoryview(data)
+    def _send_much(self, data: bytes, size: int, more: bool) -> None:
         wire: list[bytes] = []
-        try:
-            for at in range(0, len(data), PIECE):
-                self.tls.sendall(view[at : at + PIECE])
-                wire += self._ready(PIECE + (PIECE // RECORD + 2) * _OVERHEAD)
-        except SSL.Error as error:
-            raise LegError(reasons_of(error)) from None
+        with _ffi.from_buffer(data) as whole:
+            at = gathered = 0
+            while at < size:
+                # pyOpenSSL has set SSL_MODE_ENABLE_PARTIAL_WRITE: a record is taken at a time.
+                result = _SSL_WRITE(self._ssl, whole + at, min(RECORD, size - at))
+                if result <= 0:
+                    self._not_taken(result)
+                at += result
+                gathered += result
+                if gathered >= PIECE:
+                    gathered = 0
+                    wire += self._ready()
+        if more and not wire:
+            return
+        wire += self._ready()
         if not self.shut:
             self.transport.write(b"".join(wire))  # one call of the kernel costs less than several and this copy
+
+    def _not_taken(self, result: int) -> None:
+        """OpenSSL encrypts nothing more. Raises LegError."""
+        try:
+            self.tls._raise_ssl_error(self._ssl, result)
+        except SSL.Error as error:
+            raise LegError(reasons_of(error)) from None
+        raise LegError(("not all was taken",))  # of one record: it never does that
 
     def end(self) -> None:
         """Send close_notify; what was sent before it is not affected, nothing can be sent after it."""
@@ -180,7 +199,7 @@ class TlsLeg:
             self.tls.shutdown()
         except SSL.Error:
             return  # not established, or failed before: there is nothing left to say
-        self.flush(_OVERHEAD * 4)
+        self.flush()
 
     def half_close(self) -> None:
         """Send FIN behind what is still to be written."""
@@ -188,22 +207,19 @@ class TlsLeg:
             self.shut = True
             half_close(self.transport)
 
-    def flush(self, size: int) -> None:
-        """Write what OpenSSL has for the wire; ``size`` is the expected most, in bytes."""
-        if not self.shut:
-            for data in self._ready(size):
-                self.transport.write(data)
-
-    def _ready(self, size: int) -> Iterator[bytes]:
-        """What OpenSSL has for the wire."""
-        size += self.held
-        self.held = 0
-        read = self.tls.bio_read
-        try:
-            while True:
-                data = read(size)
-                yield data
-                if len(data) < size:
-                    return
-        except SSL.WantReadError:
+    def flush(self) -> None:
+        """Write what OpenSSL has for the wire."""
+        if self.shut:
             return
+        size = _BIO_READ(self._from_ssl, self._memory, PIECE)
+        if 0 < size < PIECE:
+            self.transport.write(_bytes_of(self._memory, size))
+        elif size == PIECE:
+            self.transport.write(b"".join([_bytes_of(self._memory, size), *self._ready()]))
+
+    def _ready(self) -> list[bytes]:
+        """What OpenSSL has for the wire."""
+        pieces: list[bytes] = []
+        while (size := _BIO_READ(self._from_ssl, self._memory, PIECE)) > 0:
+            pieces.append(_bytes_of(self._memory, size))
+        return pieces

@@ -156,7 +156,7 @@ def test_close_notify_is_said_once_and_nothing_after_fin() -> None:
     server.half_close()
     server.half_close()
     assert server_wire.eof == 1
-    server.flush(100)
+    server.flush()
     with pytest.raises(LegError, match="protocol is shutdown"):
         server.send(b"too late")
     assert server_wire.written == []
