@@ -108,6 +108,13 @@ class TestNotes:
         assert read("f", b"a: !!binary aGk=").problems
         assert read("f", b"a: !!set {x}").problems
 
+    @pytest.mark.parametrize("text", ["!$\n?", "!foo\na: 1", "!!set {a}"])
+    def test_a_tag_on_the_whole_file_is_noted_like_any_other(self, text: str) -> None:
+        ((path, line, _, message),) = noted(text)
+        assert (path, line) == ("", 1)
+        assert "is not used here" in message
+        assert read("f", text.encode()).values == {}
+
     def test_merge_keys_and_keys_that_are_no_names(self) -> None:
         assert noted("a: &x {b: 1}\nc: {<<: *x}\n")[0][:2] == ("c", 2)
         assert noted("? [a]\n: 3\n")[0][3] == "expected a name as key, got a list"
