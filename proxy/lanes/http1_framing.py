@@ -176,8 +176,10 @@ class Direction:
 
         ``default`` is the length where the head says nothing: 0 in a request, ENDLESS in a response.
         """
-        if _TRANSFER_ENCODING in low:
-            if _CONTENT_LENGTH in low:
+        # find, since ``in`` asks first whether what is looked for is a number, which takes longer than looking.
+        at = low.find(_CONTENT_LENGTH)
+        if low.find(_TRANSFER_ENCODING) >= 0:
+            if at >= 0:
                 raise self.wrong("Content-Length beside Transfer-Encoding")
             if minor == b"0":
                 raise self.wrong("Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
@@ -187,12 +189,15 @@ class Direction:
                 return self.expect(Place.FIRST_CHUNK)
             if b"chunked" in codings or not default:
                 raise self.wrong("a Transfer-Encoding that does not end with one chunked")
-        elif _CONTENT_LENGTH in low:
-            length = self.field(low, _CONTENT_LENGTH) or b""
+        elif at >= 0:
+            length = field_at(self.who, low, _CONTENT_LENGTH, at)
             if not length.isdigit() or len(length) > 18:
                 raise self.wrong("a Content-Length that is no number, or too large a one")
             default = int(length)
-        return self.expect(Place.BODY if default else Place.HEAD, default)
+        self.place = Place.BODY if default else Place.HEAD
+        self.left = default
+        self.counted = 0
+        return None
 
     def field(self, low: bytes, name: bytes) -> bytes | None:
         """The one field of this name (given as CR LF, name, colon) in a head in lower case."""
@@ -272,8 +277,11 @@ class Direction:
 def field_of(who: str, low: bytes, name: bytes) -> bytes | None:
     """See :meth:`Direction.field`."""
     at = low.find(name)
-    if at < 0:
-        return None
+    return None if at < 0 else field_at(who, low, name, at)
+
+
+def field_at(who: str, low: bytes, name: bytes, at: int) -> bytes:
+    """The same, where the first of this name is known to be ``at``."""
     start = at + len(name)
     if low.find(name, start) >= 0:
         raise Unparsed(f"{who}: two fields of the name {name[2:-1].decode()}")
