@@ -83,7 +83,7 @@ def read(file: str, data: bytes) -> Document:
     """
     root = _compose(file, data)
     document = Document()
-    if root is None or root.tag == "tag:yaml.org,2002:null":
+    if root is None or (isinstance(root, yaml.ScalarNode) and root.tag == "tag:yaml.org,2002:null"):
         return document  # "---" alone is a document that holds nothing, as a file of comments is
     if not isinstance(root, yaml.MappingNode):
         message = f"expected settings as KEY: VALUE lines, got {_kind(root)}"

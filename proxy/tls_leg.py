@@ -59,7 +59,7 @@ def reasons_of(error: SSL.Error) -> tuple[str, ...]:
 
 
 class TlsLeg:
-    """A TLS connection whose bytes come and go through memory."""
+    """A TLS connection whose bytes come and go through memory. To be used in the thread that made it, and no other."""
 
     __slots__ = (
         "_address",
@@ -120,6 +120,7 @@ class TlsLeg:
         """Take wire bytes, give the plain text of every whole record. Raises LegError, its alert already on the way."""
         ssl, into, memory = self._ssl, self._into_ssl, self._memory
         if data and _BIO_WRITE(into, data, len(data)) != len(data):
+            _lib.ERR_clear_error()  # not for the next connection to find
             raise LegError(("no memory",))
         size = _SSL_READ(ssl, memory, RECORD)
         if size > 0:
@@ -157,7 +158,10 @@ class TlsLeg:
         if size > RECORD:
             return self._send_much(data, size, more)
         if size and (result := _SSL_WRITE(self._ssl, data, size)) != size:
-            self._not_taken(result)
+            if result <= 0:
+                self._not_taken(result)
+            # The client has asked for smaller records (max_fragment_length, RFC 6066 section 4).
+            return self._send_much(data[result:], size - result, more)
         if not more:
             self.flush()
         return None
@@ -167,7 +171,7 @@ class TlsLeg:
         with _ffi.from_buffer(data) as whole:
             at = gathered = 0
             while at < size:
-                # pyOpenSSL has set SSL_MODE_ENABLE_PARTIAL_WRITE: a record is taken at a time.
+                # pyOpenSSL has set SSL_MODE_ENABLE_PARTIAL_WRITE: a record is taken at a time, or less.
                 result = _SSL_WRITE(self._ssl, whole + at, min(RECORD, size - at))
                 if result <= 0:
                     self._not_taken(result)
@@ -188,7 +192,7 @@ class TlsLeg:
             self.tls._raise_ssl_error(self._ssl, result)
         except SSL.Error as error:
             raise LegError(reasons_of(error)) from None
-        raise LegError(("not all was taken",))  # of one record: it never does that
+        raise LegError(("nothing was taken",))
 
     def end(self) -> None:
         """Send close_notify; what was sent before it is not affected, nothing can be sent after it."""

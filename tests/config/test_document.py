@@ -115,6 +115,10 @@ class TestNotes:
         assert "is not used here" in message
         assert read("f", text.encode()).values == {}
 
+    @pytest.mark.parametrize("text", ["!!null {a: 1}", "!!null\na: 1"])
+    def test_what_is_written_under_a_tag_is_not_passed_over(self, text: str) -> None:
+        assert read("f", text.encode()).values == {"a": 1}
+
     def test_merge_keys_and_keys_that_are_no_names(self) -> None:
         assert noted("a: &x {b: 1}\nc: {<<: *x}\n")[0][:2] == ("c", 2)
         assert noted("? [a]\n: 3\n")[0][3] == "expected a name as key, got a list"

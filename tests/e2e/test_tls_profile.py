@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from tests.harness.raw_http import PATIENCE, open_tunnel
 
 HOST = "good.example"
 GROUP = "X25519MLKEM768"
+BODY = bytes(range(ord("a"), ord("z"))) * 240
 
 
 class Server(Listening):
@@ -36,7 +38,8 @@ class Server(Listening):
             connection.do_handshake()
             self.groups.append(connection.get_group_name())
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY)}\r\nConnection: close\r\n\r\n"
+            connection.sendall(head.encode() + BODY)
             connection.shutdown()
         except SSL.Error:
             pass  # a client that came to nothing, as most here
@@ -87,6 +90,21 @@ def test_keys_are_agreed_on_in_a_way_that_outlives_quantum_computers_on_both_leg
         connection.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
     assert server.groups[-1] == GROUP
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@pytest.mark.parametrize("largest", ["512", "4096"])
+def test_a_client_of_small_records_gets_the_whole_answer(
+    daemon: Daemon, server: Server, version: str, largest: str
+) -> None:
+    """RFC 6066, section 4: max_fragment_length."""
+    done = subprocess.run(
+        ["openssl", "s_client", "-proxy", daemon.proxy, "-connect", f"{HOST}:{server.port}", "-servername", HOST,
+         version, "-maxfraglen", largest, "-quiet", "-verify_return_error", "-CAfile", str(daemon.root)],
+        input=f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode(), capture_output=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.stdout.startswith(b"HTTP/1.1 200 OK"), done.stderr
+    assert done.stdout.endswith(b"\r\n\r\n" + BODY)
 
 
 def old_version(context: SSL.Context) -> None:
