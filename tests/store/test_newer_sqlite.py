@@ -17,7 +17,7 @@ HERE = Path(__file__).parents[2]
 )
 def test_what_the_store_and_issuance_ask_is_answered_with_a_newer_one() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:randomly", "-p", "tests.harness.newer_sqlite",
+        [sys.executable, "-m", "pytest", "-n0", "-p", "no:randomly", "-p", "tests.harness.newer_sqlite",
          "--ignore", __file__, "tests/store", "tests/issuer/test_issuing.py"],
         cwd=HERE, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
