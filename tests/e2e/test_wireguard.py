@@ -207,6 +207,7 @@ def process_or_none(ask: Callable[[], int]) -> Callable[[], int | None]:
     return asked
 
 
+@pytest.mark.long
 def test_another_peers_address_is_of_no_use_to_a_peer(network: Network) -> None:
     mine, theirs = network.add("mine"), network.add("theirs")
 
