@@ -216,10 +216,9 @@ class TlsLeg:
         if self.shut:
             return
         size = _BIO_READ(self._from_ssl, self._memory, PIECE)
-        if 0 < size < PIECE:
-            self.transport.write(_bytes_of(self._memory, size))
-        elif size == PIECE:
-            self.transport.write(b"".join([_bytes_of(self._memory, size), *self._ready()]))
+        if size > 0:
+            data = _bytes_of(self._memory, size)
+            self.transport.write(data if size < PIECE else b"".join([data, *self._ready()]))
 
     def _ready(self) -> list[bytes]:
         """What OpenSSL has for the wire."""

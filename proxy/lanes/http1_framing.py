@@ -194,10 +194,7 @@ class Direction:
             if not length.isdigit() or len(length) > 18:
                 raise self.wrong("a Content-Length that is no number, or too large a one")
             default = int(length)
-        self.place = Place.BODY if default else Place.HEAD
-        self.left = default
-        self.counted = 0
-        return None
+        return self.expect(Place.BODY if default else Place.HEAD, default)
 
     def field(self, low: bytes, name: bytes) -> bytes | None:
         """The one field of this name (given as CR LF, name, colon) in a head in lower case."""

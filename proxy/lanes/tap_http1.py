@@ -22,7 +22,7 @@ from proxy.lanes.exchange import (
     Unparsed,
     readable,
 )
-from proxy.lanes.http1_framing import ENDLESS, Direction, Place, closes, field_of
+from proxy.lanes.http1_framing import ENDLESS, Direction, Place, closes
 from proxy.lanes.misdirected import Addressee
 
 MAX_PIPELINED: Final = 100
@@ -97,16 +97,11 @@ class Http1Tap(Tap):
             client.left -= size
             client.counted += size
             return None
-        if self._broken:
-            raise Unparsed(self._broken)
         try:
-            self._read_client(data)
+            self._guarded(self._read_client, data)
         except TurnedAway as request:
             self.kept += data
             return self._turned_away(request)
-        except Unparsed as error:
-            self._breaks(error)
-            raise
         if client.held is None and not self.kept:
             return None
         self.kept += data
@@ -119,16 +114,11 @@ class Http1Tap(Tap):
             server.left -= size
             server.counted += size
             return None
-        if self._broken:
-            raise Unparsed(self._broken)
         try:
-            self._read_server(data)
+            self._guarded(self._read_server, data)
         except TooLarge as response:
             response.head_only = bool(self._open) and self._open[0].method == "HEAD"
             return self._taken_back(data, response)
-        except Unparsed as error:
-            self._breaks(error)
-            raise
         if server.held is None and not self.kept and not self.kept_back:
             return None
         unfinished = len(server.held) if server.held is not None and server.place is Place.HEAD else 0
@@ -174,10 +164,15 @@ class Http1Tap(Tap):
         self._client = Direction("client", self._limits)
         self._server = Direction("server", self._limits)
 
-    def _breaks(self, error: Unparsed) -> None:
-        """Nothing can be followed any more, in either direction."""
-        self._broken = str(error)
-        self._client.left = self._server.left = 0
+    def _guarded(self, read: Callable[[bytes], None], data: bytes) -> None:
+        if self._broken:
+            raise Unparsed(self._broken)
+        try:
+            read(data)
+        except Unparsed as error:
+            self._broken = str(error)
+            self._client.left = self._server.left = 0
+            raise
 
     # --- requests ---
 
@@ -233,7 +228,7 @@ class Http1Tap(Tap):
         low = head.lower()
         addressee = self.addressee
         try:
-            host = field_of("client", low, _HOST)
+            host = client.field(low, _HOST)
         except Unparsed:
             if addressee is None:
                 raise
