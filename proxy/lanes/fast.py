@@ -230,7 +230,9 @@ class FastLane:
     def server_refused(self, error: LegError) -> None:
         """TLS with the server broke. Where it has said nothing yet (one who wants a client certificate), tell why."""
         session, asked = self.session, self.unanswered
-        if asked is None:
+        # A client that went without a word is not to be told anything, and may be what the server complains of: it
+        # ended without close_notify, and so did we towards the server.
+        if asked is None or (self.client_done and not asked):
             return session.abort(f"server TLS: {error}")
         verdict = Verdict.of([defect_of_failure(error.reasons, "client_certificate" in session.facts)])
         session.judged(verdict, Action.BLOCK, Judged(parse_host(self.host), session.facts.get("port", 0)))
@@ -243,7 +245,10 @@ class FastLane:
         self.server_side.close(orderly=True, notify=False)
         lane = AnswerLane(session, self.client, refusal)
         session.to(State.ANSWER, session.worker.limits.tls_timeout, lane)
-        return lane.begin(b"".join(asked))
+        lane.begin(b"".join(asked))
+        if self.client_done:
+            session.close("both sides ended")  # it will ask nothing more, and end no second time
+        return None
 
     def server_connected(self) -> None:
         """Was before this lane."""

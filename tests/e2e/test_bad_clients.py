@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.conftest import ISSUING, PUBLIC
 from tests.harness.curl import curl
 from tests.harness.daemon import Daemon
-from tests.harness.origins import Nginx, Site
+from tests.harness.origins import Nginx, OpensslServer, Site
 from tests.harness.processes import wait_for
 
 
@@ -308,6 +308,29 @@ def test_a_server_that_hangs_up_or_talks_something_else(target: Daemon, unharmed
         result = curl(target, f"https://good.example:{port}/")
         assert (result.status, result.proxy_status) == (502, f"sallyport; {said}")
         thread.join(5)
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_client_that_is_gone_is_not_answered_in_the_place_of_a_server_that_breaks_off(
+    target: Daemon, unharmed: int, tmp_path: Path, *, asks: bool
+) -> None:
+    """An OpenSSL server answers an end without close_notify by an alert; nobody is there to be told of it."""
+    context = ssl.create_default_context(cafile=str(target.root))
+    options = ("-tls1_3", *(("-Verify", "1", "-verify_return_error") if asks else ()))
+    with OpensslServer(tmp_path, ISSUING.leaf("good.example"), options, answer=False) as server:
+        with tunnel(target, server.port) as raw, context.wrap_socket(raw, server_hostname="good.example") as tls:
+            if asks:
+                tls.sendall(b"GET / HTTP/1.1\r\nHost: good.example\r\n\r\n")
+            raw_end = tls.detach()  # without close_notify
+        with socket.socket(fileno=raw_end) as client:
+            client.shutdown(socket.SHUT_WR)
+            client.settimeout(5)  # less than the time that a client has for reading an answer
+            to_end(client)
+    if asks:
+        assert target.wait_log("refused", port=server.port)
+    else:
+        assert "server TLS" in target.wait_log("connection", port=server.port)[0]["reason"]
+        assert not target.log("refused", port=server.port)
 
 
 def test_a_stream_that_cannot_be_followed_ends_the_connection(target: Daemon, site: Nginx, unharmed: int) -> None:
