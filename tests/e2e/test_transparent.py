@@ -22,9 +22,8 @@ from tests.harness.hellos import Fingerprint, HelloRecorder
 from tests.harness.inspectors import Scripts
 from tests.harness.namespaces import GatewayNetwork, gateway_network
 from tests.harness.origins import Nginx, Site
-from tests.harness.processes import wait_for
 from tests.harness.programs import need
-from tests.harness.signing_cas import workers
+from tests.harness.signing_cas import followed
 
 SYSCTL = REPOSITORY / "deploy" / "sysctl-gateway.conf"
 PORT = 8443
@@ -224,25 +223,13 @@ def test_the_address_is_the_clients_choice_or_one_of_the_names_by_the_setting(ga
         assert told.endswith("403 0"), told
         assert "address_mismatch" in told
     # A bypass rule for the name opens no other address.
-    bypass(gateway, "blocked.example")
+    followed(gateway.daemon, ("bypass", "add", "blocked.example"))
     assert gateway.curl("https://blocked.example/", "-i", blocked=ELSEWHERE).endswith("403 0")
-
-
-def bypass(gateway: Gateway, *hosts: str) -> None:
-    """Add a rule for each, and wait until every worker goes by them."""
-
-    def generations() -> list[int]:
-        return [worker["generation"] for worker in workers(gateway.daemon)]
-
-    before = max(generations())
-    for host in hosts:
-        gateway.daemon.told("bypass", "add", host)
-    wait_for("the rules to be the workers'", lambda: min(generations()) >= before + len(hosts))
 
 
 def test_a_bypassed_host_gets_the_clients_own_hello(gateway: Gateway) -> None:
     net = gateway.net
-    bypass(gateway, "bank.example", "bank6.example")
+    followed(gateway.daemon, *(("bypass", "add", host) for host in ("bank.example", "bank6.example")))
     for host, address in (("bank.example", ELSEWHERE), ("bank6.example", SIX_ELSEWHERE)):
         with HelloRecorder(net.server, address, 443) as server:
             # On the server's own machine nothing is between.

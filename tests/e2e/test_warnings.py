@@ -18,6 +18,7 @@ from tests.harness.origins import Nginx, OpensslServer, Site
 from tests.harness.pki import DAY, NOW, Authority, self_signed
 from tests.harness.programs import need
 from tests.harness.raw_http import open_tunnel
+from tests.harness.signing_cas import followed
 
 UNVERIFIED = 60
 """curl's status for a certificate that it cannot verify."""
@@ -56,8 +57,8 @@ def warning(scratch: Path, server: Nginx) -> Iterator[Daemon]:
     hosts = dict.fromkeys(server.sites, "127.0.0.1")
     extra = {"inspection": {"addons": scripts.addons}}
     with Daemon(scratch / "warning", hosts=hosts, common=PUBLIC, workers=2, extra=extra) as running:
-        running.told("errors", "set", "untrusted", "warn")
-        running.within(2.0, lambda: all(shown(running, server, name) for name in LANES))
+        followed(running, ("errors", "set", "untrusted", "warn"))
+        assert all(shown(running, server, name) for name in LANES)
         yield running
 
 

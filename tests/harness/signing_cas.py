@@ -19,6 +19,7 @@ from cryptography import x509
 
 from tests.harness.daemon import REPOSITORY, Daemon, Entrance, environment
 from tests.harness.pki import Authority, Overrides
+from tests.harness.processes import wait_for
 
 # --- made elsewhere ---
 
@@ -108,6 +109,18 @@ def workers(daemon: Daemon) -> list[dict[str, Any]]:
     """Each worker with each tenant, as ``sallyport nodes`` tells of it."""
     found: list[dict[str, Any]] = json.loads(daemon.told("nodes", "--json"))
     return found
+
+
+def followed(daemon: Daemon, *changes: Sequence[str]) -> None:
+    """Run each of these commands, which change one thing of the tenant, and wait until every worker goes by them."""
+
+    def generations() -> list[int]:
+        return [worker["generation"] for worker in workers(daemon)]
+
+    before = max(generations())
+    for words in changes:
+        daemon.told(*words)
+    wait_for("the changes to be the workers'", lambda: min(generations()) >= before + len(changes))
 
 
 # --- raced for ---
