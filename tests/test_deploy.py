@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from issuer.metric_files import PREFIX, Measure
 from issuer.metrics import KMIP_ERRORS, LEAVES_MINTED, SIGN_SECONDS
 from proxy.metrics import SUPERVISOR_COUNTERS, WORKER_COUNTERS, WORKER_HISTOGRAMS
 from proxy.monitor_metrics import GAUGES
+from tests.harness.programs import need
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ALERTS = REPOSITORY / "deploy" / "alerts.yaml"
@@ -75,9 +75,8 @@ def test_the_table_in_the_documents_is_the_registry() -> None:
 
 
 def test_prometheus_takes_the_rules() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (apt-get install prometheus)")
-    done = subprocess.run([promtool, "check", "rules", str(ALERTS)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [need("promtool"), "check", "rules", str(ALERTS)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(queries_of_alerts())} rules found" in done.stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.monitor import get, readiness, scrape, value
 from tests.harness.origins import Nginx
 from tests.harness.processes import wait_for
+from tests.harness.programs import need
 
 HOSTS = dict.fromkeys(("good.example", "private.example", "plain.example"), "127.0.0.1")
 SEEN_SECONDS = 5
@@ -220,10 +220,9 @@ def test_the_formats_that_a_scraper_asks_for_are_well_formed(watched: Daemon) ->
     assert text.endswith("# EOF\n")
     status, kind, text = get(watched.monitor, "/metrics")
     assert (status, kind.split(";")[0]) == (200, "text/plain")
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (apt-get install prometheus)")
-    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [need("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 

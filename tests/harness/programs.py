@@ -26,6 +26,7 @@ PACKAGES = {
     "dig": "bind9-dnsutils",
     "wget": "wget",
     "haproxy": "haproxy",
+    "promtool": "prometheus",
 }
 """Program to Debian package, where scripts/test-packages installs it."""
 # A user's PATH often leaves out where daemons live.
