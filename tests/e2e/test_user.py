@@ -6,19 +6,21 @@ import os
 import pwd
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import ISSUING, PUBLIC
 from tests.harness.curl import curl
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import REPOSITORY, Daemon
+from tests.harness.namespaces import Place
 from tests.harness.origins import Nginx, Site
 from tests.harness.processes import children, runs_module, tree, wait_for
+from tests.harness.programs import in_ci, need
 
 USER = "nobody"
 PATIENCE = 170
@@ -31,12 +33,21 @@ pytestmark = [
 ]
 
 
+OPENED = """set -e
+python=$1 closed=$2 aside=$3
+shift 3
+mount --make-rprivate /
+mount --bind "$python" "$aside"
+mount -t tmpfs -o mode=755 tmpfs "$closed"
+mkdir -p "$python"
+mount --bind "$aside" "$python"
+exec "$@"
+"""
+
+
 @pytest.fixture(scope="module")
 def reachable() -> Iterator[Path]:
     """A folder that the user can get to (pytest's own are closed to others)."""
-    asked = subprocess.run([sys.executable, "-c", ""], user=USER, capture_output=True, check=False) if _runs() else None
-    if asked is None or asked.returncode != 0:
-        pytest.skip(f"{sys.executable} cannot be executed by {USER}; a Python outside of root's home can")
     folder = Path(tempfile.mkdtemp(prefix="sallyport-user-"))
     folder.chmod(0o755)
     try:
@@ -45,12 +56,34 @@ def reachable() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _runs() -> bool:
-    try:
-        subprocess.run([sys.executable, "-c", ""], user=USER, capture_output=True, check=False)
-    except OSError:
-        return False
-    return True
+@dataclass(frozen=True)
+class Opened:
+    """Where the user can execute this Python, though it be in root's home: that is open there, with Python alone in it.
+
+    A mount namespace, so it is so for what runs there and for nobody else.
+    """
+
+    python: Path
+    closed: Path
+    aside: Path
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        return (need("unshare"), "--mount", "sh", "-c", OPENED, "sh", *map(str, (self.python, self.closed, self.aside)))
+
+
+@pytest.fixture(scope="module")
+def place(reachable: Path) -> Place | None:
+    """Where the daemon is to run; None where the user can execute this Python anywhere."""
+    python = Path(sys.base_prefix).resolve()
+    closed = next((path for path in reversed(python.parents) if not path.stat().st_mode & 0o001), None)
+    if closed is None:
+        return None
+    if REPOSITORY.is_relative_to(closed):
+        (pytest.fail if in_ci() else pytest.skip)(f"{closed} is closed to {USER}: Python and all of this")
+    aside = reachable / "python"
+    aside.mkdir()
+    return Opened(python, closed, aside)
 
 
 def status(pid: int) -> dict[str, str]:
@@ -64,13 +97,15 @@ def console_of(supervisor: int) -> list[int]:
     return [pid for pid in found if status(pid)["NoNewPrivs"] == "1"]
 
 
-def test_issuer_and_workers_are_the_user_and_reloads_keep_it_so(reachable: Path, tmp_path: Path) -> None:
+def test_issuer_and_workers_are_the_user_and_reloads_keep_it_so(
+    reachable: Path, place: Place | None, tmp_path: Path
+) -> None:
     account = pwd.getpwnam(USER)
     with Nginx(tmp_path, [Site("one.example", ISSUING.leaf("one.example"))]) as sites:
         url = sites["one.example"].url()
         daemon = Daemon(
             reachable / "daemon", hosts={"one.example": "127.0.0.1"}, common=PUBLIC, extra={"user": USER},
-            console=True, first=True,
+            console=True, first=True, namespace=place,
         )  # fmt: skip
         daemon.folder.chmod(0o755)
         root = tmp_path / "root.pem"

@@ -25,7 +25,7 @@ import yaml
 
 from tests.harness import command, installation
 from tests.harness.command import REPOSITORY
-from tests.harness.namespaces import Namespace
+from tests.harness.namespaces import Place
 from tests.harness.pki import Issued
 from tests.harness.processes import children, private_kib, pss_kib, runs_module, tree, wait_for
 
@@ -93,7 +93,7 @@ class Daemon:
         listeners: Sequence[tuple[str, str]] = (("explicit", "default"),),
         address: str = "127.0.0.1",
         ways: Mapping[str, Mapping[str, Any]] | None = None,
-        namespace: Namespace | None = None,
+        namespace: Place | None = None,
         workers: int = 1,
         metrics: bool = False,
         console: bool = False,

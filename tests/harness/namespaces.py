@@ -16,10 +16,19 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import pytest
 
 from tests.harness.programs import in_ci, need
+
+
+class Place(Protocol):
+    """Where a process is started that is not to be where the tests are."""
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What a command begins with to be run there."""
 
 
 @dataclass(frozen=True)
