@@ -90,7 +90,7 @@ def dismiss(context: Context, host: str) -> None:
     """Forget which clients refuse HOST, as if none had."""
     from control import pinning
 
-    if not pinning.dismiss(context.installation, context.tenant, host):
+    if not pinning.dismiss(context.installation, context.tenant, host, clock.now()):
         output.refuse(f"nothing is known of {host}; see: sallyport bypass proposals")
     click.echo(f"Tenant {context.tenant}: it is forgotten who refuses {host}.")
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
 
 from certs.bypass import BypassRules
 from certs.names import parse_host
 from config.problems import shown
+from control import audit_log
 from control import bypass_rules as rules_of
 from control.errors import Missing
 from control.installation import Installation
 from store import bypass_rules, refusals
 from store.records import BypassRule, Refusal
+
+EVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +84,19 @@ def unknown(host: str) -> Missing:
     return Missing(f"nothing is known of {shown(host)}; see: sallyport bypass proposals")
 
 
-def dismiss(inst: Installation, tenant: str, host: str) -> bool:
-    """Forget what is known of a host, as if nobody had refused it. False where nothing was known."""
+def dismiss(inst: Installation, tenant: str, host: str, now: datetime) -> bool:
+    """Forget what is known of a host, as if nobody had refused it. False where nothing was known.
+
+    No working set has it, so no generation is made. The audit log tells how much it was, and of no client.
+    """
     with inst.changing(tenant) as (connection, found):
-        return refusals.forget(connection, found.id, host) > 0
+        known = [one for one in refusals.listing(connection, found.id, EVER) if one.host == host]
+        if not known:
+            return False
+        before = {"clients": len(known), "refusals": sum(one.count for one in known)}
+        audit_log.write(connection, inst.actor, found, "pinning.dismiss", host, before, None, now)
+        refusals.forget(connection, found.id, host)
+    return True
 
 
 def _by_host(known: Iterable[Refusal]) -> Iterable[tuple[str, list[Refusal]]]:

@@ -150,5 +150,5 @@ def accept(tenant: str, host: str, visit: Changing, given: Accepted | None = Non
 )
 def dismiss(tenant: str, host: str, visit: Changing) -> None:
     """Forget which clients refuse a host, as if none had."""
-    if not pinning.dismiss(visit.inst, tenant, host):
+    if not pinning.dismiss(visit.inst, tenant, host, visit.now):
         raise pinning.unknown(host)

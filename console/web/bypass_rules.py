@@ -101,7 +101,7 @@ def ask(tenant: str, request: Request, visit: Viewing, host: Annotated[str, Quer
 @router.post("/proposals/dismiss")
 def dismiss(tenant: str, request: Request, visit: Changing, host: Host = "") -> Response:
     """Forget who refuses the host."""
-    if not pinning.dismiss(visit.inst, tenant, host):
+    if not pinning.dismiss(visit.inst, tenant, host, visit.now):
         raise pinning.unknown(host)
     return done(request, visit, _address(tenant), f"It is forgotten which clients refuse {host}.")
 

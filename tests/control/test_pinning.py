@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from control import bypass_rules, pinning, tenants
+from control import audit_log, bypass_rules, pinning, tenants
 from control.errors import Missing
 from control.installation import Installation
 from store import refusals
@@ -40,8 +40,12 @@ def test_what_is_dismissed_is_forgotten_for_that_tenant(inst: Installation) -> N
     tenants.create(inst, "acme", NOW)
     for tenant in ("default", "acme"):
         refused(inst, ("a.example", "1", 1, "alert"), tenant=tenant)
-    assert pinning.dismiss(inst, "default", "a.example")
-    assert not pinning.dismiss(inst, "default", "a.example")
+    refused(inst, ("a.example", "2", 3, "closed"), ("b.example", "1", 1, "alert"))
+    assert pinning.dismiss(inst, "default", "a.example", NOW)
+    assert pinning.dismiss(inst, "default", "b.example", NOW)
+    assert not pinning.dismiss(inst, "default", "a.example", NOW)
+    told = [(one.action, one.subject, one.before, one.after) for one in audit_log.newest(inst)]
+    assert ("pinning.dismiss", "a.example", '{"clients": 2, "refusals": 4}', None) in told
     assert (shown(inst), shown(inst, "acme")) == ([], [("a.example", 1, False)])
 
 
