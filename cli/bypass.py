@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 
@@ -25,7 +25,7 @@ def command() -> None:
 @click.option(
     "--expires",
     metavar="DATE",
-    help="When it ends by itself, in UTC: 2026-12-31 (as that day begins) or 2026-12-31T18:30.",
+    help="When it ends by itself, in UTC: 2026-12-31 (as that day ends) or 2026-12-31T18:30.",
 )
 @json_option
 @pass_context
@@ -37,7 +37,7 @@ def add(context: Context, patterns: tuple[str, ...], reason: str | None, expires
     from control import bypass_rules
     from control.shown.bypass_rules import as_object
 
-    end = None if expires is None else moment(expires)
+    end = None if expires is None else end_of(expires)
     now = clock.now()
     added = bypass_rules.add(context.installation, context.tenant, patterns, now, reason, end)
     if context.json:
@@ -130,10 +130,12 @@ def counted(rules: int) -> str:
     return "1 rule" if rules == 1 else f"{rules} rules"
 
 
-def moment(text: str) -> datetime:
-    """The moment of an option; without a zone it is in UTC. What is none is a usage error."""
+def end_of(text: str) -> datetime:
+    """The moment that ``--expires`` names. What is none is a usage error."""
+    from control import ends
+    from control.errors import Refused
+
     try:
-        found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, OverflowError):
-        output.misuse(f"--expires: {text!r} is no date; expected 2026-12-31 or 2026-12-31T18:30 (UTC)")
+        return ends.end_of(text)
+    except Refused as refused:
+        output.misuse(f"--expires: {refused}")

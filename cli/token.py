@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 
 from cli import clock, output
-from cli.bypass import moment
+from cli.bypass import end_of
 from cli.context import Context, json_option, pass_context, refuse_tenant_options
 from control.shown import accounts as shown
 
@@ -32,7 +32,7 @@ def command() -> None:
 @click.option(
     "--expires",
     metavar="DATE",
-    help="When it ends by itself, in UTC: 2026-12-31 (as that day begins) or 2026-12-31T18:30; or never. "
+    help="When it ends by itself, in UTC: 2026-12-31 (as that day ends) or 2026-12-31T18:30; or never. "
     "Else in 90 days.",
 )
 @json_option
@@ -47,7 +47,7 @@ def create(
     now = clock.now()
     end: datetime | None = now + api_tokens.LASTS
     if expires is not None:
-        end = None if expires == NEVER else moment(expires)
+        end = None if expires == NEVER else end_of(expires)
     made, text = api_tokens.create(context.installation, name, account, now, Scope(scope), tenants or None, end)
     if context.json:
         output.as_json({**shown.token_as_object(made, now), "token": text})

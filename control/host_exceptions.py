@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 
 from certs.exceptions import expired
 from certs.host_patterns import HostPattern, parse_pattern
 from certs.names import InvalidHost
 from certs.verdict import Action, Defect
 from control import untrusted_ca
+from control.ends import LAST
 from control.error_settings import check_setting
 from control.errors import Missing, Refused, Taken
 from control.installation import Installation
@@ -159,7 +160,7 @@ def _fingerprint(text: str) -> bytes:
 def _end(text: str, now: datetime) -> datetime:
     try:
         if _DATE.fullmatch(text) is not None:
-            end = datetime.combine(datetime.fromisoformat(text).date(), time(23, 59, 59), UTC)
+            end = datetime.combine(datetime.fromisoformat(text).date(), LAST, UTC)
         elif _MOMENT.fullmatch(text) is not None:
             end = datetime.fromisoformat(text.upper()).astimezone(UTC).replace(microsecond=0)
         else:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from console import people, problems
-from console.api.models import aware
 from console.api.tokens import COLUMNS
 from console.visit import Visit
 from console.web.accounts import Managing, Seeing
@@ -17,6 +16,7 @@ from console.web.listing import remember, view
 from console.web.pages import done, go, is_htmx, render
 from control import api_tokens
 from control.authorisation import Action, Role, Scope
+from control.ends import end_of
 from control.errors import Refused
 from control.shown import accounts as shown
 
@@ -144,14 +144,11 @@ def _scope(text: str) -> Scope:
 
 
 def _end(ends: str, date: str, now: datetime) -> datetime | None:
-    """When the token is to end: never, in so many days, or as that day begins (UTC)."""
+    """When the token is to end: never, in so many days, or as that day ends (UTC)."""
     if ends == "never":
         return None
     if ends == "date":
-        try:
-            return aware(datetime.fromisoformat(date.strip()))
-        except ValueError:
-            raise Refused(f"{date[:40]!r} is no date; expected one such as 2027-03-31") from None
+        return end_of(date)
     if ends not in {key for key, _ in ENDS}:
         raise Refused(f"{ends[:40]!r} is no end of a token; choose one of those in the list")
     return now + timedelta(days=int(ends))

@@ -202,7 +202,7 @@ def test_a_token_ends_when_it_is_told_to_or_after_90_days(run: Run) -> None:
         assert told["scope"] == "read"
         return dict(told)
 
-    assert made("a", "--expires", "2999-12-31")["expires_at"] == "2999-12-31T00:00:00Z"
+    assert made("a", "--expires", "2999-12-31")["expires_at"] == "2999-12-31T23:59:59Z"
     assert made("b", "--expires", "never")["expires_at"] is None
     assert made("c")["expires_at"] is not None
     assert "is past" in refused(run, "token", "create", "d", "--account", "ann", "--expires", "2020-01-01")

@@ -34,8 +34,8 @@ def test_rules_are_added_listed_and_removed(run: Run) -> None:
     )
     assert added.exit_code == 0, added.stderr
     assert added.stdout == (
-        "Tenant default: .bank.example is not decrypted, from the next connection on, until 2999-12-31 00:00 UTC.\n"
-        "Tenant default: 192.0.2.0/24 is not decrypted, from the next connection on, until 2999-12-31 00:00 UTC.\n"
+        "Tenant default: .bank.example is not decrypted, from the next connection on, until 2999-12-31 23:59 UTC.\n"
+        "Tenant default: 192.0.2.0/24 is not decrypted, from the next connection on, until 2999-12-31 23:59 UTC.\n"
     )
     assert run("bypass", "add", "one.example").stdout == (
         "Tenant default: one.example is not decrypted, from the next connection on.\n"
@@ -50,7 +50,7 @@ def test_rules_are_added_listed_and_removed(run: Run) -> None:
     bank, _, one = json.loads(run("--json", "bypass", "list").stdout)
     assert {name: bank[name] for name in ("pattern", "status", "reason", "expires_at", "file")} == {
         "pattern": ".bank.example", "status": "active", "reason": "pins its keys",
-        "expires_at": "2999-12-31T00:00:00Z", "file": None,
+        "expires_at": "2999-12-31T23:59:59Z", "file": None,
     }  # fmt: skip
     assert (one["reason"], one["expires_at"]) == (None, None)
     removed = run("bypass", "remove", "ONE.example", ".bank.example")
@@ -72,6 +72,7 @@ def test_a_rule_that_has_expired_is_shown_as_such(run: Run, now: list[datetime])
 @pytest.mark.parametrize(
     ("text", "expires_at"),
     [
+        ("2999-12-31", "2999-12-31T23:59:59Z"),
         ("2999-12-31T18:30", "2999-12-31T18:30:00Z"),
         ("2999-12-31T18:30:05Z", "2999-12-31T18:30:05Z"),
         ("2999-12-31T18:30+02:00", "2999-12-31T16:30:00Z"),
@@ -84,7 +85,7 @@ def test_an_end_is_a_date_or_a_moment(run: Run, text: str, expires_at: str) -> N
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "31.12.2999", "2999-13-01", "9999-12-31T23:59-23:00"])
 def test_an_end_that_is_no_date_is_two(run: Run, text: str) -> None:
-    assert "is no date; expected 2026-12-31" in refused(run, "add", "a.example", "--expires", text, status=2)
+    assert "is no date; expected one like 2027-01-31" in refused(run, "add", "a.example", "--expires", text, status=2)
 
 
 def test_an_end_that_is_past_and_what_is_no_rule_are_one(run: Run) -> None:

@@ -160,7 +160,7 @@ def test_bypass_rules_are_added_by_the_line_and_removed_with_a_way_back(console:
     assert browser.post(BYPASS, data=lines, headers=HTMX).headers["hx-redirect"] == BYPASS
     rules = bypass_rules.listing(console.inst, "default")
     assert [one.pattern for one in rules] == [".bank.example", "192.0.2.0/24"]
-    assert f"{rules[0].expires_at:%Y-%m-%d %H:%M}" == f"{end + DAY:%Y-%m-%d} 00:00"
+    assert f"{rules[0].expires_at:%Y-%m-%d %H:%M}" == f"{end:%Y-%m-%d} 23:59"
     _, path, fields = flash_of(browser, BYPASS)
     browser.post(f"{BYPASS}/remove", data={"patterns": ".bank.example"}, headers=HTMX)
     again = flash_of(browser, BYPASS)

@@ -33,12 +33,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MESSAGE_BYTES = 128 * 1024  # arguments and environment
 NUMBER_BYTES = 4
 USED = (
-    "config.loader", "control.audit_log", "control.backup", "control.bypass_rules", "control.error_settings",
-    "control.host_exceptions", "control.installation", "control.kmip_forwarding", "control.on_premises",
-    "control.pinning", "control.recent_traffic", "control.signing_cas", "control.tenants", "control.trusted_cas",
-    "kms.kmip.validation", "proxy.admission", "proxy.bypass_lists", "proxy.handover", "proxy.htpasswd_files",
-    "proxy.listeners.outer_identity", "proxy.parents", "proxy.privileges", "proxy.probe", "proxy.rehearsal",
-    "proxy.server_rules", "proxy.status_client", "proxy.supervisor", "store.migrations.run",
+    "config.loader", "control.audit_log", "control.backup", "control.bypass_rules", "control.ends",
+    "control.error_settings", "control.host_exceptions", "control.installation", "control.kmip_forwarding",
+    "control.on_premises", "control.pinning", "control.recent_traffic", "control.signing_cas", "control.tenants",
+    "control.trusted_cas", "kms.kmip.validation", "proxy.admission", "proxy.bypass_lists", "proxy.handover",
+    "proxy.htpasswd_files", "proxy.listeners.outer_identity", "proxy.parents", "proxy.privileges", "proxy.probe",
+    "proxy.rehearsal", "proxy.server_rules", "proxy.status_client", "proxy.supervisor", "store.migrations.run",
 )  # fmt: skip
 """What commands import when they are used, beside their own modules. What is missing here is imported by each."""
 
