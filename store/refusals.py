@@ -80,7 +80,7 @@ def by_alert(c: Connection, tenant_id: int, since: datetime, least: int) -> dict
     return {row.host: row.clients for row in c.execute(statement)}
 
 
-def forget(c: Connection, tenant_id: int, host: str) -> None:
-    """Drop what is known of a host."""
+def forget(c: Connection, tenant_id: int, host: str) -> int:
+    """Drop what is known of a host; how many rows that were."""
     statement = sa.delete(refusals).where(refusals.c.tenant_id == tenant_id, refusals.c.host == host)
-    c.execute(statement)
+    return c.execute(statement).rowcount
