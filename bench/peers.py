@@ -211,3 +211,9 @@ PEERS = {
 def sallyport(workers: int) -> Peer:
     """Sallyport's fast lane with so many workers."""
     return Peer(f"Sallyport, {workers} workers", _nothing_missing, _sallyport(workers, False))
+
+
+def inspecting(workers: int) -> Peer:
+    """Its inspection lane."""
+    name = f"Sallyport, inspection lane, {workers} workers"
+    return Peer(name, _nothing_missing, _sallyport(workers, True), domain="inspected.test")

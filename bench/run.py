@@ -7,7 +7,7 @@ import datetime
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import table
@@ -15,7 +15,7 @@ from bench.client import ClientFailed, Route, build
 from bench.daemon import LANES
 from bench.machine import describe, descriptor_limit, most_descriptors
 from bench.origin import Origin
-from bench.peers import PEERS, Peer, Standing, sallyport
+from bench.peers import PEERS, Peer, Standing, inspecting, sallyport
 from bench.scenarios import ALL, BY_NAME, Crowded, Measured, Scenario, Scene, crowded
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -81,13 +81,17 @@ class Bench:
                     found[name].setdefault(scenario, []).append(one)
         return found
 
-    def workers(self, counts: Sequence[int], scenarios: Sequence[Scenario]) -> dict[int, dict[str, list[Measured]]]:
-        """The fast lane with one to four workers."""
-        found: dict[int, dict[str, list[Measured]]] = {}
-        for count in counts:
-            say(f"{count} workers")
-            for scenario, one in self.measure(sallyport(count), scenarios).items():
-                found.setdefault(count, {}).setdefault(scenario, []).append(one)
+    def workers(
+        self, make: Callable[[int], Peer], counts: Sequence[int], scenarios: Sequence[Scenario]
+    ) -> dict[int, dict[str, list[Measured]]]:
+        """A lane with one to four workers, in turn, for the rounds."""
+        found: dict[int, dict[str, list[Measured]]] = {count: {} for count in counts}
+        for _ in range(self.rounds):
+            for count in counts:
+                peer = make(count)
+                say(peer.name)
+                for scenario, one in self.measure(peer, scenarios).items():
+                    found[count].setdefault(scenario, []).append(one)
         return found
 
     def crowds(self, sizes: Sequence[int], requests: int) -> list[Crowded]:
@@ -174,8 +178,11 @@ def report(
         out.append(table.costs(found, titles, scenarios, "sallyport"))
         out.append("\n".join(f"- **{each.title}**: {each.meaning}" for each in scenarios))
     if "workers" in parts:
+        counts = (1, 2) if quick else (1, 2, 3, 4)
         some = [BY_NAME[name] for name in ("warm", "keepalive", "http2")]
-        out.append(table.workers(bench.workers((1, 2) if quick else (1, 2, 3, 4), some), some))
+        out.append(table.workers(bench.workers(sallyport, counts, some), some))
+        out.append("And in the inspection lane:")
+        out.append(table.workers(bench.workers(inspecting, counts, some), some))
     if "crowds" in parts:
         rows = bench.crowds((10, 1000) if quick else CROWDS, requests=2000 if quick else 10_000)
         out.append(table.crowds(rows))

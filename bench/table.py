@@ -43,16 +43,22 @@ def median(rounds: Sequence[Measured]) -> float:
 
 
 def workers(rates: Mapping[int, Mapping[str, Sequence[Measured]]], scenarios: Sequence[Scenario]) -> str:
-    """What more workers get done in a second, and what it costs."""
-    lines = ["| workers | " + " | ".join(f"{each.title}: a second (ms each)" for each in scenarios) + " |"]
+    """What more workers get done in a second (in brackets, how many times what one does), and what it costs."""
+    one = rates[min(rates)]
+    lines = ["| workers | " + " | ".join(f"{each.title}: a second, ms each" for each in scenarios) + " |"]
     lines.append("|---|" + "---|" * len(scenarios))
     for count, by in rates.items():
         cells = [
-            f"{statistics.median(one.rate for one in by[each.name]):.0f} ({number(median(by[each.name]))})"
+            f"{_rate(by[each.name]):.0f}{_times(_rate(by[each.name]), _rate(one[each.name]), by is one)}, "
+            f"{number(median(by[each.name]))}"
             for each in scenarios
         ]
         lines.append(f"| {count} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _rate(rounds: Sequence[Measured]) -> float:
+    return statistics.median(each.rate for each in rounds)
 
 
 def crowds(rows: Sequence[Crowded]) -> str:

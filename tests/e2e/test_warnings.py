@@ -95,36 +95,31 @@ def test_a_browser_shows_its_own_warning_or_our_page_or_the_site(
         where, shown_text = browser.visit(server["old.example"].url())
         assert where == server["old.example"].url()
         assert "Blocked: this server's certificate cannot be trusted" in shown_text
-        warning.told("errors", "set", "expired", "allow")
         try:
-            warning.within(2.0, lambda: curl(warning, server["old.example"].url()).status == 200)
+            followed(warning, ("errors", "set", "expired", "allow"))
             assert browser.visit(server["old.example"].url())[1].strip() == "hello from old.example"
         finally:
-            warning.told("errors", "unset", "expired")
+            followed(warning, ("errors", "unset", "expired"))
         assert browser.visit(server["good.example"].url())[1].strip() == "hello from good.example"
-    warning.within(2.0, lambda: curl(warning, server["old.example"].url()).status == 502)
+    assert curl(warning, server["old.example"].url()).status == 502
 
 
 def test_what_is_bypassed_is_left_to_the_client(warning: Daemon, server: Nginx, tmp_path: Path) -> None:
     """It sees the server's own certificate, and judges it by itself."""
     (tmp_path / "public.pem").write_bytes(PUBLIC.pem())
     own = ("--cacert", str(tmp_path / "public.pem"))
-    warning.told("errors", "set", "hostname_mismatch", "bypass")
     try:
+        followed(warning, ("errors", "set", "hostname_mismatch", "bypass"))
         # The server's own certificate, and neither a page nor a leaf of ours.
         what = "no alternative certificate subject name"
-        warning.within(10.0, lambda: what in curl(warning, server["other.example"].url("/refused"), *own).error)
+        assert what in curl(warning, server["other.example"].url("/refused"), *own).error
         for version, spoken in (("--http1.1", "1.1"), ("--http2", "2")):
-
-            def passes(version: str = version, spoken: str = spoken) -> bool:
-                passed = curl(warning, server["other.example"].url(), "--insecure", "-w", "%{certs}", version)
-                return (passed.status, passed.http_version) == (200, spoken)
-
-            warning.within(10.0, passes)  # each worker hears of it by itself
+            passed = curl(warning, server["other.example"].url(), "--insecure", "-w", "%{certs}", version)
+            assert (passed.status, passed.http_version) == (200, spoken)
         assert warning.wait_log("bypassed", host="other.example")[-1]["reason"] == "row hostname_mismatch"
     finally:
-        warning.told("errors", "unset", "hostname_mismatch")
-    warning.within(2.0, lambda: curl(warning, server["other.example"].url()).status == 502)
+        followed(warning, ("errors", "unset", "hostname_mismatch"))
+    assert curl(warning, server["other.example"].url()).status == 502
 
 
 def test_the_leaf_says_what_it_is_and_for_whom(warning: Daemon, server: Nginx) -> None:
@@ -176,14 +171,16 @@ def test_another_active_ca_changes_nothing_about_it(warning: Daemon, server: Ngi
     certificates, key = tmp_path / "ca.pem", tmp_path / "ca.key"
     certificates.write_bytes(issuing.chain_pem(with_root=True))
     key.write_bytes(issuing.key_pem())
-    warning.told("signing-ca", "import", "theirs", "--cert", str(certificates), "--key", str(key), "--activate")
     try:
+        followed(
+            warning, ("signing-ca", "import", "theirs", "--cert", str(certificates), "--key", str(key), "--activate")
+        )
         after = shown(warning, server, "self.example")
         assert after is not None
         assert after.issuer == before.issuer
     finally:
-        warning.told("signing-ca", "activate", "built-in")
-    warning.within(2.0, lambda: curl(warning, server["good.example"].url()).status == 200)
+        followed(warning, ("signing-ca", "activate", "built-in"))
+    assert curl(warning, server["good.example"].url()).status == 200
     assert curl(warning, server["self.example"].url()).exit_code == UNVERIFIED
 
 
