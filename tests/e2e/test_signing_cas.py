@@ -19,7 +19,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.origins import Nginx
 from tests.harness.pki import HOUR, NOW, Authority
 from tests.harness.programs import need
-from tests.harness.signing_cas import Client, imported, roots, workers
+from tests.harness.signing_cas import Client, followed, imported, roots, workers
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -61,9 +61,9 @@ def test_what_another_ca_has_signed_for_our_request_is_what_clients_see(daemon: 
             "-days", "365", "-extfile", "extensions", "-out", "gateway.pem")  # fmt: skip
     files = [str(folder / "gateway.pem"), str(folder / "root.pem")]
     assert "It would be accepted" in daemon.told("signing-ca", "validate", "gateway", *files)
-    daemon.told("signing-ca", "complete", "gateway", *files, "--activate")
+    followed(daemon, ("signing-ca", "complete", "gateway", *files, "--activate"))
     url = origin["good.example"].url()
-    daemon.within(1.0, lambda: curl(daemon, url, "--cacert", str(folder / "root.pem")).status == 200)
+    assert curl(daemon, url, "--cacert", str(folder / "root.pem")).status == 200
     client = Client(daemon, origin["good.example"].port, folder / "root.pem")
     with client.open() as opened:
         assert client.issuer(opened).startswith("Gateway CA")
