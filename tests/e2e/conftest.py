@@ -18,6 +18,14 @@ PRIVATE = Authority.root("Private Root")
 PRIVATE_ISSUING = PRIVATE.intermediate("Private Issuing")
 
 
+@pytest.fixture(autouse=True)
+def settled() -> Iterator[None]:
+    """What a test has put back is so for the next, whatever its order: each daemon goes by its store."""
+    yield
+    for running in list(Daemon.running):
+        running.settle()
+
+
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("e2e")

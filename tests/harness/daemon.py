@@ -8,21 +8,26 @@ Egress to loopback is allowed unless told otherwise, since that is where the tes
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import yaml
 
+from proxy.status_client import ask_all
 from tests.harness import command, installation
 from tests.harness.command import REPOSITORY
 from tests.harness.namespaces import Place
@@ -34,6 +39,7 @@ LISTENS = "Sallyport listens on "
 MONITORS = "Metrics and health: http://"
 CONSOLE = "Console and REST API: https://"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
+SETTLE_SECONDS = 3
 START_SECONDS = 90  # of a machine that is busy
 STOP_SECONDS = 45
 ASKING_SECONDS = 0.1
@@ -74,6 +80,8 @@ class Daemon:
     every other; with ``first`` it makes one of its own.
     """
 
+    running: ClassVar[weakref.WeakSet[Daemon]] = weakref.WeakSet()
+    """Those of this process that were started and not ended."""
     start_seconds = START_SECONDS
     """How long it may take to listen."""
     forked = True
@@ -201,6 +209,7 @@ class Daemon:
         assert self._process is None, "it runs already"
         line = ["--config", str(self.config), "serve"]
         inside = self.namespace.prefix if self.namespace is not None else ()
+        self.running.add(self)
         reading, writing = os.pipe()
         with self.stderr.open("ab") as stderr, open(writing, "wb") as stdout, open(os.devnull, "rb") as stdin:
             if self.forked and self.namespace is None:
@@ -295,10 +304,29 @@ class Daemon:
 
     def _finish(self) -> None:
         self._process = None
+        self.running.discard(self)
         if self._reader is not None:
             self._reader.join(5)
 
     # What it looks like from outside
+
+    def settle(self) -> None:
+        """Wait until every worker that answers goes by what the store says: what a test has put back is so.
+
+        Of a store in a file alone, and no longer than a few seconds: a test may have left a daemon that cannot follow.
+        """
+        store = self.state_dir / "sallyport.db"
+
+        def behind() -> bool:
+            with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as reading:
+                wanted = dict(reading.execute("SELECT name, generation FROM tenants"))
+            served = [worker["tenants"] for worker in asyncio.run(ask_all(self.state_dir, {"ask": "health"}))]
+            return any(one["generation"] < wanted.get(name, 0) for each in served for name, one in each.items())
+
+        until = time.monotonic() + SETTLE_SECONDS
+        with suppress(sqlite3.Error):
+            while self._process is not None and behind() and time.monotonic() < until:
+                time.sleep(0.02)
 
     def pids(self) -> Pids:
         """The processes that run now. Fails the test where there is no issuer or no worker."""
