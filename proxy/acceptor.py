@@ -4,6 +4,11 @@ asyncio's own server accepts as many at once as its backlog is long, and makes a
 connections that are open wait meanwhile. Here a turn of the loop accepts a few, and what is open has its turn in
 between. One whose client has left already is let go at once: to see that nobody is there costs a thirtieth of what is
 made of a connection otherwise, and whoever waits behind a flood of such waits for each of them.
+
+Whoever wakes first has the connection, and takes all that wait with it: of four connections that stay, three to one is
+usual. So a worker that had better not have the next one (it has more than its share, or would only refuse it) leaves
+what comes to the others for a moment, and takes what it finds afterwards. Where they let several such moments pass, or
+a long one, they are busy or gone, and nothing is left to them for a while.
 """
 
 from __future__ import annotations
@@ -21,6 +26,13 @@ LOOKED_AT = 64
 """The same with those whose clients have left."""
 PAUSE_SECONDS = 1.0
 """How long nothing is accepted when the machine or its limits give no more, unless a connection ends before."""
+UNWANTED = 8
+"""After so many moments in which others let something wait, or one that was so many times as long as it should have
+been (a turn of the loop may be), nothing is left to them …"""
+ALONE_SECONDS = 0.1
+"""… for so long at least …"""
+ALONE_TIMES = 10
+"""… and for so many times the last moment: who has long turns has few."""
 LOST = frozenset({
     errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.ENETDOWN, errno.ENETUNREACH,
     errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENONET, errno.EOPNOTSUPP,
@@ -40,17 +52,29 @@ class Acceptor:
         listening: socket.socket,
         arrived: Arrived,
         full: Callable[[], bool],
+        patience: Callable[[], float],
         exhausted: Callable[[OSError], None],
         left: Callable[[], None],
     ) -> None:
-        """``full``: asked before each accept, whether another worker should have it. ``left``: a client had left."""
+        """``full``: asked before each accept, whether another worker has to have it. ``left``: a client had left.
+
+        ``patience``: for how many seconds what comes is left to the others; 0 where this worker may have it.
+        """
         self._loop = loop
         self._listening = listening
         self._arrived = arrived
         self._full = full
+        self._patience = patience
         self._exhausted = exhausted
         self._left = left
         self._paused: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.TimerHandle | None = None
+        """Ends a moment in which others may take what waits."""
+        self._moment = (0.0, 0.0)
+        """When the last one began, and how long it was to be."""
+        self._unwanted = 0
+        """How many have passed since others last took something in one."""
+        self._alone_until = 0.0
         self._closed = False
 
     def start(self) -> None:
@@ -62,9 +86,10 @@ class Acceptor:
         if self._closed:
             return
         self._closed = True
-        if self._paused is not None:
-            self._paused.cancel()
-            self._paused = None
+        for timer in (self._paused, self._leaving):
+            if timer is not None:
+                timer.cancel()
+        self._paused = self._leaving = None
         self._loop.remove_reader(self._listening.fileno())
         self._listening.close()
 
@@ -79,15 +104,41 @@ class Acceptor:
         self._loop.remove_reader(self._listening.fileno())
         self._paused = self._loop.call_later(PAUSE_SECONDS, self.resume)
 
-    def _readable(self) -> None:
-        accept, arrived, full = self._listening.accept, self._arrived, self._full
+    def _leave(self, seconds: float) -> None:
+        """What waits may be another's, for a moment."""
+        self._loop.remove_reader(self._listening.fileno())
+        self._moment = (self._loop.time(), seconds)
+        self._leaving = self._loop.call_later(seconds, self._take)
+
+    def _take(self) -> None:
+        """The moment is over: what is there now is taken, the first of it whatever this worker has."""
+        self._leaving = None
+        self.start()
+        self._readable(left=True)
+
+    def _nobody_else(self) -> None:
+        """After a moment in which others could take what waits, something does."""
+        self._unwanted += 1
+        began, seconds = self._moment
+        lasted = self._loop.time() - began
+        if self._unwanted >= UNWANTED or lasted >= UNWANTED * seconds:
+            self._unwanted = 0
+            self._alone_until = began + lasted + max(ALONE_SECONDS, ALONE_TIMES * lasted)
+
+    def _readable(self, left: bool = False) -> None:
+        """Something waits. ``left``: the first has been left to others already."""
+        accept, arrived, full, patience = self._listening.accept, self._arrived, self._full, self._patience
         places = AT_ONCE
-        for _ in range(LOOKED_AT):
+        for looked_at in range(LOOKED_AT):
             if full():
                 return self._pause()
+            if not left and (seconds := patience()) and self._loop.time() >= self._alone_until:
+                return None if looked_at else self._leave(seconds)  # whether more waits, the loop will say
             try:
                 connection, address = accept()
             except (BlockingIOError, InterruptedError):
+                if left:
+                    self._unwanted = 0
                 return None  # the queue is empty, or another worker was faster
             except OSError as error:
                 if error.errno in LOST:
@@ -95,6 +146,9 @@ class Acceptor:
                 # The machine or its limits give no more: connections wait in the queue meanwhile.
                 self._exhausted(error)
                 return self._pause()
+            if left:
+                self._nobody_else()
+                left = False
             if is_left(connection):
                 connection.close()
                 self._left()

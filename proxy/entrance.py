@@ -37,6 +37,10 @@ WAYS: dict[str, Callable[[Session], Beginning]] = {
     "socks5": socks5, "wireguard": Transparent,
 }  # fmt: skip
 """How a connection of each mode begins."""
+AHEAD_SECONDS = 0.001
+"""For so long a worker that has more connections than the others leaves to them what comes: who is free needs less."""
+REFUSING_SECONDS = 0.01
+"""And so long one that could only refuse it: who is busy may have it as well."""
 _SPEAK_HTTP = frozenset({"explicit"})
 """Modes whose clients understand an answer to a request that they have not made yet."""
 _NO_ID = "0" * 16
@@ -76,7 +80,9 @@ class Entrance:
         for listener, listening in sockets:
             arrived = partial(self._arrived, listener)
             left = partial(self.worker.metrics.connection, listener.tenant or "", listener.mode, "none")
-            acceptor = Acceptor(self.worker.loop, listening, arrived, self._full, self.worker.exhausted, left)
+            acceptor = Acceptor(
+                self.worker.loop, listening, arrived, self._full, self._patience, self.worker.exhausted, left
+            )
             acceptor.start()
             self._acceptors.append(acceptor)
 
@@ -96,6 +102,13 @@ class Entrance:
 
     def _full(self) -> bool:
         return self.seats.full
+
+    def _patience(self) -> float:
+        """For how many seconds what comes is left to the other workers."""
+        seats = self.seats
+        if seats.workers > 1 and self.worker.overload.shedding is not None:
+            return REFUSING_SECONDS
+        return AHEAD_SECONDS if seats.ahead else 0.0
 
     def _arrived(self, listener: Listener, connection: socket.socket, peer: tuple[Any, ...]) -> None:
         # Over a Unix socket nobody has an address; but it is known who it is.

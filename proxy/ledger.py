@@ -1,11 +1,11 @@
 """How many connections are open on the node, counted over all workers: a table in shared memory.
 
 The supervisor makes it and hands it on as it hands on the sockets. Each worker writes one row and reads all: the sum of
-a column is the count. There is no lock, and no worker can wait for another. Exact columns: all connections, each
-listener's, each tenant's. Client addresses are too many for columns, so they share :data:`CELLS` times two: an address
-counts in one cell of each half, and the smaller of the two is taken (a count-min sketch: never less than the truth, and
-more only where others fall into both cells). Which cells those are depends on a key that nobody outside knows, so that
-no one can aim at a neighbour's.
+a column is the count. There is no lock, and no worker can wait for another. Exact columns: all connections, how busy
+the worker is, each listener's connections, each tenant's. Client addresses are too many for columns, so they share
+:data:`CELLS` times two: an address counts in one cell of each half, and the smaller of the two is taken (a count-min
+sketch: never less than the truth, and more only where others fall into both cells). Which cells those are depends on a
+key that nobody outside knows, so that no one can aim at a neighbour's.
 
 When a worker is gone, the supervisor clears its row before another takes it. Workers that replace others count in the
 same table where they can; :mod:`proxy.ledgers` says when.
@@ -24,9 +24,13 @@ from collections.abc import Sequence
 CELLS = 16 * 1024
 """Of each half of the sketch. A row takes 128 KiB where client addresses are counted, and a page where not."""
 KEY_BYTES = 16
+BUSY = 1
+"""The column of processor time: thousandths of a second that a worker took in the last one."""
+_BEFORE = 2
+"""Columns before those with names."""
 HEADER = 4096
 """Bytes before the first row: the key, then what the table is. A page, so that no row shares one with it."""
-FORM = 1
+FORM = 2
 """To be counted up when the cells come to mean something else: a program that another one has replaced may still write
 to the table that its successor reads."""
 _CELL_BYTES = 4
@@ -42,7 +46,7 @@ class LedgerFullError(OSError):
 
 
 class Ledger:
-    """The table. ``columns`` names the exact ones behind the first, which is all connections: both sides must agree."""
+    """The table. ``columns`` names the exact ones behind all connections and :data:`BUSY`: both sides must agree."""
 
     def __init__(self, fd: int, columns: Sequence[tuple[str, str]]) -> None:
         """Map the table behind ``fd``, which this object owns from now on.
@@ -60,8 +64,8 @@ class Ledger:
         self.key = bytes(self._memory[:KEY_BYTES])
         self.cells = memoryview(self._memory)[HEADER:].cast("I")
         """Row behind row. Only the owner of a row writes it."""
-        self.column = {("all", ""): 0} | {name: number for number, name in enumerate(columns, 1)}
-        self._sketch = len(columns) + 1
+        self.column = {("all", ""): 0} | {name: number for number, name in enumerate(columns, _BEFORE)}
+        self._sketch = len(columns) + _BEFORE
         self._taken: set[int] = set()
         self._finished = False
 
@@ -151,9 +155,9 @@ def _what(columns: Sequence[tuple[str, str]]) -> bytes:
 
 
 def width(columns: int) -> int:
-    """Cells of a row: all, the exact columns, the sketch; filled up to whole pages, so that no two rows share one."""
+    """Cells of a row: the exact columns, and the sketch; filled up to whole pages, so that no two rows share one."""
     page = mmap.PAGESIZE // _CELL_BYTES
-    return -(-(1 + columns + 2 * CELLS) // page) * page
+    return -(-(_BEFORE + columns + 2 * CELLS) // page) * page
 
 
 def client_key(address: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,16 @@ FRUITLESS = 10
 class Rounds:
     """The timer of one worker."""
 
-    def __init__(self, worker: Worker, measure: Callable[[], int] = resident) -> None:
+    def __init__(
+        self, worker: Worker, measure: Callable[[], int] = resident, used: Callable[[], float] = time.process_time
+    ) -> None:
+        """``measure``: the worker's memory, in bytes; ``used``: the processor's time that it has taken, in seconds."""
         self.worker = worker
         self._measure = measure
+        self._used = used
         self._base = 0
+        self._counted = (0.0, 0.0)
+        """When the processor's time was last looked at, and what it was."""
         self._due = 0.0
         self._part = 0
         self._walk: tuple[Session, ...] = ()
@@ -50,7 +57,9 @@ class Rounds:
         if self._base >= most * RELIEVED:
             worker.log.event(WARNING, "limits", reason=f"limits.memory leaves no room: a worker takes {self._base} "
                              f"bytes without a connection, and {most} is the limit; raise it")  # fmt: skip
-        self._again(worker.loop.time())
+        now = worker.loop.time()
+        self._counted = now, self._used()
+        self._again(now)
 
     def _again(self, now: float) -> None:
         self._due = now + TICK_SECONDS
@@ -74,6 +83,7 @@ class Rounds:
         worker = self.worker
         overload = worker.overload
         overload.uses(self._measure())
+        self._tell_busy(now)
         worker.stalls.check(now)
         worker.seldom.flush(now)
         worker.flush()
@@ -90,6 +100,11 @@ class Rounds:
             self._renew()
         else:
             self._empty_seconds = 0
+
+    def _tell_busy(self, now: float) -> None:
+        (before, used), self._counted = self._counted, (now, self._used())
+        if now > before:
+            self.worker.entrance.seats.busy((self._counted[1] - used) / (now - before))
 
     def _make_room(self, now: float) -> None:
         """Connections on which nothing is under way end, those that rest longest first."""

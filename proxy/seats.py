@@ -7,13 +7,18 @@ import resource
 from collections.abc import Sequence
 
 from config.settings import Limits, Listener
-from proxy.ledger import Ledger, client_key
+from proxy.ledger import BUSY, Ledger, client_key
 
 Seat = tuple[int, ...]
 """The cells in which a connection counts, until it leaves."""
 
 RESERVED = 384
 """Descriptors that are not for connections: sockets, log, store, issuer, and refusals that linger."""
+UNEVEN = 1.02
+"""A worker may have so much more than its share: among many connections one more or less is nothing to wait for."""
+IDLER = 200
+"""Thousandths of a second of processor time, each second. A worker that takes so much less than workers do on average
+has what comes, however many connections it has: they may rest, and those of the others may not."""
 MOST = 1 << 20
 """Connections of a worker, however many descriptors there are: memory is what limits them then."""
 
@@ -37,6 +42,7 @@ class Seats:
     def __init__(self, ledger: Ledger, row: int, limits: Limits, workers: int, descriptors: int) -> None:
         """``workers`` share the node's limits; ``descriptors`` is what this one may have open."""
         self.ledger = ledger
+        self.workers = workers
         self.start = row * ledger.width
         self.room = room(descriptors)
         """Connections that this worker has descriptors for."""
@@ -54,6 +60,21 @@ class Seats:
     def full(self) -> bool:
         """This worker has no descriptors for more, though the node may have."""
         return self.open >= self.room and self.ledger.total(0) < self.most
+
+    @property
+    def ahead(self) -> bool:
+        """This worker has more than its share of the connections, and is no idler: the next had better be another's.
+
+        What workers that drain still have makes the shares larger, and is no reason to leave anything to anybody.
+        """
+        workers, ledger = self.workers, self.ledger
+        if workers == 1 or self.open * workers <= ledger.total(0) * UNEVEN:
+            return False
+        return (ledger.cells[self.start + BUSY] + IDLER) * workers >= ledger.total(BUSY)
+
+    def busy(self, share: float) -> None:
+        """Tell the other workers how much processor time this one took lately: seconds in a second."""
+        self.ledger.cells[self.start + BUSY] = max(0, round(share * 1000))
 
     def take(self, listener: Listener, tenant: str, address: str) -> Seat | str:
         """Count one more connection; where that is one too many, count nothing and name the limit.

@@ -8,12 +8,13 @@ import itertools
 import os
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from proxy.acceptor import AT_ONCE, LOOKED_AT, Acceptor
+from proxy.acceptor import ALONE_SECONDS, AT_ONCE, LOOKED_AT, UNWANTED, Acceptor
 
 
 class Listening:
@@ -49,6 +50,7 @@ class Rig:
         self.accepted: list[socket.socket] = []
         self.complaints: list[str] = []
         self.full = False
+        self.patience = 0.0
         self.left = 0
         self.clients: list[socket.socket] = []
         self.acceptor = Acceptor(
@@ -56,6 +58,7 @@ class Rig:
             self.listening,  # type: ignore[arg-type] # a socket with errors to give
             lambda connection, peer: self.accepted.append(connection),
             lambda: self.full,
+            lambda: self.patience,
             lambda error: self.complaints.append(str(error.strerror)),
             self._has_left,
         )
@@ -72,6 +75,23 @@ class Rig:
 
     def connect(self, count: int) -> None:
         self.clients += [socket.create_connection(("127.0.0.1", self.port)) for _ in range(count)]
+
+    async def leave_one(self) -> None:
+        """Connect, and let it be left to others for a moment."""
+        self.connect(1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    def moment_over(self) -> None:
+        """What was left to others long enough (tests make a moment very long, and end it)."""
+        leaving = self.acceptor._leaving
+        assert leaving is not None
+        leaving.cancel()
+        self.acceptor._take()
+
+    def by_another(self) -> None:
+        """Another worker, on the same socket, takes one."""
+        self.listening.real.accept()[0].close()
 
     async def until(self, accepted: int) -> None:
         async with asyncio.timeout(10):
@@ -197,3 +217,215 @@ def test_after_the_end_nothing_is_accepted_and_nothing_wakes_it() -> None:
         assert not rig.accepted
 
     run(test)
+
+
+# --- a worker that had better not have what comes ---
+
+LONG = 3600.0
+"""A moment that a test ends by itself."""
+
+
+def test_what_comes_is_left_to_others_for_a_moment() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.leave_one()
+        await rig.until(1)
+        rig.patience = LONG
+        await rig.leave_one()
+        rig.acceptor.resume()  # that a connection ends is no reason to hurry
+        await rig.leave_one()
+        assert (rig.listening.accepts, len(rig.accepted)) == (2, 1)  # the first, and that there were no more
+        rig.by_another()
+        rig.moment_over()
+        assert len(rig.accepted) == 2
+        assert rig.acceptor._leaving is None  # nothing waits any more
+
+    run(test)
+
+
+def test_a_moment_ends_by_itself() -> None:
+    async def test(rig: Rig) -> None:
+        rig.patience = 0.001
+        rig.connect(3)
+        await rig.until(3)
+
+    run(test)
+
+
+def test_what_nobody_else_has_taken_is_taken_one_by_one() -> None:
+    async def test(rig: Rig) -> None:
+        rig.patience = LONG
+        rig.connect(2)
+        for number in range(1, UNWANTED):
+            await rig.leave_one()
+            rig.moment_over()
+            assert len(rig.accepted) == number
+
+    run(test)
+
+
+def test_a_worker_that_may_have_the_next_again_takes_all_that_wait() -> None:
+    async def test(rig: Rig) -> None:
+        rig.patience = LONG
+        rig.connect(2)
+        await rig.leave_one()
+        rig.patience = 0
+        rig.moment_over()
+        assert len(rig.accepted) == 3
+
+    run(test)
+
+
+def test_what_another_has_taken_is_no_reason_to_take_the_next() -> None:
+    async def test(rig: Rig) -> None:
+        rig.patience = LONG
+        for _ in range(2 * UNWANTED):
+            await rig.leave_one()
+            rig.by_another()
+            rig.moment_over()
+        assert (rig.accepted, rig.complaints) == ([], [])
+
+    run(test)
+
+
+def test_where_nobody_else_takes_anything_nothing_is_left_to_them_for_a_while() -> None:
+    async def test(rig: Rig) -> None:
+        rig.patience = LONG
+        for number in range(1, UNWANTED + 1):
+            await rig.leave_one()
+            rig.moment_over()
+            assert len(rig.accepted) == number
+        rig.connect(3)
+        await rig.until(UNWANTED + 3)  # well within the while, or the test waits for an hour
+        assert rig.acceptor._leaving is None
+
+    run(test)
+
+
+def test_one_that_others_do_take_begins_the_count_anew() -> None:
+    async def test(rig: Rig) -> None:
+        rig.patience = LONG
+        for number in range(1, UNWANTED):
+            await rig.leave_one()
+            rig.moment_over()
+            assert len(rig.accepted) == number
+        await rig.leave_one()
+        rig.by_another()
+        rig.moment_over()
+        for _ in range(UNWANTED - 1):
+            await rig.leave_one()
+            rig.moment_over()
+        await rig.leave_one()
+        assert len(rig.accepted) == 2 * (UNWANTED - 1)
+        assert rig.acceptor._leaving is not None
+
+    run(test)
+
+
+def test_after_the_while_it_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.acceptor.ALONE_SECONDS", 0)
+    monkeypatch.setattr("proxy.acceptor.ALONE_TIMES", 0)
+
+    async def test(rig: Rig) -> None:
+        rig.patience = LONG
+        for number in range(1, 2 * UNWANTED):
+            await rig.leave_one()
+            assert rig.acceptor._leaving is not None
+            rig.moment_over()
+            assert len(rig.accepted) == number
+
+    run(test)
+
+
+def test_one_moment_that_takes_far_too_long_says_as_much_as_several() -> None:
+    """Where a turn of the loop is long, so is a moment, and a few such would be all that is taken in a second."""
+
+    async def test(rig: Rig) -> None:
+        rig.patience = 0.001
+        rig.connect(5)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert rig.acceptor._leaving is not None
+        time.sleep(UNWANTED * 0.001 * 2)  # noqa: ASYNC251 - the loop's long turn
+        rig.patience = LONG
+        rig.moment_over()
+        await rig.until(5)
+        assert rig.acceptor._alone_until > asyncio.get_running_loop().time() + ALONE_SECONDS / 2
+
+    run(test)
+
+
+def test_of_two_workers_each_gets_its_share() -> None:
+    """Both in one loop, on one socket, the one that always wakes first having had all of them before."""
+
+    async def main() -> None:
+        rig = Rig()
+        counts = [0, 0]
+
+        def taking(which: int) -> Callable[[socket.socket, Any], None]:
+            def arrived(connection: socket.socket, peer: Any) -> None:
+                counts[which] += 1
+                rig.accepted.append(connection)
+
+            return arrived
+
+        rig.acceptor._arrived = taking(0)
+        rig.acceptor._patience = lambda: LONG * (counts[0] > counts[1])
+        other = Acceptor(
+            asyncio.get_running_loop(), rig.listening.real.dup(), taking(1), lambda: False,
+            lambda: 0.001 * (counts[1] > counts[0]), lambda error: None, lambda: None,
+        )  # fmt: skip
+        other.start()
+        try:
+            for number in range(1, 21):
+                rig.connect(1)
+                await rig.until(number)
+                if rig.acceptor._leaving is not None:
+                    rig.moment_over()
+            assert counts == [10, 10]
+        finally:
+            other.close()
+            rig.end()
+
+    asyncio.run(main())
+
+
+def test_the_end_may_come_while_something_is_left_to_others() -> None:
+    async def test(rig: Rig) -> None:
+        rig.patience = LONG
+        await rig.leave_one()
+        leaving = rig.acceptor._leaving
+        assert leaving is not None
+        rig.acceptor.close()
+        assert leaving.cancelled()
+        rig.acceptor.close()
+
+    run(test)
+
+
+def test_a_worker_without_room_does_not_take_what_nobody_else_did() -> None:
+    async def test(rig: Rig) -> None:
+        rig.patience = LONG
+        await rig.leave_one()
+        rig.full = True
+        rig.moment_over()
+        assert rig.listening.accepts == 0
+        rig.full, rig.patience = False, 0
+        rig.acceptor.resume()
+        await rig.until(1)
+
+    run(test)
+
+
+def test_what_was_left_to_others_and_cannot_be_had_is_waited_for_like_any_other() -> None:
+    async def test(rig: Rig) -> None:
+        rig.patience = LONG
+        await rig.leave_one()
+        rig.moment_over()
+        assert (rig.complaints, rig.accepted) == ([os.strerror(errno.EMFILE)], [])
+        rig.acceptor.resume()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        rig.moment_over()
+        assert len(rig.accepted) == 1
+
+    run(test, errno.EMFILE)

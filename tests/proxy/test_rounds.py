@@ -66,6 +66,11 @@ class Worker:
         self.seats = self
         self.most = self.room = 10
         self.memory = 100
+        self.used = 5.0
+        self.shares: list[float] = []
+
+    def busy(self, share: float) -> None:
+        self.shares.append(share)
 
     def event(self, level: int, event: str, **fields: Any) -> None:
         self.events.append((event, fields))
@@ -76,7 +81,7 @@ class Worker:
     flush = check
 
     def start(self) -> None:
-        Rounds(self, lambda: self.memory).start()  # type: ignore[arg-type] # all of a worker that it touches
+        Rounds(self, lambda: self.memory, lambda: self.used).start()  # type: ignore[arg-type] # all of a worker that it touches
 
     def second(self) -> None:
         for _ in range(TICKS):
@@ -139,3 +144,12 @@ def test_a_worker_that_is_full_without_a_connection_gives_way_unless_the_next_wo
     worker.second()
     assert worker.draining.is_set() is (base == 100)
     assert ("shedding", {"reason": "memory", "memory": 1000, "sessions": 1}) in worker.events
+
+
+def test_the_others_are_told_each_second_how_busy_it_is() -> None:
+    worker = Worker()
+    worker.start()
+    for _ in range(2 * TICKS + 1):
+        worker.loop.turn()
+        worker.used += 0.03
+    assert worker.shares == pytest.approx([0.0, 0.3, 0.3])

@@ -129,3 +129,55 @@ def test_there_is_always_room_for_one_and_never_for_more_than_there_are_descript
 def test_unlimited_descriptors_are_still_a_number() -> None:
     assert room(-1) == MOST
     assert room(20_000) == 9808
+
+
+def test_a_worker_is_ahead_that_has_more_than_its_share(workers: Make) -> None:
+    first, second = workers()
+    assert (first.ahead, second.ahead) == (False, False)  # nobody has any
+    seat = first.take(A, "default", "192.0.2.1")
+    assert (first.ahead, second.ahead) == (True, False)
+    second.take(A, "default", "192.0.2.1")
+    assert (first.ahead, second.ahead) == (False, False)
+    for _ in range(200):
+        first.take(A, "default", "192.0.2.1")
+        second.take(A, "default", "192.0.2.1")
+    first.take(A, "default", "192.0.2.1")
+    assert not first.ahead  # one among so many
+    for _ in range(10):
+        first.take(A, "default", "192.0.2.1")
+    assert first.ahead
+    assert not isinstance(seat, str)
+    for _ in range(10):
+        first.leave(seat)
+    assert not first.ahead
+
+
+def test_one_worker_alone_is_never_ahead() -> None:
+    ledger = Ledger.create(4, columns(LISTENERS))
+    seats = Seats(ledger, ledger.take(), Limits(), 1, 20_000)
+    seats.take(A, "default", "192.0.2.1")
+    assert not seats.ahead
+    ledger.close()
+
+
+def test_what_workers_that_drain_have_makes_nobody_wait(workers: Make) -> None:
+    first, second = workers()
+    draining = Seats(first.ledger, first.ledger.take(), Limits(), 2, 20_000)
+    for _ in range(10):
+        draining.take(A, "default", "192.0.2.1")
+    first.take(A, "default", "192.0.2.1")
+    assert (first.ahead, second.ahead) == (False, False)
+
+
+def test_a_worker_that_is_idler_than_the_others_is_not_ahead_whatever_it_has_open(workers: Make) -> None:
+    first, second = workers()
+    for _ in range(50):
+        first.take(A, "default", "192.0.2.1")
+    second.busy(1.0)
+    for mine, ahead in ((0.0, False), (0.5, False), (0.7, True), (1.0, True)):
+        first.busy(mine)
+        assert first.ahead is ahead, mine
+        assert not second.ahead
+    second.busy(0.0)
+    first.busy(0.0)
+    assert first.ahead
