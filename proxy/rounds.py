@@ -16,6 +16,7 @@ from proxy.log import INFO, WARNING
 from proxy.overload import RELIEVED, resident
 
 if TYPE_CHECKING:
+    from proxy.listeners.outer_tls import OuterTls
     from proxy.session import Session
     from proxy.worker import Worker
 
@@ -109,10 +110,12 @@ class Rounds:
     def _make_room(self, now: float) -> None:
         """Connections on which nothing is under way end, those that rest longest first."""
         worker = self.worker
-        resting = sorted((s for s in worker.sessions if s.rests(now)), key=lambda session: session.active)
-        most = max(10, len(worker.sessions) // ROOM_SHARE)
-        for session in resting[:most]:
-            session.close("memory")
+        # Of connections of HTTP/2 to the proxy those without a session: what else there is is in the sessions.
+        there: list[Session | OuterTls] = [*worker.sessions, *worker.entrance.outer]
+        resting = sorted((one for one in there if one.rests(now)), key=lambda one: one.active)
+        most = max(10, len(there) // ROOM_SHARE)
+        for one in resting[:most]:
+            one.make_room()
         if resting:
             worker.log.event(WARNING, "made room", closed=len(resting[:most]), resting=len(resting),
                              memory=worker.overload.used)  # fmt: skip

@@ -261,6 +261,10 @@ class Session(Reader):
         """Whether nothing is under way, as far as anybody can tell, so that it can make room for others."""
         return self.state in RESTING and not self.phase.busy and now - self.active > REST_SECONDS
 
+    def make_room(self) -> None:
+        """End, since it rests and memory is tight."""
+        self.close("memory")
+
     def time_out(self) -> None:
         """The state's time limit is over."""
         if self.state is State.CLOSED:

@@ -79,6 +79,8 @@ class OuterHttp2:
         """The client does not take what is sent on the connection."""
         self.draining = False
         self.reading = False
+        self.rested = 0.0
+        """Since when there is no stream, by the loop's clock; to be looked at where there is none."""
         self._idle: asyncio.TimerHandle | None = None
         self._unread = bytearray()
         """What came and has not had its turn; while there is any, no more is read."""
@@ -250,6 +252,7 @@ class OuterHttp2:
 
     def _rest(self) -> None:
         """Without a stream, the connection has the idle time."""
+        self.rested = self.outer.loop.time()
         if self._idle is None and not self.outer.closed:
             self._idle = self.outer.loop.call_later(self.worker.limits.idle_timeout, self._idle_too_long)
 

@@ -20,6 +20,7 @@ from proxy.leaves import Shown
 from proxy.listeners.outer_identity import OuterIdentity, UnknownNameError
 from proxy.log import DEBUG, INFO, WARNING
 from proxy.seats import Seat
+from proxy.session import REST_SECONDS
 from proxy.tcp import Reader, reset
 from proxy.tls_leg import LegError, TlsLeg
 from proxy.tunnel import ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME
@@ -237,6 +238,20 @@ class OuterTls(Reader):
                 self.session.close("client closed")
 
     # --- the end ---
+
+    @property
+    def active(self) -> float:
+        """When something was last under way, by the loop's clock; of a connection that rests."""
+        return self.http2.rested if self.http2 is not None else self.loop.time()
+
+    def rests(self, now: float) -> bool:
+        """Whether it can make room for others: HTTP/2 without a stream. What is within a session rests with that."""
+        http2 = self.http2
+        return http2 is not None and not http2.streams and now - http2.rested > REST_SECONDS
+
+    def make_room(self) -> None:
+        """End, since it rests and memory is tight."""
+        self.drain()
 
     def send(self, data: bytes) -> None:
         """Encrypt and send."""

@@ -19,7 +19,7 @@ class Resting:
         self.active = active
         self.resting = rests
         self.looked: list[float] = []
-        self.closed: list[str] = []
+        self.closed = False
 
     def rests(self, now: float) -> bool:
         return self.resting
@@ -27,8 +27,8 @@ class Resting:
     def look(self, now: float) -> None:
         self.looked.append(now)
 
-    def close(self, reason: str) -> None:
-        self.closed.append(reason)
+    def make_room(self) -> None:
+        self.closed = True
 
 
 class Loop:
@@ -66,6 +66,7 @@ class Worker:
         self.seats = self
         self.most = self.room = 10
         self.memory = 100
+        self.outer: set[Resting] = set()
         self.used = 5.0
         self.shares: list[float] = []
 
@@ -121,10 +122,21 @@ def test_where_memory_is_tight_those_that_rest_longest_make_room_first() -> None
     assert not any(session.closed for session in worker.sessions)
     worker.memory = 950
     worker.loop.turn()
-    assert [session.closed for session in resting] == [["memory"]] * 10 + [[]] * 20
+    assert [session.closed for session in resting] == [True] * 10 + [False] * 20
     assert not any(session.closed for session in busy)
     assert worker.overload.shedding is None
     assert worker.events[-1] == ("made room", {"closed": 10, "resting": 30, "memory": 950})
+
+
+def test_connections_of_http2_to_the_proxy_make_room_where_they_rest() -> None:
+    sessions, outer = [Resting(float(n)) for n in range(0, 40, 2)], [Resting(float(n)) for n in range(1, 40, 2)]
+    worker = Worker(*sessions)
+    worker.outer = {*outer, Resting(-1.0, rests=False)}
+    worker.memory = 950
+    worker.start()
+    worker.second()
+    assert [one.closed for one in sessions] == [one.closed for one in outer] == [True] * 5 + [False] * 15
+    assert worker.events[-1] == ("made room", {"closed": 10, "resting": 40, "memory": 950})
 
 
 @pytest.mark.parametrize("base", [100, 950])

@@ -6,6 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import h2.events
 import pytest
 from OpenSSL import SSL, crypto
 
@@ -18,7 +19,7 @@ from proxy.listeners.outer_identity import OuterIdentity
 from proxy.listeners.outer_tls import OuterTls
 from proxy.purge import Purges
 from proxy.stalls import Stalls
-from tests.proxy.listeners.outer import run
+from tests.proxy.listeners.outer import Outer, run
 
 LISTENER = Listener.model_validate(
     {"name": "leaf", "mode": "explicit-tls", "bind": "127.0.0.1:0", "tls": {"names": ["proxy.example"]}}
@@ -101,6 +102,28 @@ def test_a_client_that_takes_too_little_of_all_streams_is_cut() -> None:
         worker.stalls.check(now + 2)
         worker.stalls.check(now + 31)
         assert wire.told == ["abort"]
+
+    run(test)
+
+
+def test_http2_without_a_stream_makes_room_where_memory_is_tight() -> None:
+    async def test() -> None:
+        inside, worker = Outer(), Worker()
+        outer, now = worker.outer(Wire()), worker.loop.time() + 3
+        assert not outer.rests(now)  # in its handshake, which has a time of its own
+        outer.http2 = inside.http2
+        assert outer.rests(now)
+        assert not outer.rests(now - 2)
+        assert now - 4 < outer.active < now
+        number, session = inside.tunnel()
+        assert not outer.rests(now)
+        inside.client.reset_stream(number)
+        inside.sent()
+        assert session.told
+        assert outer.rests(worker.loop.time() + 3)
+        outer.make_room()
+        assert inside.closed
+        assert any(isinstance(event, h2.events.ConnectionTerminated) for event in inside.got)
 
     run(test)
 
