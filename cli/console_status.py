@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from issuer.sockets import bind_unix
-from proxy.status import MOST_ASKERS, Asker
 from proxy.status_client import StatusError, ask
+from proxy.status_socket import StatusSocket
 
 if TYPE_CHECKING:
     from cli.console_tls import Identity
@@ -23,32 +21,19 @@ class ConsoleStatus:
 
     def __init__(self, state_dir: Path, address: str, identity: Identity) -> None:
         """``address``: where the console listens."""
-        self._path = state_dir.joinpath(*SOCKET)
         self._address = address
         self._identity = identity
-        self._server: asyncio.Server | None = None
-        self._inode = 0
-        self.askers: set[asyncio.Transport] = set()
+        self._socket = StatusSocket(state_dir.joinpath(*SOCKET), self.answer)
 
     async def start(self) -> None:
         """Listen, in the place of the process before. Raises OSError."""
-        listening = bind_unix(self._path, backlog=MOST_ASKERS)
-        self._inode = self._path.stat().st_ino
-        self._server = await asyncio.get_running_loop().create_server(lambda: Asker(self), sock=listening)
+        await self._socket.start()
 
     def stop(self) -> None:
         """Answer no more."""
-        if self._server is not None:
-            self._server.close()
-        for transport in tuple(self.askers):
-            transport.abort()
-        try:
-            if self._path.stat().st_ino == self._inode:  # else it is that of the process after us
-                self._path.unlink()
-        except FileNotFoundError:
-            pass
+        self._socket.stop()
 
-    def answer(self, question: bytes) -> dict[str, Any]:
+    def answer(self, asked: object) -> dict[str, Any]:
         """How it is. ``problem``: what is wrong with its certificate."""
         return {"pid": os.getpid(), "address": self._address, "problem": self._identity.problem}
 

@@ -20,6 +20,8 @@ BACKLOG = 1024
 """Connections that wait in a listening socket's queue."""
 STATUS_SOCKETS = "worker-*.sock"
 """The workers' status sockets in the folder ``run``, each with the process's number in place of the star."""
+TUNNELS_SOCKETS = "tunnels-*.sock"
+"""The same of the process that ends the tunnels of WireGuard listeners."""
 WORKERS_SOCKETS = "wireguard-*.sock"
 """The sockets of :func:`workers_socket` in the same folder."""
 ISSUER_SOCKET = ("run", "issuer.sock")
@@ -32,3 +34,8 @@ def workers_socket(state_dir: Path, listener: Listener) -> Path:
     Another tenant's listener has another socket, whatever its name: no connection changes hands while one is replaced.
     """
     return state_dir / "run" / f"wireguard-{listener.name}@{listener.tenant}.sock"
+
+
+def status_socket(state_dir: Path, pid: int, sockets: str = STATUS_SOCKETS) -> Path:
+    """Where the process of that number tells of itself: a worker, or one of another kind."""
+    return state_dir / "run" / sockets.replace("*", str(pid))

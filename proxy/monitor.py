@@ -20,23 +20,32 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from config.settings import Settings
 from issuer.hardening import harden_child
 from issuer.metric_files import FOLDER
 from proxy import readiness
-from proxy.control import READY
+from proxy.control import READY, TUNNELS_SOCKETS
 from proxy.log import ERROR, Log, open_log
 from proxy.monitor_http import Reply, Server
 from proxy.monitor_metrics import exposition
 from proxy.negotiation import prefers_json
+from proxy.sockets import over_udp
 from proxy.status_client import ask_all
 
 FRESH_SECONDS = 0.2
 """Answers of the workers are good for so long: however many ask, each worker is asked five times a second at most."""
 BACKLOG = 64
 JSON = "application/json"
+
+
+class Told(NamedTuple):
+    """What the processes that answer say of themselves."""
+
+    workers: list[dict[str, Any]]
+    tunnels: list[dict[str, Any]]
+    """What ends the tunnels of WireGuard listeners: one, but for the moment in which another takes over."""
 
 
 class Monitor:
@@ -47,7 +56,8 @@ class Monitor:
         self.log = log
         self.expected = settings.workers or os.cpu_count() or 1
         self.wall = time.time
-        self._health: list[dict[str, Any]] = []
+        self.tunnelling = any(map(over_udp, settings.listeners))
+        self._health = Told([], [])
         self._asked = -FRESH_SECONDS
         self._asking = asyncio.Lock()
 
@@ -57,14 +67,18 @@ class Monitor:
             case "/healthz":
                 return Reply(200, b'{"status": "ok"}\n', JSON) if prefers_json(accept) else Reply(200, b"ok\n")
             case "/readyz":
-                return self._ready(readiness.reasons(await self.health(), self.expected), accept)
+                return self._ready(self._reasons(await self.health()), accept)
             case "/metrics":
                 health = await self.health()
-                ready = not readiness.reasons(health, self.expected)
+                ready = not self._reasons(health)
                 folder = self.settings.state_dir.joinpath(*FOLDER)
-                return Reply(200, *exposition(folder, health, ready, self.wall(), accept))
+                return Reply(200, *exposition(folder, health.workers, health.tunnels, ready, self.wall(), accept))
             case _:
                 return None
+
+    def _reasons(self, health: Told) -> list[str]:
+        reasons = readiness.reasons(health.workers, self.expected)
+        return [*reasons, *readiness.of_tunnels(health.tunnels)] if self.tunnelling else reasons
 
     def _ready(self, reasons: list[str], accept: str) -> Reply:
         status = 503 if reasons else 200
@@ -72,12 +86,15 @@ class Monitor:
             return Reply(status, json.dumps({"ready": not reasons, "reasons": reasons}).encode() + b"\n", JSON)
         return Reply(status, "".join(f"{line}\n" for line in reasons or ["ready"]).encode())
 
-    async def health(self) -> list[dict[str, Any]]:
-        """What the workers say of themselves, not older than a fifth of a second."""
+    async def health(self) -> Told:
+        """What the processes say of themselves, not older than a fifth of a second."""
         async with self._asking:
             loop = asyncio.get_running_loop()
             if loop.time() - self._asked > FRESH_SECONDS:
-                self._health = await ask_all(self.settings.state_dir, {"ask": "health"})
+                state_dir, question = self.settings.state_dir, {"ask": "health"}
+                workers = ask_all(state_dir, question)
+                tunnels = ask_all(state_dir, question, TUNNELS_SOCKETS)
+                self._health = Told(*await asyncio.gather(workers, tunnels))
                 self._asked = loop.time()
             return self._health
 

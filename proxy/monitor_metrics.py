@@ -34,9 +34,11 @@ CRL_BYTES = Measure("crl_cache_bytes", "Memory that CRLs take, of all workers.")
 CRLS_OVERDUE = Measure(
     "crls_overdue", "CRLs in use that could not be fetched again when due; the old ones serve until they end."
 )
+TUNNELS = Measure("wireguard_tunnels", "Peers of WireGuard listeners whose tunnels are open.", ("tenant",))
+STREAMS = Measure("wireguard_streams", "TCP connections that come out of tunnels and are open.", ("tenant",))
 GAUGES = (
     CONNECTIONS_OPEN, GENERATION, SIGNING_CA_EXPIRY, TRUSTED_CA_EXPIRY, STORE_AGE, WORKERS, READY, LOOP_LAG,
-    WORKER_MEMORY, CRLS, CRL_BYTES, CRLS_OVERDUE,
+    WORKER_MEMORY, CRLS, CRL_BYTES, CRLS_OVERDUE, TUNNELS, STREAMS,
 )  # fmt: skip
 
 
@@ -51,12 +53,20 @@ class _Told(Collector):
 
 
 def exposition(
-    folder: Path, health: Sequence[dict[str, Any]], ready: bool, now: float, accept: str
+    folder: Path,
+    health: Sequence[dict[str, Any]],
+    tunnels: Sequence[dict[str, Any]],
+    ready: bool,
+    now: float,
+    accept: str,
 ) -> tuple[bytes, str]:
-    """The answer to a scrape, and its content type, as ``accept`` wants it. ``now``: seconds since 1970."""
+    """The answer to a scrape, and its content type, as ``accept`` wants it.
+
+    ``health`` is what workers say, ``tunnels`` what WireGuard's process does; ``now``: seconds since 1970.
+    """
     registry = CollectorRegistry(auto_describe=False)
     MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call] # it has no types
-    registry.register(_Told(gauges(health, ready, now)))
+    registry.register(_Told([*gauges(health, ready, now), *gauges_of_tunnels(tunnels)]))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 
@@ -91,6 +101,16 @@ def gauges(health: Sequence[dict[str, Any]], ready: bool, now: float) -> list[Me
         family.add_metric([], value)
         families.append(family)
     return families
+
+
+def gauges_of_tunnels(health: Sequence[dict[str, Any]]) -> list[Metric]:
+    """What the process that ends WireGuard tunnels says, as families."""
+    tunnels, streams = _family(TUNNELS), _family(STREAMS)
+    for tenant in sorted({tenant for process in health for tenant in process["tenants"]}):
+        told = [process["tenants"][tenant] for process in health if tenant in process["tenants"]]
+        tunnels.add_metric([tenant], sum(one["tunnels"] for one in told))
+        streams.add_metric([tenant], sum(one["streams"] for one in told))
+    return [tunnels, streams]
 
 
 def _oldest(health: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

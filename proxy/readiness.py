@@ -1,4 +1,4 @@
-"""Whether the daemon can do its work, and why not, in words: a decision on what the workers say of themselves."""
+"""Whether the daemon can do its work, and why not, in words: a decision on what its processes say of themselves."""
 
 from __future__ import annotations
 
@@ -13,6 +13,22 @@ def reasons(health: Sequence[dict[str, Any]], expected: int) -> list[str]:
     """Why the daemon is not ready, one line each; empty where it is. ``health``: what each worker says of itself."""
     # Several workers have the same reasons; each is said once.
     return list(dict.fromkeys(_reasons(health, expected)))
+
+
+def of_tunnels(health: Sequence[dict[str, Any]]) -> list[str]:
+    """The same of what ends the tunnels of WireGuard listeners, where there are such; what it says of itself."""
+    if not health:
+        return ["the process that ends WireGuard tunnels is not there, or does not answer"]
+    return list(dict.fromkeys(_of_tunnels(health)))
+
+
+def _of_tunnels(health: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for process in health:
+        if process["store"] is not None:
+            yield f"WireGuard peers stay as they were, since the store cannot be read: {process['store']}"
+        for tenant, told in process["tenants"].items():
+            if told["no_key"] is not None:
+                yield f"WireGuard lets no peer of tenant {tenant} in, since there is no private key: {told['no_key']}"
 
 
 def _reasons(health: Sequence[dict[str, Any]], expected: int) -> Iterator[str]:

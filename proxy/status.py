@@ -1,32 +1,26 @@
-"""What a worker tells of itself: a Unix socket that answers one question and closes.
+"""What a worker tells of itself, on its status socket (:mod:`proxy.status_socket`).
 
-A question is one line of JSON: ``{"ask": "health"}``, or ``{"ask": "connections", "most": 50}``, or ``{"ask": "events",
-"since": 17, "token": "4711-1795…", "most": 100, "tenant": "default"}``, of all tenants where that is null. The answer
-is one JSON object. Who asks must be our own user, or root. Whoever asks is bounded: in bytes, in time, in number.
+The questions: ``{"ask": "health"}``, or ``{"ask": "connections", "most": 50}``, or ``{"ask": "events", "since": 17,
+"token": "4711-1795…", "most": 100, "tenant": "default"}``, of all tenants where that is null.
 """
 
 from __future__ import annotations
 
-import asyncio
 import heapq
-import json
 import os
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from issuer.sockets import bind_unix, is_ours, peer_uid
+from proxy.control import status_socket
 from proxy.overload import resident
+from proxy.status_socket import StatusSocket
 
 if TYPE_CHECKING:
     from certs.expiry import Validity
     from proxy.session import Session
     from proxy.worker import Worker
 
-LARGEST_QUESTION = 1024
-QUESTION_SECONDS = 2.0
-MOST_ASKERS = 16
 MOST_CONNECTIONS = 1000
 MOST_HOSTS = 50
 MOST_EVENTS = 500
@@ -39,30 +33,18 @@ class Status:
         self._worker = worker
         self._number = number
         self._started = worker.wall()
-        self._path = path_for(worker.settings.state_dir, os.getpid())
-        self._server: asyncio.Server | None = None
-        self.askers: set[asyncio.Transport] = set()
+        self._socket = StatusSocket(status_socket(worker.settings.state_dir, os.getpid()), self.answer)
 
     async def start(self) -> None:
         """Listen. Raises OSError."""
-        # Not create_unix_server: the path may be longer than an address holds.
-        listening = bind_unix(self._path, backlog=MOST_ASKERS)
-        self._server = await self._worker.loop.create_server(lambda: Asker(self), sock=listening)
+        await self._socket.start()
 
     def stop(self) -> None:
-        """Answer no more. What a killed worker leaves behind the supervisor removes."""
-        if self._server is not None:
-            self._server.close()
-        for transport in tuple(self.askers):
-            transport.abort()
-        self._path.unlink(missing_ok=True)
+        """Answer no more."""
+        self._socket.stop()
 
-    def answer(self, question: bytes) -> dict[str, Any]:
-        """The answer to a line; to one that is no question, what was expected."""
-        try:
-            asked = json.loads(question)
-        except (ValueError, RecursionError):
-            asked = None
+    def answer(self, asked: object) -> dict[str, Any]:
+        """The answer to a question; to what is none, what was expected."""
         match asked:
             case {"ask": "health", **rest} if not rest:
                 return self.health()
@@ -174,58 +156,3 @@ def _shown(session: Session, now: float) -> dict[str, Any]:
         "server_tls": facts.get("server_tls"),
         "client_tls": facts.get("client_tls"),
     }
-
-
-class Answering(Protocol):
-    """Who answers questions."""
-
-    askers: set[asyncio.Transport]
-
-    def answer(self, question: bytes) -> dict[str, Any]:
-        """The answer to a line."""
-
-
-class Asker(asyncio.Protocol):
-    """One connection of whoever asks."""
-
-    def __init__(self, status: Answering) -> None:
-        self._status = status
-        self._question = b""
-        self._transport: asyncio.Transport | None = None
-        self._late: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server makes no other kind
-        self._transport = transport
-        try:
-            ours = is_ours(peer_uid(transport.get_extra_info("socket")))
-        except OSError:
-            ours = False
-        if not ours or len(self._status.askers) >= MOST_ASKERS:
-            transport.abort()
-            return
-        self._status.askers.add(transport)
-        self._late = asyncio.get_running_loop().call_later(QUESTION_SECONDS, transport.abort)
-
-    def data_received(self, data: bytes) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        self._question += data
-        line, end, _ = self._question.partition(b"\n")
-        if end:
-            transport.write(json.dumps(self._status.answer(line), default=str).encode() + b"\n")
-            transport.close()
-        elif len(line) > LARGEST_QUESTION:
-            transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._late is not None:
-            self._late.cancel()
-        if self._transport is not None:
-            self._status.askers.discard(self._transport)
-
-
-def path_for(state_dir: Path, pid: int) -> Path:
-    """Where the worker of that process number answers."""
-    return state_dir / "run" / f"worker-{pid}.sock"

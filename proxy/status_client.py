@@ -1,4 +1,4 @@
-"""Asking workers how they are: the other side of :mod:`proxy.status`, for the monitor, commands and console."""
+"""Asking workers how they are: the other side of :mod:`proxy.status_socket`, for the monitor, commands and console."""
 
 from __future__ import annotations
 
@@ -48,12 +48,14 @@ async def ask(path: Path, question: Answer) -> Answer:
     return answer
 
 
-async def ask_all(state_dir: Path, question: Answer | Callable[[Path], Answer]) -> list[Answer]:
+async def ask_all(
+    state_dir: Path, question: Answer | Callable[[Path], Answer], sockets: str = STATUS_SOCKETS
+) -> list[Answer]:
     """The answers of all workers of an installation that answer, in the order of their numbers.
 
-    ``question``: the same for all, or what is asked at each one's socket.
+    ``question``: the same for all, or what is asked at each one's socket. ``sockets``: of processes of another kind.
     """
-    paths = sorted((state_dir / "run").glob(STATUS_SOCKETS))
+    paths = sorted((state_dir / "run").glob(sockets))
     each = question if callable(question) else lambda _: question
     answers = await asyncio.gather(*(ask(path, each(path)) for path in paths), return_exceptions=True)
     for answer in answers:

@@ -27,7 +27,7 @@ from proxy import notify, outcome
 from proxy.admission import check_resolver_hosts
 from proxy.change import wireguard_part
 from proxy.children import BY_SIGNAL, CONSOLE, ISSUER, MONITOR, WIREGUARD, Child, Keeper
-from proxy.control import ISSUER_SOCKET, STATUS_SOCKETS, WORKERS_SOCKETS, workers_socket
+from proxy.control import ISSUER_SOCKET, STATUS_SOCKETS, TUNNELS_SOCKETS, WORKERS_SOCKETS, status_socket, workers_socket
 from proxy.expiry_watch import follow
 from proxy.handover import HandedChild, Handover
 from proxy.ledger import Ledger
@@ -43,7 +43,6 @@ from proxy.seats import worker_count
 from proxy.sockets import Bound, address, arrange, bind, bind_tcp, handed_on, over_udp
 from proxy.start_error import StartError
 from proxy.state_lock import lock
-from proxy.status import path_for
 
 __all__ = ["StartError", "Supervisor", "address", "bind", "lock", "resume", "run"]
 
@@ -110,8 +109,9 @@ class Supervisor:
             raise
         run = self.settings.state_dir / "run"
         run.mkdir(mode=0o700, exist_ok=True)
-        for left in (*run.glob(STATUS_SOCKETS), *run.glob(WORKERS_SOCKETS)):
-            left.unlink(missing_ok=True)  # of a daemon that was killed
+        for kind in (STATUS_SOCKETS, TUNNELS_SOCKETS, WORKERS_SOCKETS):
+            for left in run.glob(kind):
+                left.unlink(missing_ok=True)  # of a daemon that was killed
         if self.settings.metrics.enabled:
             metric_files.clear(self.settings.state_dir.joinpath(*metric_files.FOLDER))
             self.sink = open_sink(self.settings, "supervisor", self.log)
@@ -179,7 +179,8 @@ class Supervisor:
     def _ended(self, child: Child, pid: int | None, died: bool) -> None:
         """A process has ended; ``died``: by itself, and another one takes its place."""
         if pid is not None:
-            path_for(self.settings.state_dir, pid).unlink(missing_ok=True)
+            for kind in (STATUS_SOCKETS, TUNNELS_SOCKETS):
+                status_socket(self.settings.state_dir, pid, kind).unlink(missing_ok=True)
         if died:
             self.metrics.restarted(child.name)
             self.sink.flush(self.metrics)

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 import socket
@@ -27,9 +28,10 @@ from config.settings import Listener, Settings
 from issuer.client import IssuerClient, IssuerUnavailable
 from issuer.hardening import harden_child, keep_others_out
 from proxy.admission import Resolver
-from proxy.control import ISSUER_SOCKET, READY, workers_socket
+from proxy.control import ISSUER_SOCKET, READY, TUNNELS_SOCKETS, status_socket, workers_socket
 from proxy.log import ERROR, INFO, WARNING, Log, open_log
 from proxy.seldom import Seldom
+from proxy.status_socket import StatusSocket
 from proxy.wireguard.front import Front
 from proxy.wireguard.initiation import KEY_BYTES, Responder
 from proxy.wireguard.tunnel import Shared, Tunnel
@@ -72,7 +74,11 @@ class Process:
         self._seen = -1
         self._known: dict[str, tuple[Wanted, bytes]] = {}
         """What is in force: what the store said, and the private key."""
-        self._unreadable = False
+        self._unreadable: str | None = None
+        """Why the store cannot be read; None where it can."""
+        self._keyless: dict[str, str] = {}
+        """Why the private key of a tenant could not be had, of those that have been asked for in vain."""
+        self._status = StatusSocket(status_socket(settings.state_dir, os.getpid(), TUNNELS_SOCKETS), self.answer)
         self._asking: dict[str, asyncio.Task[None]] = {}
         """Tenants whose keys the issuer is asked for. Whoever was removed goes meanwhile."""
 
@@ -106,6 +112,7 @@ class Process:
     async def run(self, control: socket.socket, ending: asyncio.Event) -> None:
         """Serve until told to end. Raises StoreError at the beginning."""
         await self.look()
+        await self._status.start()
         control.setblocking(False)
         await self.loop.sock_sendall(control, READY)
         for _, front in self.fronts:
@@ -116,6 +123,7 @@ class Process:
         await ending.wait()
         for task in (gone, following, *self._asking.values()):
             task.cancel()
+        self._status.stop()
         for _, front in self.fronts:
             front.close()
         self.seldom.flush(float("inf"))
@@ -135,14 +143,14 @@ class Process:
             try:
                 await self.look()
             except StoreError as error:
-                if not self._unreadable:
+                if self._unreadable is None:
                     effect = "the peers stay as they were"
                     self.log.event(ERROR, "store cannot be read", reason=str(error), effect=effect, seconds=None)
-                self._unreadable = True
+                self._unreadable = str(error)
             else:
-                if self._unreadable:
+                if self._unreadable is not None:
                     self.log.event(WARNING, "store can be read again")
-                self._unreadable = False
+                self._unreadable = None
             now = self.loop.time()
             self.seldom.flush(now)
             if now - swept >= SWEEP_SECONDS:
@@ -176,6 +184,7 @@ class Process:
             if len(key) == KEY_BYTES and Responder(key).public_key == now.public_key:
                 return self._put(tenant, now, key)
             reason = "it is not the one that belongs to the tenant's public key; restore a backup"
+        self._keyless[tenant] = reason
         self.log.event(ERROR, "no WireGuard key", tenant=tenant, reason=reason)
         return await asyncio.sleep(RETRY_SECONDS)
 
@@ -186,9 +195,10 @@ class Process:
 
     def _put(self, tenant: str, now: Wanted, key: bytes) -> None:
         self._known[tenant] = now, key
-        for listener, front in self.fronts:
-            if listener.tenant == tenant:
-                front.serve(key, now.peers)
+        if key or now.public_key is None:
+            self._keyless.pop(tenant, None)
+        for front in self._fronts_of(tenant):
+            front.serve(key, now.peers)
 
     def _read(self) -> tuple[int, dict[str, Wanted]] | None:
         self.store.check_place()
@@ -205,6 +215,27 @@ class Process:
                     else Wanted()
                 )
         return latest, found
+
+    def answer(self, asked: object) -> dict[str, object]:
+        """How it is, to whoever asks for its ``health``; to what is no question, what was expected."""
+        if asked != {"ask": "health"}:
+            return {"error": 'expected {"ask": "health"}'}
+        return {
+            "pid": os.getpid(),
+            "store": self._unreadable,
+            "tenants": {
+                tenant: {
+                    "no_key": self._keyless.get(tenant),
+                    "peers": len(now.peers),
+                    "tunnels": sum(len(front.tunnels) for front in self._fronts_of(tenant)),
+                    "streams": sum(front.streams for front in self._fronts_of(tenant)),
+                }
+                for tenant, (now, _) in self._known.items()
+            },
+        }
+
+    def _fronts_of(self, tenant: str) -> list[Front]:
+        return [front for listener, front in self.fronts if listener.tenant == tenant]
 
     def fault(self, error: BaseException) -> None:
         """Log a fault of ours with the place where it happened."""

@@ -130,6 +130,11 @@ class Front:
         tunnel.close()
         self._told(tunnel.peer, why)
 
+    @property
+    def streams(self) -> int:
+        """TCP connections of all its peers."""
+        return sum(tunnel.streams for tunnel in self.tunnels.values())
+
     def sweep(self) -> None:
         """End what was silent for long; to be called every few seconds."""
         limit = self.loop.time() - IDLE_SECONDS

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from proxy.control import TUNNELS_SOCKETS
 from tests.e2e.conftest import ISSUING, PRIVATE_ISSUING, PUBLIC
 from tests.harness.daemon import Daemon
 from tests.harness.namespaces import GatewayNetwork, gateway_network
@@ -80,6 +81,16 @@ class Network:
             str(self.daemon.root), *options, *args, url,
         )  # fmt: skip
 
+    def ready(self) -> list[str]:
+        """The lines of the daemon's ``/readyz``."""
+        return self.net.gateway.run("curl", "-q", "-sS", f"http://{self.daemon.monitor}/readyz").splitlines()
+
+    def counted(self, name: str) -> float:
+        """A metric of the tenant that the listener has."""
+        text = self.net.gateway.run("curl", "-q", "-sS", f"http://{self.daemon.monitor}/metrics")
+        line = f'sallyport_{name}{{tenant="default"}} '
+        return float(next(each.removeprefix(line) for each in text.splitlines() if each.startswith(line)))
+
     def reaches(self, url: str) -> bool:
         """Whether anything comes back within a few seconds."""
         command = [*self.net.client.prefix, "curl", "-q", "-sS", "-m", "4", "-o", "/dev/null", url]
@@ -114,7 +125,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         ways = {"wg": {"mode": "wireguard", "bind": f"0.0.0.0:{PORT}"}}
         daemon = Daemon(
             folder / "daemon", common=PUBLIC, namespace=net.gateway, listeners=[("wg", "default")], ways=ways,
-            hosts=hosts, extra={"wireguard": {"endpoint": net.gateway.ipv4}},
+            hosts=hosts, metrics=True, extra={"wireguard": {"endpoint": net.gateway.ipv4}},
         )  # fmt: skip
         with Nginx(folder, sites, net.server), daemon:
             yield Network(net, daemon, folder)
@@ -194,6 +205,33 @@ def test_a_reload_leaves_tunnels_alone_and_whoever_ends_them_is_replaced(network
     assert died["restart_in"] == 0
     with network.tunnel(configuration):
         assert network.curl("https://good.example/").endswith("200 0")
+
+
+def test_whoever_ends_the_tunnels_tells_how_it_is(network: Network) -> None:
+    daemon = network.daemon
+    wait_for("the daemon to be ready", lambda: network.ready() == ["ready"], timeout=30)
+    with network.tunnel(network.add("watch")):
+        assert network.curl("https://good.example/").endswith("200 0")
+        assert network.counted("wireguard_tunnels") >= 1
+        client, server = network.net.client, network.net.server
+        waiting = f"exec 3<>/dev/tcp/{server.ipv4}/80; echo connected; read -r -u 3"
+        with subprocess.Popen([*client.prefix, "bash", "-c", waiting], stdout=subprocess.PIPE) as open_one:
+            assert open_one.stdout is not None
+            assert open_one.stdout.readline() == b"connected\n"
+            wait_for("it to be counted", lambda: network.counted("wireguard_streams") == 1)
+            open_one.terminate()
+        wait_for("it to be gone", lambda: network.counted("wireguard_streams") == 0, timeout=30)
+    (pid,) = (pid for pid in children(daemon.process.pid) if runs_module(pid, "proxy.wireguard"))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        said = ["the process that ends WireGuard tunnels is not there, or does not answer"]
+        wait_for("it to be said", lambda: network.ready() == said, timeout=20)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for("the daemon to be ready", lambda: network.ready() == ["ready"], timeout=20)
+    os.kill(pid, signal.SIGKILL)  # its successor answers, and nothing is left of what it answered on
+    wait_for("another to end them", lambda: network.ready() == ["ready"] and not runs_module(pid, "proxy.wireguard"))
+    assert len(list((daemon.state_dir / "run").glob(TUNNELS_SOCKETS))) == 1
 
 
 def process_or_none(ask: Callable[[], int]) -> Callable[[], int | None]:

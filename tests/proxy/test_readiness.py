@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.readiness import reasons
+from proxy.readiness import of_tunnels, reasons
 
 
 def worker(number: int = 1, **changes: Any) -> dict[str, Any]:
@@ -81,3 +81,28 @@ def test_what_several_workers_say_is_said_once() -> None:
 def test_an_old_worker_that_drains_beside_its_successor_does_not_count() -> None:
     old = worker(1, draining=True, store={"problem": "gone", "age": 60.0})
     assert reasons([old, worker(1)], 1) == []
+
+
+def tunnels(store: str | None = None, **no_key: str | None) -> dict[str, Any]:
+    """What ends WireGuard tunnels, and why it has no keys of tenants."""
+    told = {tenant: {"no_key": why, "peers": 2, "tunnels": 1, "streams": 5} for tenant, why in no_key.items()}
+    return {"pid": 17, "store": store, "tenants": told}
+
+
+@pytest.mark.parametrize(
+    ("health", "said"),
+    [
+        ([tunnels(default=None)], []),
+        ([], ["the process that ends WireGuard tunnels is not there, or does not answer"]),
+        (
+            [tunnels(default=None, other="no answer within 5 s")],
+            ["WireGuard lets no peer of tenant other in, since there is no private key: no answer within 5 s"],
+        ),
+        (
+            [tunnels("the disk is gone", default=None), tunnels("the disk is gone")],
+            ["WireGuard peers stay as they were, since the store cannot be read: the disk is gone"],
+        ),
+    ],
+)
+def test_what_is_wrong_with_tunnels_is_said_too(health: list[dict[str, Any]], said: list[str]) -> None:
+    assert of_tunnels(health) == said
