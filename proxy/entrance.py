@@ -106,8 +106,8 @@ class Entrance:
     def _patience(self) -> float:
         """For how many seconds what comes is left to the other workers."""
         seats = self.seats
-        if seats.workers > 1 and self.worker.overload.shedding is not None:
-            return REFUSING_SECONDS
+        if self.worker.overload.shedding is not None:
+            return REFUSING_SECONDS if seats.others else 0.0
         return AHEAD_SECONDS if seats.ahead else 0.0
 
     def _arrived(self, listener: Listener, connection: socket.socket, peer: tuple[Any, ...]) -> None:

@@ -25,7 +25,8 @@ CELLS = 16 * 1024
 """Of each half of the sketch. A row takes 128 KiB where client addresses are counted, and a page where not."""
 KEY_BYTES = 16
 BUSY = 1
-"""The column of processor time: thousandths of a second that a worker took in the last one."""
+"""The column of processor time: thousandths of a second that a worker took in the last one, at least one; 0 where it
+takes no connections, or is not there."""
 _BEFORE = 2
 """Columns before those with names."""
 HEADER = 4096

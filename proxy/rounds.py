@@ -103,15 +103,18 @@ class Rounds:
             self._empty_seconds = 0
 
     def _tell_busy(self, now: float) -> None:
+        """Let the other workers know whether this one takes connections, and how much it has to do."""
+        worker = self.worker
         (before, used), self._counted = self._counted, (now, self._used())
-        if now > before:
-            self.worker.entrance.seats.busy((self._counted[1] - used) / (now - before))
+        takes = worker.overload.shedding is None and not worker.draining.is_set()
+        worker.entrance.seats.busy((self._counted[1] - used) / max(now - before, TICK_SECONDS) if takes else None)
 
     def _make_room(self, now: float) -> None:
         """Connections on which nothing is under way end, those that rest longest first."""
         worker = self.worker
-        # Of connections of HTTP/2 to the proxy those without a session: what else there is is in the sessions.
-        there: list[Session | OuterTls] = [*worker.sessions, *worker.entrance.outer]
+        # What else is there of connections of TLS to the proxy is a session each.
+        outer = (one for one in worker.entrance.outer if one.http2 is not None)
+        there: list[Session | OuterTls] = [*worker.sessions, *outer]
         resting = sorted((one for one in there if one.rests(now)), key=lambda one: one.active)
         most = max(10, len(there) // ROOM_SHARE)
         for one in resting[:most]:

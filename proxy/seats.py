@@ -16,9 +16,9 @@ RESERVED = 384
 """Descriptors that are not for connections: sockets, log, store, issuer, and refusals that linger."""
 UNEVEN = 1.02
 """A worker may have so much more than its share: among many connections one more or less is nothing to wait for."""
-IDLER = 200
-"""Thousandths of a second of processor time, each second. A worker that takes so much less than workers do on average
-has what comes, however many connections it has: they may rest, and those of the others may not."""
+IDLER = 300
+"""Thousandths of a second of processor time, each second. A worker that takes so much less than the busiest one has
+what comes, however many connections it has: they may rest, and those of the other may not."""
 MOST = 1 << 20
 """Connections of a worker, however many descriptors there are: memory is what limits them then."""
 
@@ -62,19 +62,32 @@ class Seats:
         return self.open >= self.room and self.ledger.total(0) < self.most
 
     @property
+    def others(self) -> bool:
+        """Another worker takes connections."""
+        cells = self.ledger.cells
+        return sum(map(bool, cells[BUSY :: self.ledger.width])) > bool(cells[self.start + BUSY])
+
+    @property
     def ahead(self) -> bool:
         """This worker has more than its share of the connections, and is no idler: the next had better be another's.
 
-        What workers that drain still have makes the shares larger, and is no reason to leave anything to anybody.
+        Shares are those of workers that take connections. What others still have, who drain, makes them larger, and is
+        no reason to leave anything to anybody.
         """
-        workers, ledger = self.workers, self.ledger
-        if workers == 1 or self.open * workers <= ledger.total(0) * UNEVEN:
+        ledger, mine = self.ledger, self.open
+        total = ledger.total(0) * UNEVEN
+        if mine * self.workers <= total:
             return False
-        return (ledger.cells[self.start + BUSY] + IDLER) * workers >= ledger.total(BUSY)
+        busy = ledger.cells[self.start + BUSY]
+        taking = [each for each in ledger.cells[BUSY :: ledger.width] if each]
+        return busy > 0 and mine * len(taking) > total and busy + IDLER >= max(taking)
 
-    def busy(self, share: float) -> None:
-        """Tell the other workers how much processor time this one took lately: seconds in a second."""
-        self.ledger.cells[self.start + BUSY] = max(0, round(share * 1000))
+    def busy(self, share: float | None) -> None:
+        """Tell the other workers that this one takes connections, and how much processor time it took lately.
+
+        ``share``: seconds in a second; None where it takes none.
+        """
+        self.ledger.cells[self.start + BUSY] = 0 if share is None else max(1, round(share * 1000))
 
     def take(self, listener: Listener, tenant: str, address: str) -> Seat | str:
         """Count one more connection; where that is one too many, count nothing and name the limit.

@@ -18,11 +18,11 @@ type Answer = dict[str, Any]
 
 
 class StatusError(Exception):
-    """A worker gave no answer; one line that says why."""
+    """A process gave no answer; one line that says why."""
 
 
 async def ask(path: Path, question: Answer) -> Answer:
-    """Ask one worker. Raises StatusError."""
+    """Ask one process. Raises StatusError."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(ANSWER_SECONDS):

@@ -42,8 +42,9 @@ class StatusSocket:
 
     def stop(self) -> None:
         """Answer no more. What a killed process leaves behind the supervisor removes."""
-        if self._server is not None:
-            self._server.close()
+        if self._server is None:
+            return
+        self._server.close()
         for transport in tuple(self.askers):
             transport.abort()
         with contextlib.suppress(FileNotFoundError):

@@ -83,6 +83,8 @@ class Supervisor:
         self.relayed: list[Bound] = []
         """Where workers take what comes out of the tunnels of WireGuard listeners."""
         self.wireguard: Child | None = None
+        self.adopted = False
+        """The processes are still those of the program before this one, which may tell less of themselves."""
         """What ends these tunnels, where there are such listeners."""
         self.stopping = asyncio.Event()
         self.reloading = Reloading(self)
@@ -187,6 +189,7 @@ class Supervisor:
 
     def adopt(self, handover: Handover) -> None:
         """Take over from the program before this one: sockets, lock, children, as they are."""
+        self.adopted = True
         self.issuing = handover.issuing
         self.sockets = [
             (listener, handed_on(fd)) for listener, fd in zip(self.settings.listeners, handover.sockets, strict=True)
@@ -283,7 +286,7 @@ class Supervisor:
         relayed = self.relayed
         # Its tunnels do not survive it, so it stays where it can.
         tunnels = self.wireguard
-        another = program or wireguard_part(settings) != wireguard_part(self.settings)
+        another = program or self.adopted or wireguard_part(settings) != wireguard_part(self.settings)
         try:
             ledger = fitting(self.ledger, settings)
             relayed = self._relayed(settings)
@@ -313,7 +316,7 @@ class Supervisor:
         for listener, taking in _without(self.relayed, relayed):
             taking.close()
             workers_socket(settings.state_dir, listener).unlink(missing_ok=True)
-        self.wireguard, self.relayed = tunnels, relayed
+        self.wireguard, self.relayed, self.adopted = tunnels, relayed, False
         self.issuer = successor or self.issuer
         self.workers, self.sockets, self.settings = workers, arrangement.bound, settings
         self._watch(settings)

@@ -247,7 +247,9 @@ class OuterTls(Reader):
     def rests(self, now: float) -> bool:
         """Whether it can make room for others: HTTP/2 without a stream. What is within a session rests with that."""
         http2 = self.http2
-        return http2 is not None and not http2.streams and now - http2.rested > REST_SECONDS
+        if http2 is None or http2.streams or http2.draining:
+            return False
+        return now - http2.rested > REST_SECONDS and self.transport is not None and not self.transport.is_closing()
 
     def make_room(self) -> None:
         """End, since it rests and memory is tight."""

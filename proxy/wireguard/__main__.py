@@ -112,7 +112,10 @@ class Process:
     async def run(self, control: socket.socket, ending: asyncio.Event) -> None:
         """Serve until told to end. Raises StoreError at the beginning."""
         await self.look()
-        await self._status.start()
+        try:
+            await self._status.start()
+        except OSError as error:  # a full disk has no room for a socket's name; to serve matters more than to tell
+            self.log.event(ERROR, "status cannot be told", reason=error.strerror or str(error))
         control.setblocking(False)
         await self.loop.sock_sendall(control, READY)
         for _, front in self.fronts:

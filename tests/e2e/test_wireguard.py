@@ -212,7 +212,7 @@ def test_whoever_ends_the_tunnels_tells_how_it_is(network: Network) -> None:
     wait_for("the daemon to be ready", lambda: network.ready() == ["ready"], timeout=30)
     with network.tunnel(network.add("watch")):
         assert network.curl("https://good.example/").endswith("200 0")
-        assert network.counted("wireguard_tunnels") >= 1
+        wait_for("it to be counted", lambda: network.counted("wireguard_tunnels") >= 1)
         client, server = network.net.client, network.net.server
         waiting = f"exec 3<>/dev/tcp/{server.ipv4}/80; echo connected; read -r -u 3"
         with subprocess.Popen([*client.prefix, "bash", "-c", waiting], stdout=subprocess.PIPE) as open_one:
@@ -229,9 +229,16 @@ def test_whoever_ends_the_tunnels_tells_how_it_is(network: Network) -> None:
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_for("the daemon to be ready", lambda: network.ready() == ["ready"], timeout=20)
-    os.kill(pid, signal.SIGKILL)  # its successor answers, and nothing is left of what it answered on
-    wait_for("another to end them", lambda: network.ready() == ["ready"] and not runs_module(pid, "proxy.wireguard"))
-    assert len(list((daemon.state_dir / "run").glob(TUNNELS_SOCKETS))) == 1
+    os.kill(pid, signal.SIGKILL)
+
+    def answers_on() -> list[str]:
+        return [path.name for path in (daemon.state_dir / "run").glob(TUNNELS_SOCKETS)]
+
+    wait_for(
+        "its successor alone to answer", lambda: len(answers_on()) == 1 and f"tunnels-{pid}.sock" not in answers_on()
+    )
+    wait_for("the daemon to be ready", lambda: network.ready() == ["ready"], timeout=20)
+    assert network.counted("wireguard_tunnels") == 0
 
 
 def process_or_none(ask: Callable[[], int]) -> Callable[[], int | None]:

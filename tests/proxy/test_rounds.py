@@ -13,7 +13,9 @@ from proxy.rounds import FRUITLESS, TICKS, Rounds
 
 
 class Resting:
-    """A session as far as rounds know it."""
+    """A session as far as rounds know it, or a connection of TLS to the proxy."""
+
+    http2: object | None = "some"
 
     def __init__(self, active: float, rests: bool = True) -> None:
         self.active = active
@@ -68,9 +70,9 @@ class Worker:
         self.memory = 100
         self.outer: set[Resting] = set()
         self.used = 5.0
-        self.shares: list[float] = []
+        self.shares: list[float | None] = []
 
-    def busy(self, share: float) -> None:
+    def busy(self, share: float | None) -> None:
         self.shares.append(share)
 
     def event(self, level: int, event: str, **fields: Any) -> None:
@@ -131,7 +133,9 @@ def test_where_memory_is_tight_those_that_rest_longest_make_room_first() -> None
 def test_connections_of_http2_to_the_proxy_make_room_where_they_rest() -> None:
     sessions, outer = [Resting(float(n)) for n in range(0, 40, 2)], [Resting(float(n)) for n in range(1, 40, 2)]
     worker = Worker(*sessions)
-    worker.outer = {*outer, Resting(-1.0, rests=False)}
+    inside = Resting(-1.0, rests=False)
+    inside.http2 = None  # it counts as its session does
+    worker.outer = {*outer, inside}
     worker.memory = 950
     worker.start()
     worker.second()
@@ -165,3 +169,16 @@ def test_the_others_are_told_each_second_how_busy_it_is() -> None:
         worker.loop.turn()
         worker.used += 0.03
     assert worker.shares == pytest.approx([0.0, 0.3, 0.3])
+
+
+def test_the_others_are_told_that_it_takes_no_connections() -> None:
+    worker = Worker()
+    worker.start()
+    worker.second()
+    worker.memory = 1000
+    worker.second()
+    worker.memory = 100
+    worker.second()
+    worker.draining.set()
+    worker.second()
+    assert worker.shares == [0.0, None, 0.0, None]

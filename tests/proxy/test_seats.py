@@ -131,8 +131,21 @@ def test_unlimited_descriptors_are_still_a_number() -> None:
     assert room(20_000) == 9808
 
 
+def at_work(ledger: Ledger, *open_and_busy: tuple[int, float | None]) -> list[Seats]:
+    """Workers with so many connections open, that take so much of a processor; None: they take no connections."""
+    made = []
+    for open_, share in open_and_busy:
+        seats = Seats(ledger, ledger.take(), Limits(), len(open_and_busy), 20_000)
+        for _ in range(open_):
+            seats.take(A, "default", "192.0.2.1")
+        seats.busy(share)
+        made.append(seats)
+    return made
+
+
 def test_a_worker_is_ahead_that_has_more_than_its_share(workers: Make) -> None:
     first, second = workers()
+    first.busy(0), second.busy(0)
     assert (first.ahead, second.ahead) == (False, False)  # nobody has any
     seat = first.take(A, "default", "192.0.2.1")
     assert (first.ahead, second.ahead) == (True, False)
@@ -152,32 +165,54 @@ def test_a_worker_is_ahead_that_has_more_than_its_share(workers: Make) -> None:
     assert not first.ahead
 
 
-def test_one_worker_alone_is_never_ahead() -> None:
-    ledger = Ledger.create(4, columns(LISTENERS))
-    seats = Seats(ledger, ledger.take(), Limits(), 1, 20_000)
-    seats.take(A, "default", "192.0.2.1")
-    assert not seats.ahead
-    ledger.close()
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    made = Ledger.create(16, columns(LISTENERS))
+    yield made
+    made.close()
 
 
-def test_what_workers_that_drain_have_makes_nobody_wait(workers: Make) -> None:
-    first, second = workers()
-    draining = Seats(first.ledger, first.ledger.take(), Limits(), 2, 20_000)
-    for _ in range(10):
-        draining.take(A, "default", "192.0.2.1")
-    first.take(A, "default", "192.0.2.1")
+def test_one_worker_alone_is_never_ahead(ledger: Ledger) -> None:
+    (alone,) = at_work(ledger, (5, 1.0))
+    assert (alone.ahead, alone.others) == (False, False)
+
+
+def test_what_workers_have_that_take_none_makes_nobody_wait(ledger: Ledger) -> None:
+    first, second, draining = at_work(ledger, (1, 0.1), (0, 0.1), (10, None))
+    assert (first.ahead, second.ahead) == (False, False)
+    assert (first.others, draining.others) == (True, True)
+    second.busy(None)
+    assert (first.others, second.others) == (False, True)
+
+
+def test_nobody_waits_for_workers_that_are_not_there(ledger: Ledger) -> None:
+    first, second, gone = at_work(ledger, (10, 0.1), (10, 0.1), (0, 0.1))
+    assert (first.ahead, second.ahead, gone.ahead) == (True, True, False)
+    gone.busy(None)  # its row is cleared
     assert (first.ahead, second.ahead) == (False, False)
 
 
-def test_a_worker_that_is_idler_than_the_others_is_not_ahead_whatever_it_has_open(workers: Make) -> None:
-    first, second = workers()
-    for _ in range(50):
-        first.take(A, "default", "192.0.2.1")
-    second.busy(1.0)
-    for mine, ahead in ((0.0, False), (0.5, False), (0.7, True), (1.0, True)):
+def test_a_busy_worker_that_drains_does_not_keep_the_others_from_sharing(ledger: Ledger) -> None:
+    first, second, draining = at_work(ledger, (10, 0.1), (0, 0.1), (2, 1.0))
+    assert not first.ahead
+    draining.busy(None)
+    assert (first.ahead, second.ahead) == (True, False)
+
+
+def test_a_worker_that_is_idler_is_not_ahead_whatever_it_has_open(ledger: Ledger) -> None:
+    first, second = at_work(ledger, (50, 0.0), (0, 1.0))
+    for mine, ahead in ((0.0, False), (0.5, False), (0.75, True), (1.0, True)):
         first.busy(mine)
         assert first.ahead is ahead, mine
         assert not second.ahead
     second.busy(0.0)
     first.busy(0.0)
     assert first.ahead
+
+
+@pytest.mark.parametrize("count", [3, 8, 15])
+def test_of_many_workers_none_leaves_anything_to_the_only_busy_one(ledger: Ledger, count: int) -> None:
+    busy, *idle = at_work(ledger, (5, 1.0), *[(10, 0.02)] * count)
+    assert not any(worker.ahead for worker in (busy, *idle))
+    busy.busy(0.02)
+    assert all(worker.ahead for worker in idle)

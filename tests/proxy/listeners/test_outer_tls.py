@@ -123,6 +123,7 @@ def test_http2_without_a_stream_makes_room_where_memory_is_tight() -> None:
         assert outer.rests(worker.loop.time() + 3)
         outer.make_room()
         assert inside.closed
+        assert not outer.rests(worker.loop.time() + 3)  # it is on its way out
         assert any(isinstance(event, h2.events.ConnectionTerminated) for event in inside.got)
 
     run(test)
