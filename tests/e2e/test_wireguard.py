@@ -86,10 +86,10 @@ class Network:
         return self.net.gateway.run("curl", "-q", "-sS", f"http://{self.daemon.monitor}/readyz").splitlines()
 
     def counted(self, name: str) -> float:
-        """A metric of the tenant that the listener has."""
+        """A metric of the tenant that the listener has; -1 where it is not told."""
         text = self.net.gateway.run("curl", "-q", "-sS", f"http://{self.daemon.monitor}/metrics")
         line = f'sallyport_{name}{{tenant="default"}} '
-        return float(next(each.removeprefix(line) for each in text.splitlines() if each.startswith(line)))
+        return float(next((each.removeprefix(line) for each in text.splitlines() if each.startswith(line)), -1))
 
     def reaches(self, url: str) -> bool:
         """Whether anything comes back within a few seconds."""
@@ -234,11 +234,12 @@ def test_whoever_ends_the_tunnels_tells_how_it_is(network: Network) -> None:
     def answers_on() -> list[str]:
         return [path.name for path in (daemon.state_dir / "run").glob(TUNNELS_SOCKETS)]
 
-    wait_for(
-        "its successor alone to answer", lambda: len(answers_on()) == 1 and f"tunnels-{pid}.sock" not in answers_on()
-    )
+    def succeeded() -> bool:
+        return len(answers_on()) == 1 and f"tunnels-{pid}.sock" not in answers_on()
+
+    wait_for("its successor alone to answer", succeeded, timeout=30)
     wait_for("the daemon to be ready", lambda: network.ready() == ["ready"], timeout=20)
-    assert network.counted("wireguard_tunnels") == 0
+    wait_for("the tunnels of before to be gone", lambda: network.counted("wireguard_tunnels") == 0)
 
 
 def process_or_none(ask: Callable[[], int]) -> Callable[[], int | None]:
