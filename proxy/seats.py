@@ -64,8 +64,11 @@ class Seats:
     @property
     def others(self) -> bool:
         """Another worker takes connections."""
-        cells = self.ledger.cells
-        return sum(map(bool, cells[BUSY :: self.ledger.width])) > bool(cells[self.start + BUSY])
+        return len(self._taking()) > bool(self.ledger.cells[self.start + BUSY])
+
+    def _taking(self) -> list[int]:
+        """How busy each worker is that takes connections."""
+        return [busy for busy in self.ledger.cells[BUSY :: self.ledger.width] if busy]
 
     @property
     def ahead(self) -> bool:
@@ -79,7 +82,7 @@ class Seats:
         if mine * self.workers <= total:
             return False
         busy = ledger.cells[self.start + BUSY]
-        taking = [each for each in ledger.cells[BUSY :: ledger.width] if each]
+        taking = self._taking()
         return busy > 0 and mine * len(taking) > total and busy + IDLER >= max(taking)
 
     def busy(self, share: float | None) -> None:

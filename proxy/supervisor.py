@@ -83,9 +83,9 @@ class Supervisor:
         self.relayed: list[Bound] = []
         """Where workers take what comes out of the tunnels of WireGuard listeners."""
         self.wireguard: Child | None = None
+        """What ends these tunnels, where there are such listeners."""
         self.adopted = False
         """The processes are still those of the program before this one, which may tell less of themselves."""
-        """What ends these tunnels, where there are such listeners."""
         self.stopping = asyncio.Event()
         self.reloading = Reloading(self)
         self._watching: asyncio.Task[None] | None = None

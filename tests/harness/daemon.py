@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Self
 import yaml
 
 from proxy.status_client import ask_all
+from store.engine import DATABASE_FILE
 from tests.harness import command, installation
 from tests.harness.command import REPOSITORY
 from tests.harness.namespaces import Place
@@ -315,7 +316,7 @@ class Daemon:
 
         Of a store in a file alone, and no longer than a few seconds: a test may have left a daemon that cannot follow.
         """
-        store = self.state_dir / "sallyport.db"
+        store = self.state_dir / DATABASE_FILE
 
         def behind() -> bool:
             with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as reading:
